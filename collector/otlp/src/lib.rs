@@ -1,0 +1,1 @@
+//! opentelemetry-proto to model and back, nothing else.

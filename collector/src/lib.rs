@@ -1,0 +1,1 @@
+//! Receivers for OTLP, Prometheus remote write and Loki push; pipeline, limits, ledger.

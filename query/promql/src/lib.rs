@@ -1,0 +1,1 @@
+//! PromQL: lexer, parser, functions, evaluation over all steps at once.

@@ -1,0 +1,1 @@
+//! Limits, the Prometheus and Loki HTTP APIs.

@@ -1,0 +1,1 @@
+//! Request and response shapes of the query APIs, shared with the UI.

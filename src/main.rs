@@ -1,0 +1,2 @@
+//! Daybook's one binary.
+fn main() {}

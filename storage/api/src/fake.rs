@@ -1,0 +1,280 @@
+//! In-memory stores that keep the traits' word in the simplest way, for tests of query and collector.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Labels, Matcher, MetricMetadata, Sample, TimeRange, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use crate::{
+    AppendReport, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect, MetricAppender,
+    MetricBatch, MetricQuerier, MillisRange, QueryContext, Result, SeriesPart, SeriesSamples, SeriesSelection,
+    TailBatch,
+};
+
+/// Capacity of the fake's tail channel, in batches.
+const TAIL_BATCHES_MAX: usize = 1024;
+
+/// How many series a part of the fake holds; small, so that tests meet more than one part.
+const SERIES_PER_PART: usize = 3;
+
+/// Metrics in a map.
+#[derive(Debug, Default)]
+pub struct FakeMetrics {
+    series: Mutex<BTreeMap<Labels, BTreeMap<i64, u64>>>,
+    metadata: Mutex<BTreeMap<String, MetricMetadata>>,
+}
+
+impl FakeMetrics {
+    /// Adds one sample.
+    pub fn push(&self, labels: &Labels, timestamp_ms: i64, value: f64) {
+        self.series.lock().entry(labels.clone()).or_default().insert(timestamp_ms, value.to_bits());
+    }
+}
+
+impl MetricAppender for FakeMetrics {
+    fn append(&self, batch: &MetricBatch<'_>) -> Result<AppendReport> {
+        for row in batch.series() {
+            let labels = row.to_labels();
+            for Sample { timestamp_ms, value } in row.samples {
+                self.push(&labels, *timestamp_ms, *value);
+            }
+        }
+        for metadata in &batch.metadata {
+            self.metadata.lock().insert(metadata.name.clone(), metadata.clone());
+        }
+        Ok(AppendReport { accepted: batch.samples_len() as u64, rejections: Vec::new() })
+    }
+}
+
+#[derive(Debug)]
+struct FakePart {
+    labels: Vec<Labels>,
+    samples: Vec<SeriesSamples>,
+}
+
+impl SeriesPart for FakePart {
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn read(&self, context: &QueryContext) -> Result<Vec<SeriesSamples>> {
+        context.check()?;
+        context.charge_samples(self.samples.iter().map(|series| series.values.len() as u64).sum())?;
+        Ok(self.samples.clone())
+    }
+}
+
+fn passes(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
+}
+
+fn passes_any(labels: &Labels, selectors: &[Vec<Matcher>]) -> bool {
+    selectors.is_empty() || selectors.iter().any(|matchers| passes(labels, matchers))
+}
+
+impl MetricQuerier for FakeMetrics {
+    fn select(&self, matchers: &[Matcher], range: MillisRange, context: &QueryContext) -> Result<SeriesSelection> {
+        let mut found = Vec::new();
+        if range.min_ms <= range.max_ms {
+            for (labels, samples) in self.series.lock().iter().filter(|(labels, _)| passes(labels, matchers)) {
+                let (timestamps_ms, values): (Vec<_>, Vec<_>) =
+                    samples.range(range.min_ms..=range.max_ms).map(|(at, bits)| (*at, f64::from_bits(*bits))).unzip();
+                if !values.is_empty() {
+                    found.push(SeriesSamples { labels: labels.clone(), timestamps_ms, values });
+                }
+            }
+        }
+        context.charge_series(found.len() as u64)?;
+        let parts = found
+            .chunks(SERIES_PER_PART)
+            .map(|samples| {
+                let labels = samples.iter().map(|series| series.labels.clone()).collect();
+                Box::new(FakePart { labels, samples: samples.to_vec() }) as Box<dyn SeriesPart>
+            })
+            .collect();
+        Ok(SeriesSelection { parts })
+    }
+
+    fn series(&self, selectors: &[Vec<Matcher>], range: MillisRange, _: &QueryContext) -> Result<Vec<Labels>> {
+        let series = self.series.lock();
+        let found = series.iter().filter(|(labels, samples)| {
+            passes_any(labels, selectors)
+                && range.min_ms <= range.max_ms
+                && samples.range(range.min_ms..=range.max_ms).next().is_some()
+        });
+        Ok(found.map(|(labels, _)| labels.clone()).collect())
+    }
+
+    fn label_names(&self, selectors: &[Vec<Matcher>], range: MillisRange, c: &QueryContext) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        for labels in self.series(selectors, range, c)? {
+            names.extend(labels.iter().map(|(name, _)| name.to_owned()));
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>> {
+        let series = self.series(selectors, range, context)?;
+        let mut values: Vec<String> = series.iter().filter_map(|labels| labels.get(name).map(str::to_owned)).collect();
+        values.sort_unstable();
+        values.dedup();
+        Ok(values)
+    }
+
+    fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>> {
+        let metadata = self.metadata.lock();
+        Ok(metadata.values().filter(|one| metric.is_none_or(|name| name == one.name)).cloned().collect())
+    }
+}
+
+#[derive(Debug, Clone)]
+struct FakeRow {
+    timestamp: Timestamp,
+    line: String,
+    metadata: Vec<(String, String)>,
+}
+
+/// Logs in a map.
+#[derive(Debug)]
+pub struct FakeLogs {
+    streams: Mutex<BTreeMap<Labels, Vec<FakeRow>>>,
+    tail: broadcast::Sender<Arc<TailBatch>>,
+}
+
+impl Default for FakeLogs {
+    fn default() -> Self {
+        Self { streams: Mutex::default(), tail: broadcast::channel(TAIL_BATCHES_MAX).0 }
+    }
+}
+
+impl FakeLogs {
+    /// Adds one row, and tells those who follow.
+    pub fn push(&self, stream: &Labels, timestamp: Timestamp, line: &str, metadata: &[(&str, &str)]) {
+        let metadata = metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let row = FakeRow { timestamp, line: line.to_owned(), metadata };
+        let rows = rows_of(std::slice::from_ref(&row));
+        {
+            let mut streams = self.streams.lock();
+            let rows = streams.entry(stream.clone()).or_default();
+            let at = rows.partition_point(|have| have.timestamp <= timestamp);
+            rows.insert(at, row);
+        }
+        // No receiver is no error: nobody follows.
+        drop(self.tail.send(Arc::new(TailBatch { stream: stream.clone(), rows })));
+    }
+}
+
+fn rows_of(rows: &[FakeRow]) -> LogRows {
+    let mut out = LogRows::default();
+    for row in rows {
+        out.timestamps.push(row.timestamp);
+        out.lines.push(&row.line);
+        out.metadata
+            .push(row.metadata.iter().map(|(name, value)| (Arc::from(name.as_str()), Box::from(value.as_str()))));
+    }
+    out
+}
+
+impl LogAppender for FakeLogs {
+    fn append(&self, batch: LogBatch) -> Result<AppendReport> {
+        let accepted = batch.records_len() as u64;
+        for group in batch.groups {
+            for record in group.records {
+                let line = record.body.as_str().map_or_else(|| format!("{:?}", record.body), str::to_owned);
+                self.push(&group.stream, record.timestamp, &line, &[]);
+            }
+        }
+        Ok(AppendReport { accepted, rejections: Vec::new() })
+    }
+}
+
+#[derive(Debug)]
+struct FakeLogPart {
+    stream: Labels,
+    range: TimeRange,
+    rows: LogRows,
+}
+
+impl LogPart for FakeLogPart {
+    fn stream(&self) -> &Labels {
+        &self.stream
+    }
+
+    fn range(&self) -> TimeRange {
+        self.range
+    }
+
+    fn rows_max(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    fn read(&self, context: &QueryContext) -> Result<LogRows> {
+        context.check()?;
+        context.charge_bytes(self.rows.lines.text().len() as u64)?;
+        context.count_rows(self.rows.len() as u64);
+        Ok(self.rows.clone())
+    }
+}
+
+impl LogQuerier for FakeLogs {
+    fn select(&self, select: &LogSelect, _: &QueryContext) -> Result<Vec<Box<dyn LogPart>>> {
+        let mut parts: Vec<Box<dyn LogPart>> = Vec::new();
+        for (stream, rows) in self.streams.lock().iter().filter(|(labels, _)| passes(labels, &select.matchers)) {
+            let rows: Vec<FakeRow> = rows.iter().filter(|row| select.range.contains(row.timestamp)).cloned().collect();
+            for rows in rows.chunks(2) {
+                let (Some(first), Some(last)) = (rows.first(), rows.last()) else { continue };
+                let range = TimeRange::new(first.timestamp, Timestamp(last.timestamp.0.saturating_add(1)));
+                parts.push(Box::new(FakeLogPart { stream: stream.clone(), range, rows: rows_of(rows) }));
+            }
+        }
+        Ok(parts)
+    }
+
+    fn streams(&self, selectors: &[Vec<Matcher>], range: TimeRange, _: &QueryContext) -> Result<Vec<Labels>> {
+        let streams = self.streams.lock();
+        let found = streams.iter().filter(|(labels, rows)| {
+            passes_any(labels, selectors) && rows.iter().any(|row| range.contains(row.timestamp))
+        });
+        Ok(found.map(|(labels, _)| labels.clone()).collect())
+    }
+
+    fn counts(&self, matchers: &[Matcher], range: TimeRange, _: &QueryContext) -> Result<Vec<LogCount>> {
+        const MINUTE_NS: i64 = 60_000_000_000;
+        let mut counts: BTreeMap<(Labels, i64, u8), (u64, u64)> = BTreeMap::new();
+        for (stream, rows) in self.streams.lock().iter().filter(|(labels, _)| passes(labels, matchers)) {
+            for row in rows {
+                let minute = row.timestamp.0.div_euclid(MINUTE_NS) * MINUTE_NS;
+                if !range.overlaps(&TimeRange::new(Timestamp(minute), Timestamp(minute + MINUTE_NS))) {
+                    continue;
+                }
+                let number = row.metadata.iter().find(|(name, _)| name == "severity_number");
+                let severity = number.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
+                let count = counts.entry((stream.clone(), minute, severity)).or_default();
+                count.0 += 1;
+                count.1 += row.line.len() as u64;
+            }
+        }
+        let count = |((stream, minute, severity_number), (records, bytes))| LogCount {
+            stream,
+            severity_number,
+            minute: Timestamp(minute),
+            records,
+            bytes,
+        };
+        Ok(counts.into_iter().map(count).collect())
+    }
+
+    fn tail(&self) -> broadcast::Receiver<Arc<TailBatch>> {
+        self.tail.subscribe()
+    }
+}

@@ -1,0 +1,22 @@
+//! What query and collector see of storage: traits to append and to read, and an in-memory fake.
+//!
+//! All calls are synchronous and may block on disk or on a group commit; callers run them on a blocking thread or on
+//! `runtime::CpuPool`. Metrics use milliseconds and inclusive ranges, as Prometheus does; logs use nanoseconds and
+//! half-open ranges.
+
+mod context;
+mod error;
+pub mod fake;
+mod logs;
+mod metrics;
+
+pub use context::{Limits, QueryContext};
+pub use error::{Error, Result};
+pub use logs::{
+    LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, MetadataColumn,
+    Needle, TailBatch, TextColumn,
+};
+pub use metrics::{
+    AppendReport, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection, SeriesPart, SeriesRow,
+    SeriesSamples, SeriesSelection,
+};

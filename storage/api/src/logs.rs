@@ -1,0 +1,272 @@
+//! Appending, reading and following logs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use model::{Labels, LogRecord, Matcher, Resource, Scope, TimeRange, Timestamp};
+use tokio::sync::broadcast;
+
+use crate::{AppendReport, QueryContext, Result};
+
+/// Log records of one request.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LogBatch {
+    /// Records grouped by who emitted them.
+    pub groups: Vec<LogGroup>,
+}
+
+impl LogBatch {
+    /// Returns the number of records.
+    #[must_use]
+    pub fn records_len(&self) -> usize {
+        self.groups.iter().map(|group| group.records.len()).sum()
+    }
+}
+
+/// Records of one stream, resource and scope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogGroup {
+    /// The stream: the resource attributes that the collector's configuration makes labels, Loki's names
+    /// (`service_name`). Never empty: `service_name="unknown_service"` where nothing else is known.
+    pub stream: Labels,
+    /// Who emitted, whole.
+    pub resource: Arc<Resource>,
+    /// Which instrumentation library.
+    pub scope: Arc<Scope>,
+    /// The records, in the order they came.
+    pub records: Vec<LogRecord>,
+}
+
+/// Takes logs in.
+pub trait LogAppender: Send + Sync + fmt::Debug {
+    /// Appends the batch and returns when what was accepted is on disk (fsynced) and searchable. Blocks meanwhile.
+    ///
+    /// A record without timestamp gets its observed timestamp, else the time of arrival. A batch that equals a recent
+    /// one in every byte is a client's retry: it is reported as accepted and stored once.
+    ///
+    /// # Errors
+    /// When nothing of the batch may be acknowledged: disk full, overloaded, poisoned, closed.
+    fn append(&self, batch: LogBatch) -> Result<AppendReport>;
+}
+
+/// What a query needs of the store.
+#[derive(Debug, Clone)]
+pub struct LogSelect {
+    /// Tests on the stream's labels; none selects every stream.
+    pub matchers: Vec<Matcher>,
+    /// Half open.
+    pub range: TimeRange,
+    /// Conditions that every wanted row fulfils. The store uses them to skip pages, and may return rows that do not
+    /// fulfil them: the caller tests each row itself.
+    pub needles: Vec<Needle>,
+    /// Whether [`LogRows::metadata`] is needed; without it that column is empty.
+    pub with_metadata: bool,
+}
+
+/// A condition that an index may use to skip pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Needle {
+    /// The line holds this text, case as given.
+    Line(String),
+    /// The line holds this text in any case (Unicode simple folding).
+    LineFold(String),
+    /// The line or a metadata field of this name (Loki's form) has exactly this value, e.g. `trace_id`.
+    Field {
+        /// The field's name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// At least one of these holds.
+    Any(Vec<Needle>),
+}
+
+/// Strings one after the other in one buffer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TextColumn {
+    text: String,
+    ends: Vec<u32>,
+}
+
+impl TextColumn {
+    /// Appends a string.
+    ///
+    /// # Panics
+    /// When the column would pass 4 GiB; pages are far smaller.
+    pub fn push(&mut self, value: &str) {
+        self.text.push_str(value);
+        self.ends.push(u32::try_from(self.text.len()).expect("a page is far below 4 GiB"));
+    }
+
+    /// Returns string `i`.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn get(&self, i: usize) -> &str {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        self.text.get(start..self.ends[i] as usize).expect("ends lie on the borders of pushed strings")
+    }
+
+    /// Returns the number of strings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Says whether there is no string.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Returns all text in one piece, e.g. to search it at once.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Structured metadata by row: (name, value) pairs as Loki shows them, sorted by name within a row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MetadataColumn {
+    pairs: Vec<(Arc<str>, Box<str>)>,
+    ends: Vec<u32>,
+}
+
+impl MetadataColumn {
+    /// Appends a row; the pairs are sorted, and of repeated names the last one wins.
+    pub fn push(&mut self, row: impl IntoIterator<Item = (Arc<str>, Box<str>)>) {
+        let first = self.pairs.len();
+        self.pairs.extend(row);
+        self.pairs[first..].sort_by(|a, b| a.0.cmp(&b.0));
+        let mut i = first;
+        while i + 1 < self.pairs.len() {
+            if self.pairs[i].0 == self.pairs[i + 1].0 {
+                self.pairs.remove(i);
+            } else {
+                i += 1;
+            }
+        }
+        self.ends.push(u32::try_from(self.pairs.len()).expect("a page is far below 4 Gi fields"));
+    }
+
+    /// Returns the pairs of row `i`; none when the column was not asked for.
+    #[must_use]
+    pub fn get(&self, i: usize) -> &[(Arc<str>, Box<str>)] {
+        let Some(&end) = self.ends.get(i) else { return &[] };
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.pairs[start..end as usize]
+    }
+}
+
+/// Decoded rows of one stream, by timestamp; rows of one timestamp keep the order they arrived in.
+///
+/// Metadata holds, in Loki's names: the record's attributes flattened (`http.method` becomes `http_method`),
+/// `severity_text`, `severity_number`, `trace_id`, `span_id`, `flags`, `observed_timestamp`, `event_name`,
+/// `scope_name`, `scope_version`, scope attributes, and the resource attributes that are no stream labels.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LogRows {
+    /// Nanoseconds since the epoch, ascending.
+    pub timestamps: Vec<Timestamp>,
+    /// The body as text; a structured body as JSON.
+    pub lines: TextColumn,
+    /// Structured metadata, empty unless asked for.
+    pub metadata: MetadataColumn,
+}
+
+impl LogRows {
+    /// Returns the number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// Says whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.timestamps.is_empty()
+    }
+}
+
+/// Some pages of one stream in one block, or a piece of the head: a few thousand rows at most.
+pub trait LogPart: Send + Sync + fmt::Debug {
+    /// Returns the stream.
+    fn stream(&self) -> &Labels;
+
+    /// Returns a range that holds every row of the part that [`read`](Self::read) may give.
+    fn range(&self) -> TimeRange;
+
+    /// Returns how many rows the part holds at most.
+    fn rows_max(&self) -> u64;
+
+    /// Decodes the rows inside the selected range. Charges the context for the bytes.
+    ///
+    /// # Errors
+    /// Corruption, I/O, limits, cancellation.
+    fn read(&self, context: &QueryContext) -> Result<LogRows>;
+}
+
+/// Records of one stream in one minute with one severity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogCount {
+    /// The stream.
+    pub stream: Labels,
+    /// OTLP's severity number; 0 when not given.
+    pub severity_number: u8,
+    /// The minute's first nanosecond.
+    pub minute: Timestamp,
+    /// How many records.
+    pub records: u64,
+    /// The bytes of their lines.
+    pub bytes: u64,
+}
+
+/// How much a selection holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogStats {
+    /// Streams.
+    pub streams: u64,
+    /// Blocks and head pieces that hold some of it.
+    pub chunks: u64,
+    /// Records.
+    pub entries: u64,
+    /// Bytes of lines.
+    pub bytes: u64,
+}
+
+/// New rows, for those who follow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailBatch {
+    /// The stream.
+    pub stream: Labels,
+    /// The rows with metadata.
+    pub rows: LogRows,
+}
+
+/// Reads logs.
+pub trait LogQuerier: Send + Sync + fmt::Debug {
+    /// Finds the pieces that may hold wanted rows, in no particular order, without decoding rows yet.
+    ///
+    /// # Errors
+    /// Corruption, I/O, limits, cancellation.
+    fn select(&self, select: &LogSelect, context: &QueryContext) -> Result<Vec<Box<dyn LogPart>>>;
+
+    /// Returns the streams with records in `range` that pass all matchers of at least one of `selectors` (every stream
+    /// when there is none), sorted, without repeats.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn streams(&self, selectors: &[Vec<Matcher>], range: TimeRange, context: &QueryContext) -> Result<Vec<Labels>>;
+
+    /// Returns counts per stream, minute and severity for minutes that overlap `range`, from what is kept beside the
+    /// blocks: no row is read. A minute on the edge of `range` is counted whole.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn counts(&self, matchers: &[Matcher], range: TimeRange, context: &QueryContext) -> Result<Vec<LogCount>>;
+
+    /// Follows new rows from now on. A receiver that falls behind gets `RecvError::Lagged` with the number of batches
+    /// it missed; memory stays bounded.
+    fn tail(&self) -> broadcast::Receiver<Arc<TailBatch>>;
+}

@@ -1,0 +1,255 @@
+//! Appending and reading metrics.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use model::{LabelError, Labels, Matcher, MetricMetadata, Sample};
+
+use crate::{QueryContext, Result};
+
+/// Series and samples of one request; text may be borrowed from the request's body, so that no sample allocates.
+#[derive(Debug, Default)]
+pub struct MetricBatch<'a> {
+    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    series: Vec<(Range<u32>, Range<u32>)>,
+    samples: Vec<Sample>,
+    /// Kind, help and unit of the metrics in the batch, where the client told them.
+    pub metadata: Vec<MetricMetadata>,
+}
+
+/// One series of a [`MetricBatch`].
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesRow<'b, 'a> {
+    /// Labels by name, no repeats, no empty values.
+    pub labels: &'b [(Cow<'a, str>, Cow<'a, str>)],
+    /// Samples in the order they came.
+    pub samples: &'b [Sample],
+}
+
+impl SeriesRow<'_, '_> {
+    /// Returns the labels as an owned set.
+    #[must_use]
+    pub fn to_labels(&self) -> Labels {
+        Labels::from_sorted(self.labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
+    }
+}
+
+impl<'a> MetricBatch<'a> {
+    /// Adds a series. Labels may come in any order; empty values are left out.
+    ///
+    /// # Errors
+    /// [`LabelError`] for a repeated or empty name; the batch is then as it was.
+    pub fn push(
+        &mut self,
+        labels: impl IntoIterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+        samples: impl IntoIterator<Item = Sample>,
+    ) -> Result<(), LabelError> {
+        let first = self.labels.len();
+        self.labels.extend(labels.into_iter().filter(|(_, value)| !value.is_empty()));
+        let added = &mut self.labels[first..];
+        if !added.is_sorted_by(|a, b| a.0 < b.0) {
+            added.sort_unstable();
+        }
+        let mut error = None;
+        for (i, (name, value)) in added.iter().enumerate() {
+            if name.is_empty() {
+                error = Some(LabelError::EmptyName { value: value.to_string() });
+            } else if i > 0 && added[i - 1].0 == *name {
+                error = Some(LabelError::Repeated { name: name.to_string() });
+            }
+        }
+        if let Some(error) = error {
+            self.labels.truncate(first);
+            return Err(error);
+        }
+        let first_sample = self.samples.len();
+        self.samples.extend(samples);
+        self.series.push((index(first)..index(self.labels.len()), index(first_sample)..index(self.samples.len())));
+        Ok(())
+    }
+
+    /// Iterates over the series in the order they were pushed.
+    pub fn series(&self) -> impl ExactSizeIterator<Item = SeriesRow<'_, 'a>> + '_ {
+        self.series.iter().map(|(labels, samples)| SeriesRow {
+            labels: &self.labels[labels.start as usize..labels.end as usize],
+            samples: &self.samples[samples.start as usize..samples.end as usize],
+        })
+    }
+
+    /// Returns the number of samples.
+    #[must_use]
+    pub fn samples_len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Says whether there is no series and no metadata.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty() && self.metadata.is_empty()
+    }
+}
+
+fn index(n: usize) -> u32 {
+    u32::try_from(n).expect("a request body is far below 4 Gi entries")
+}
+
+/// What became of a batch: every sample or record is in `accepted` or in one rejection's `count`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AppendReport {
+    /// How many are durable and queryable now.
+    pub accepted: u64,
+    /// What was not taken, and why.
+    pub rejections: Vec<Rejection>,
+}
+
+impl AppendReport {
+    /// Returns how many were not taken.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejections.iter().map(|rejection| rejection.count).sum()
+    }
+
+    /// Adds a rejection; one with the same reason grows instead, and keeps its first detail.
+    pub fn reject(&mut self, reason: &'static str, count: u64, detail: impl FnOnce() -> String) {
+        if count == 0 {
+            return;
+        }
+        match self.rejections.iter_mut().find(|rejection| rejection.reason == reason) {
+            Some(rejection) => rejection.count += count,
+            None => self.rejections.push(Rejection { reason, count, detail: detail() }),
+        }
+    }
+}
+
+/// Samples or records that were not taken, for one reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejection {
+    /// A short word, the value of the counter's `reason` label: `too_old`, `too_many_labels`, …
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+    /// The first case, in words: what, where, which limit.
+    pub detail: String,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rejected ({}): {}", self.count, self.reason, self.detail)
+    }
+}
+
+/// Takes metrics in.
+pub trait MetricAppender: Send + Sync + fmt::Debug {
+    /// Appends the batch and returns when what was accepted is on disk (fsynced) and queryable. Blocks meanwhile.
+    ///
+    /// A sample that repeats (series, timestamp) with the same bits counts as accepted and is stored once; with another
+    /// value the newer one wins.
+    ///
+    /// # Errors
+    /// When nothing of the batch may be acknowledged: disk full, overloaded, poisoned, closed.
+    fn append(&self, batch: &MetricBatch<'_>) -> Result<AppendReport>;
+}
+
+/// Milliseconds since the epoch, both ends inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MillisRange {
+    /// The first millisecond inside.
+    pub min_ms: i64,
+    /// The last millisecond inside.
+    pub max_ms: i64,
+}
+
+impl MillisRange {
+    /// Every millisecond.
+    pub const ALL: Self = Self { min_ms: i64::MIN, max_ms: i64::MAX };
+
+    /// Says whether the two share a millisecond.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.min_ms <= other.max_ms && other.min_ms <= self.max_ms
+    }
+
+    /// Says whether `at_ms` lies inside.
+    #[must_use]
+    pub fn contains(&self, at_ms: i64) -> bool {
+        self.min_ms <= at_ms && at_ms <= self.max_ms
+    }
+}
+
+/// The samples of one series, oldest first, one per timestamp; stale markers are in.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SeriesSamples {
+    /// The series.
+    pub labels: Labels,
+    /// Milliseconds since the epoch, strictly ascending.
+    pub timestamps_ms: Vec<i64>,
+    /// As many values.
+    pub values: Vec<f64>,
+}
+
+/// A group of series that is read together, because its pages lie together. Groups may be read in parallel.
+pub trait SeriesPart: Send + Sync + fmt::Debug {
+    /// Returns the series that [`read`](Self::read) will give, in the same order. Some may turn out to have no sample
+    /// in the range.
+    fn labels(&self) -> &[Labels];
+
+    /// Decodes the group's samples in the selected range; one entry per label set of [`labels`](Self::labels), in order.
+    /// Charges the context for the samples.
+    ///
+    /// # Errors
+    /// Corruption, I/O, limits, cancellation.
+    fn read(&self, context: &QueryContext) -> Result<Vec<SeriesSamples>>;
+}
+
+/// What a selector found. A label set occurs in one part only, whatever number of blocks it lies in.
+#[derive(Debug, Default)]
+pub struct SeriesSelection {
+    /// Groups in label order: all of a part's sets come before those of the next.
+    pub parts: Vec<Box<dyn SeriesPart>>,
+}
+
+/// Reads metrics.
+pub trait MetricQuerier: Send + Sync + fmt::Debug {
+    /// Finds the series with samples in `range` that pass all `matchers`, without reading the samples yet.
+    ///
+    /// # Errors
+    /// Corruption, I/O, limits, cancellation.
+    fn select(&self, matchers: &[Matcher], range: MillisRange, context: &QueryContext) -> Result<SeriesSelection>;
+
+    /// Returns the label sets with samples in `range` that pass all matchers of at least one of `selectors` (every
+    /// series when there is none), sorted, without repeats.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn series(&self, selectors: &[Vec<Matcher>], range: MillisRange, context: &QueryContext) -> Result<Vec<Labels>>;
+
+    /// Returns the label names of those series, sorted, without repeats.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>>;
+
+    /// Returns the values of label `name` in those series, sorted, without repeats.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>>;
+
+    /// Returns what is known of each metric (or of `metric` alone), by name.
+    ///
+    /// # Errors
+    /// I/O.
+    fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>>;
+}

@@ -1,0 +1,1 @@
+//! Logs: head, Parquet blocks with a tantivy index, compaction.

@@ -1,0 +1,1 @@
+//! Metrics: head, Parquet blocks, label index, compaction.

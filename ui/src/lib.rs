@@ -1,0 +1,1 @@
+//! The web UI: Leptos, client side rendered.

