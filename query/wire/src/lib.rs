@@ -1,1 +1,3 @@
 //! Request and response shapes of the query APIs, shared with the UI.
+
+pub mod loki;
