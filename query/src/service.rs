@@ -1,0 +1,165 @@
+//! What every handler needs: the stores, the CPU pool, limits, and how to run a query with them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime::{Clock, Counter, CounterVec, CpuPool, Gauge, HistogramVec, Telemetry};
+use storage_api::{Limits, LogQuerier, MetricQuerier, QueryContext};
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+
+/// How much longer than its own time a query's future waits before it gives up on work that does not check.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The stores and what runs queries on them. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Reads metrics.
+    pub metrics: Arc<dyn MetricQuerier>,
+    /// Reads logs.
+    pub logs: Arc<dyn LogQuerier>,
+    /// Evaluates.
+    pub cpu: CpuPool,
+    /// Tells the time.
+    pub clock: Clock,
+    /// What one query may use, unless its request asks for less.
+    pub limits: Limits,
+    concurrency: Arc<Semaphore>,
+    telemetry: QueryTelemetry,
+    /// When the service was made, in milliseconds since the epoch.
+    pub started_ms: i64,
+}
+
+/// The query side's own metrics.
+#[derive(Debug, Clone)]
+struct QueryTelemetry {
+    queries: CounterVec,
+    samples: Counter,
+    rows: Counter,
+    seconds: HistogramVec,
+    running: Gauge,
+    waiting: Gauge,
+}
+
+impl Services {
+    /// Puts the parts together. At most `concurrency` queries run at a time; more wait for their turn.
+    #[must_use]
+    pub fn new(
+        metrics: Arc<dyn MetricQuerier>,
+        logs: Arc<dyn LogQuerier>,
+        cpu: CpuPool,
+        clock: Clock,
+        limits: Limits,
+        concurrency: usize,
+        telemetry: &Telemetry,
+    ) -> Self {
+        let started_ms = clock.now_millis();
+        let telemetry = QueryTelemetry {
+            queries: telemetry.counter_vec("daybook_queries_total", "Queries that ended, by outcome.", &["outcome"]),
+            samples: telemetry.counter("daybook_query_samples_total", "Metric samples that queries loaded."),
+            rows: telemetry.counter("daybook_query_rows_total", "Log rows that queries read."),
+            seconds: telemetry.histogram_vec(
+                "daybook_query_duration_seconds",
+                "Time from start to answer of a query, waiting included, by outcome.",
+                &["outcome"],
+                &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0],
+            ),
+            running: telemetry.gauge("daybook_queries_running", "Queries that are evaluated now."),
+            waiting: telemetry.gauge("daybook_queries_waiting", "Queries that wait for their turn."),
+        };
+        let concurrency = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { metrics, logs, cpu, clock, limits, concurrency, telemetry, started_ms }
+    }
+
+    /// Returns a context with the service's limits.
+    #[must_use]
+    pub fn context(&self) -> QueryContext {
+        QueryContext::new(self.limits.clone())
+    }
+
+    /// Returns a context with less time than the service's limit; a longer time is cut to it.
+    #[must_use]
+    pub fn context_with_timeout(&self, timeout: Duration) -> QueryContext {
+        QueryContext::new(Limits { timeout: timeout.min(self.limits.timeout), ..self.limits.clone() })
+    }
+
+    /// Waits for a turn, runs `work` on the CPU pool and returns what it gave.
+    ///
+    /// When the future is dropped, because the client went away, the context is cancelled and the work stops at its
+    /// next check. The turn is over when the work is, not when the future is.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when the time is up before or during the work; [`Error::Internal`] when the work panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        context: QueryContext,
+        work: impl FnOnce(&QueryContext) -> T + Send + 'static,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let cancel = CancelOnDrop(context.clone());
+        let result = self.run_inner(context.clone(), work).await;
+        drop(cancel);
+        let outcome = match &result {
+            Ok(_) => "done",
+            Err(error) => error.kind(),
+        };
+        self.telemetry.queries.with(&[outcome]).inc();
+        self.telemetry.seconds.with(&[outcome]).observe(started.elapsed().as_secs_f64());
+        let (rows, _, samples, _) = context.used();
+        self.telemetry.samples.inc_by(samples);
+        self.telemetry.rows.inc_by(rows);
+        result
+    }
+
+    async fn run_inner<T: Send + 'static>(
+        &self,
+        context: QueryContext,
+        work: impl FnOnce(&QueryContext) -> T + Send + 'static,
+    ) -> Result<T> {
+        let timeout = context.limits().timeout;
+        let waiting = Level::up(&self.telemetry.waiting);
+        let permit = tokio::time::timeout(timeout, Arc::clone(&self.concurrency).acquire_owned())
+            .await
+            .map_err(|_| Error::Timeout("query timed out in query queue".to_owned()))?
+            .map_err(|_| Error::Unavailable("the server shuts down".to_owned()))?;
+        drop(waiting);
+        let running = Level::up(&self.telemetry.running);
+        let inner = context.clone();
+        let job = self.cpu.run(move || {
+            let result = work(&inner);
+            drop((permit, running));
+            result
+        });
+        let left = timeout.saturating_sub(context.elapsed()) + GRACE;
+        match tokio::time::timeout(left, job).await {
+            Ok(Some(result)) => Ok(result),
+            Ok(None) => Err(Error::Internal("the query's evaluation panicked".to_owned())),
+            Err(_) => Err(Error::Timeout("query timed out in expression evaluation".to_owned())),
+        }
+    }
+}
+
+struct CancelOnDrop(QueryContext);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Holds a gauge one higher until it is dropped.
+struct Level(Gauge);
+
+impl Level {
+    fn up(gauge: &Gauge) -> Self {
+        gauge.add(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        self.0.add(-1.0);
+    }
+}
