@@ -5,6 +5,7 @@
 mod budget;
 mod clock;
 mod cpu;
+mod events;
 mod ledger;
 mod shutdown;
 mod telemetry;
@@ -12,6 +13,7 @@ mod telemetry;
 pub use budget::{MemoryBudget, OverBudget, Reservation};
 pub use clock::Clock;
 pub use cpu::CpuPool;
+pub use events::{EventCopy, LogFormat, OwnEvent, init_logs};
 pub use ledger::{Ledger, LedgerEntry, Signal};
 pub use shutdown::Shutdown;
-pub use telemetry::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, LogFormat, Telemetry, init_logs};
+pub use telemetry::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, Telemetry};

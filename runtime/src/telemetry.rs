@@ -195,32 +195,6 @@ impl Telemetry {
     }
 }
 
-/// How the stack writes its own logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    #[default]
-    Json,
-    /// For people.
-    Text,
-}
-
-/// Starts logging: one event a line on stdout, or on stderr when `to_stderr`. `filter` is `info`, `storage_wal=debug`, …
-///
-/// # Errors
-/// When the filter does not parse, or logging was started before.
-pub fn init_logs(format: LogFormat, filter: &str, to_stderr: bool) -> Result<(), String> {
-    use tracing_subscriber::fmt::writer::BoxMakeWriter;
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
-    let writer = if to_stderr { BoxMakeWriter::new(std::io::stderr) } else { BoxMakeWriter::new(std::io::stdout) };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let started = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-    };
-    started.map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
