@@ -1,0 +1,29 @@
+//! `daybook agent`: the node agent alone.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cmd::serve::{start_logs, stop_signal, tokio_runtime};
+use crate::config::Loaded;
+use crate::server::Ground;
+
+/// Runs the agent until it is told to stop.
+pub(crate) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    start_logs(&loaded, None)?;
+    let mut config = loaded.config.agent.clone();
+    config.state_dir = loaded.config.data_dir.join("agent");
+    let ground = Ground::new();
+    tokio_runtime()?.block_on(async {
+        let shutdown = ground.shutdown.clone();
+        let agent = tokio::spawn(agent::run(config, ground.agent_deps()));
+        tokio::select! {
+            () = stop_signal() => shutdown.start(),
+            () = shutdown.wait() => {}
+        }
+        let ended = tokio::time::timeout(loaded.config.shutdown_timeout, agent).await;
+        ended.context("the agent did not stop in time")?.context("the agent panicked")??;
+        anyhow::Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
