@@ -1,0 +1,186 @@
+//! `daybook logs`: LogQL against a server; lines, or a table or chart of a metric query.
+
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use query_wire::loki::{QueryResponse, Stream};
+
+use crate::client::answer::{self, Answer, Canvas};
+use crate::client::http::{Server, ServerArgs};
+use crate::client::lines::{Direction, Form, Printer, common_labels, in_order};
+use crate::client::scale::Unit;
+use crate::client::series_name::series_name;
+use crate::client::style::StyleArgs;
+use crate::client::tail::{Options, follow};
+use crate::client::time::{RangeArgs, When, parse_duration, parse_when, rfc3339};
+use crate::client::{block_on, notes, usage};
+use crate::cmd::query::{output_for, step_for};
+
+/// How far back to look unless told.
+const SINCE_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// The command's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// LogQL, e.g. '{service_name="api"} |= "error"'
+    query: String,
+    #[command(flatten)]
+    range: RangeArgs,
+    /// Evaluate a metric query at this time only
+    #[arg(long, value_name = "TIME", value_parser = parse_when, allow_hyphen_values = true,
+          conflicts_with_all = ["since", "start", "end", "step"])]
+    time: Option<When>,
+    /// Distance between the points of a metric query; about 250 points unless given
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    step: Option<Duration>,
+    /// Most lines
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Which end of the range to take lines from, and print first
+    #[arg(long, value_enum, default_value_t = Direction::Backward)]
+    direction: Direction,
+    /// Form of the output
+    #[arg(long, short, value_enum, default_value_t = Output::Default)]
+    output: Output,
+    /// Show the newest lines, then follow
+    #[arg(long = "tail", short = 'f', visible_alias = "follow", conflicts_with_all = ["end", "time", "step"])]
+    follow: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    style: StyleArgs,
+}
+
+/// How to print lines, or the answer to a metric query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// Time, labels and line; a table or chart of a metric query
+    Default,
+    /// The API's data
+    Json,
+    /// A JSON object per line
+    Jsonl,
+    /// The line alone
+    Raw,
+    /// A CSV row per line or sample
+    Csv,
+    /// Aligned columns, of a metric query
+    Table,
+    /// Drawn in the terminal, of a metric query
+    Chart,
+}
+
+impl Output {
+    /// Returns the form of a line; `None` for what only numbers can be.
+    pub(super) fn form(self) -> Option<Form> {
+        match self {
+            Self::Default => Some(Form::Default),
+            Self::Json | Self::Jsonl => Some(Form::Jsonl),
+            Self::Raw => Some(Form::Raw),
+            Self::Csv => Some(Form::Csv),
+            Self::Table | Self::Chart => None,
+        }
+    }
+}
+
+/// Asks and prints, or follows.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let now = runtime::Clock::system().now_nanos();
+    let (start, end) = match args.range.resolve(now, SINCE_DEFAULT) {
+        Ok(range) => range,
+        Err(text) => return usage(&text),
+    };
+    if args.follow {
+        return run_tail(&args, start);
+    }
+    let mut form = vec![
+        ("query", args.query.clone()),
+        ("limit", args.limit.to_string()),
+        ("direction", args.direction.as_str().to_owned()),
+    ];
+    let path = if let Some(time) = args.time {
+        form.push(("time", time.resolve(now).to_string()));
+        "query"
+    } else {
+        let step = args.step.unwrap_or_else(|| step_for(start, end));
+        let step = ("step", format!("{}s", step.as_secs_f64()));
+        form.extend([("start", start.to_string()), ("end", end.to_string()), step]);
+        "query_range"
+    };
+    let server = Server::new(&args.server)?;
+    let response: QueryResponse = block_on(server.post(&["loki", "api", "v1", path], &form))?;
+
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    if args.output == Output::Json {
+        serde_json::to_writer(&mut out, &response.data).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match Answer::from_loki(response.data.result) {
+        Err(streams) => {
+            let Some(form) = args.output.form() else {
+                return usage("--output table and chart are for metric queries; this query gives lines");
+            };
+            print_lines(&args, &streams, form, &mut out)?;
+        }
+        Ok(answer) => print_numbers(&args, &answer, (start / 1_000_000, end / 1_000_000), &mut out)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_tail(args: &Args, start_ns: i64) -> anyhow::Result<ExitCode> {
+    let Some(form) = args.output.form() else {
+        return usage("--output table and chart are for metric queries, which cannot be followed");
+    };
+    let server = Server::new(&args.server)?;
+    let options = Options { query: args.query.clone(), start_ns, limit: args.limit };
+    let printer = Printer::new(form, args.style.stdout(), std::collections::BTreeMap::new());
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    block_on(follow(&server, &options, &printer, &mut out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_lines(args: &Args, streams: &[Stream], form: Form, out: &mut impl Write) -> std::io::Result<()> {
+    let common = if form == Form::Default { common_labels(streams) } else { std::collections::BTreeMap::new() };
+    if !common.is_empty() {
+        notes("common labels", &[series_name(&common)]);
+    }
+    let printer = Printer::new(form, args.style.stdout(), common);
+    printer.header(out)?;
+    let lines = in_order(streams, args.direction);
+    for (labels, entry) in &lines {
+        printer.line(labels, entry, out)?;
+    }
+    if u32::try_from(lines.len()).unwrap_or(u32::MAX) >= args.limit {
+        notes("note", &[format!("there may be more: this is the limit of {} lines (--limit)", args.limit)]);
+    }
+    Ok(())
+}
+
+fn print_numbers(args: &Args, answer: &Answer, range_ms: (i64, i64), out: &mut impl Write) -> std::io::Result<()> {
+    let output = match args.output {
+        Output::Csv => answer::Output::Csv,
+        Output::Table | Output::Raw | Output::Json => answer::Output::Table,
+        Output::Chart => answer::Output::Chart,
+        Output::Default => output_for(answer),
+        Output::Jsonl => return print_samples_as_json(answer, out),
+    };
+    let range_ms = matches!(answer, Answer::Range(_)).then_some(range_ms);
+    let canvas =
+        Canvas { style: args.style.stdout(), columns: args.style.columns(), unit: Unit::guess(&args.query), range_ms };
+    answer::print(answer, output, &canvas, out)
+}
+
+fn print_samples_as_json(answer: &Answer, out: &mut impl Write) -> std::io::Result<()> {
+    for series in answer.series() {
+        for (at, value) in &series.points {
+            let timestamp = rfc3339(at.saturating_mul(1_000_000));
+            let sample = serde_json::json!({ "timestamp": timestamp, "labels": series.labels, "value": value.text() });
+            writeln!(out, "{sample}")?;
+        }
+    }
+    Ok(())
+}
