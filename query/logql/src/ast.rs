@@ -169,6 +169,8 @@ pub enum LabelFilter {
         compare: Compare,
         /// With what.
         value: f64,
+        /// The number as written where it cannot be read; such a query parses, but does not run.
+        unread: Option<String>,
     },
     /// Compares the label's value as a duration.
     Duration {
@@ -644,7 +646,7 @@ impl fmt::Display for LabelFilter {
                 }
             }
             Self::Text(matcher) => Shown(matcher).fmt(f),
-            Self::Number { name, compare, value } => write!(f, "{name}{}{}", compare.as_str(), go::float_f(*value)),
+            Self::Number { name, compare, value, .. } => write!(f, "{name}{}{}", compare.as_str(), go::float_f(*value)),
             Self::Duration { name, compare, nanos } => {
                 write!(f, "{name}{}{}", compare.as_str(), go::duration_text(*nanos))
             }

@@ -121,6 +121,11 @@ pub(crate) fn parse_float(text: &str) -> Option<f64> {
     value.is_finite().then_some(sign * value)
 }
 
+/// Says that a text is no number, as Go does, behind `what`.
+pub(crate) fn float_error(what: &str, text: &str) -> String {
+    format!("{what}: strconv.ParseFloat: parsing {}: invalid syntax", quote(text))
+}
+
 fn parse_hex_float(text: &str) -> Option<f64> {
     let (mantissa, exponent) = text.split_once('p')?;
     let exponent: i32 = exponent.parse().ok()?;
@@ -206,6 +211,24 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
         rest = tail;
     }
     i64::try_from(if negative { -sum } else { sum }).ok()
+}
+
+/// Says why a text is no duration, as Go does.
+pub(crate) fn duration_error(text: &str) -> String {
+    let rest = text.trim_start_matches(['-', '+']);
+    let number = |c: char| c.is_ascii_digit() || c == '.';
+    let unit: String = rest.chars().skip_while(|c| number(*c)).take_while(|c| !number(*c)).collect();
+    if !rest.starts_with(number) {
+        format!("time: invalid duration {}", quote(text))
+    } else if unit.is_empty() {
+        format!("time: missing unit in duration {}", quote(text))
+    } else if parse_duration(&format!("1{unit}")).is_none() {
+        format!("time: unknown unit {} in duration {}", quote(&unit), quote(text))
+    } else if rest.ends_with(number) {
+        format!("time: missing unit in duration {}", quote(text))
+    } else {
+        format!("time: invalid duration {}", quote(text))
+    }
 }
 
 /// Writes nanoseconds as Go's `time.Duration` does: `1h2m3.5s`, `250ms`.

@@ -1,15 +1,33 @@
 //! LogQL: lexer, parser, pipeline stages, evaluation.
+//!
+//! [`parse`] makes an [`Expr`] of a query's text; printing it gives Loki's canonical text. [`select_logs`] and [`evaluate`]
+//! run it on a [`LogQuerier`](storage_api::LogQuerier), on the threads of the `rayon` pool they are called in. Nothing here
+//! knows HTTP, files or indexes: the store is told what every wanted row must hold (see [`log_select`]) and each row it gives
+//! is tested again, so an answer never depends on an index.
+//!
+//! ```
+//! let expr = query_logql::parse(r#"sum by (app) (rate({env="prod"} |= "error" [5m]))"#).expect("LogQL");
+//! assert_eq!(expr.to_string(), r#"sum by (app)(rate({env="prod"} |= "error"[5m]))"#);
+//! ```
 
 mod ast;
 mod binary;
 mod error;
+mod eval;
+mod follow;
 mod go;
 mod lexer;
 mod parser;
 mod pattern;
 mod regex;
+mod row;
 mod simplify;
+mod stage;
+mod template;
 
 pub use ast::*;
 pub use error::{Error, ParseError, Position, Result};
+pub use eval::{Direction, LogEntry, LogQuery, MetricResult, Series, Steps, evaluate, log_select, select_logs};
+pub use follow::Follower;
 pub use parser::{parse, parse_log, parse_selector};
+pub use row::CategorizedLabels;

@@ -26,7 +26,10 @@ pub(crate) fn anchored(pattern: &str) -> Result<Regex, String> {
 
 /// Compiles a pattern that must name at least one group.
 pub(crate) fn with_names(pattern: &str) -> Result<Regex, String> {
-    let regex = compile(pattern)?;
+    let regex = compile(pattern).map_err(|error| match error.contains("duplicate capture group name") {
+        true => "duplicate extracted label name".to_owned(),
+        false => error,
+    })?;
     if regex.capture_names().flatten().next().is_none() {
         return Err("at least one named capture must be supplied".to_owned());
     }

@@ -272,9 +272,13 @@ impl Parser {
                 if !matches!(self.peek(), Kind::Number(_)) {
                     self.bump();
                 }
-                // What Go cannot read counts as zero here, as in Loki.
-                let value = go::parse_float(&self.number()?).unwrap_or(0.0);
-                Ok(LabelFilter::Number { name, compare, value: if negative { -value } else { value } })
+                let text = self.number()?;
+                // Loki parses what Go cannot read, as zero, and refuses to run it.
+                let (value, unread) = match go::parse_float(&text) {
+                    Some(value) => (if negative { -value } else { value }, None),
+                    None => (0.0, Some(text)),
+                };
+                Ok(LabelFilter::Number { name, compare, value, unread })
             }
             _ => Err(self.unexpected(&[])),
         }

@@ -1,0 +1,200 @@
+//! Log queries: the first or last lines that pass, in a stable order.
+
+use std::cmp::Ordering;
+
+use model::{TimeRange, Timestamp};
+use rayon::prelude::*;
+use storage_api::{LogPart, LogQuerier, LogRows, QueryContext};
+
+use super::needles::log_select;
+use crate::ast::LogExpr;
+use crate::error::Result;
+use crate::row::{CategorizedLabels, RowLabels};
+use crate::stage::Pipeline;
+
+/// Which lines come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The oldest.
+    Forward,
+    /// The newest.
+    Backward,
+}
+
+/// A log query.
+#[derive(Debug, Clone)]
+pub struct LogQuery<'a> {
+    /// Which lines, and what is done with them.
+    pub log: &'a LogExpr,
+    /// When; half open.
+    pub range: TimeRange,
+    /// Most lines in the answer.
+    pub limit: usize,
+    /// Which of them.
+    pub direction: Direction,
+    /// Nanoseconds that lie between one line of the answer and the next at least.
+    pub interval_ns: i64,
+}
+
+/// One line of the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogEntry {
+    /// When.
+    pub timestamp: Timestamp,
+    /// The line, as the pipeline left it.
+    pub line: String,
+    /// Its labels.
+    pub labels: CategorizedLabels,
+}
+
+impl LogEntry {
+    fn size_bytes(&self) -> u64 {
+        let labels = self.labels.metadata.size_bytes() + self.labels.parsed.size_bytes();
+        (std::mem::size_of::<Self>() + self.line.len() + labels) as u64
+    }
+}
+
+/// A kept line with its place: rows at one time keep the order (stream, part, row).
+#[derive(Debug)]
+struct Kept {
+    part: usize,
+    row: usize,
+    entry: LogEntry,
+}
+
+fn place(a: &Kept, b: &Kept) -> Ordering {
+    (a.entry.timestamp, a.part, a.row).cmp(&(b.entry.timestamp, b.part, b.row))
+}
+
+/// Runs a log query and returns its lines in the direction asked for.
+///
+/// Lines with equal timestamps keep one order whatever the limit, and backward is exactly the reverse of forward. Parts
+/// are read from the wanted end on, until no unread part can hold a line of the answer.
+///
+/// # Errors
+/// The store's, patterns that do not compile, limits.
+pub fn select_logs(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryContext) -> Result<Vec<LogEntry>> {
+    let pipeline = Pipeline::new(query.log)?;
+    let select = log_select(query.log, query.range, true, logs, context)?;
+    let mut parts = logs.select(&select, context)?;
+    // The order of parts decides ties, so it must not depend on what the store gives first.
+    parts.sort_by(|a, b| {
+        let key = |part: &dyn LogPart| (part.range().start, part.range().end, part.rows_max());
+        a.stream().cmp(b.stream()).then_with(|| key(a.as_ref()).cmp(&key(b.as_ref())))
+    });
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_key(|i| {
+        let range = parts.get(*i).map_or(TimeRange::ALL, |part| part.range());
+        match query.direction {
+            Direction::Forward => (range.start.0, *i),
+            // Negated, so that the latest end comes first.
+            Direction::Backward => (range.end.0.saturating_neg(), *i),
+        }
+    });
+    let scan = Scan { query, pipeline: &pipeline, context };
+    let limit = if query.interval_ns > 0 { usize::MAX } else { query.limit };
+    let mut entries = scan.run(&parts, &order, limit)?;
+    if query.interval_ns > 0 {
+        thin(&mut entries, query.interval_ns);
+        entries.truncate(query.limit);
+    }
+    Ok(entries)
+}
+
+fn thin(entries: &mut Vec<LogEntry>, interval_ns: i64) {
+    let mut last: Option<i64> = None;
+    entries.retain(|entry| {
+        let at = entry.timestamp.0;
+        let keep = last.is_none_or(|last| at.abs_diff(last) >= interval_ns.unsigned_abs());
+        if keep {
+            last = Some(at);
+        }
+        keep
+    });
+}
+
+struct Scan<'a> {
+    query: &'a LogQuery<'a>,
+    pipeline: &'a Pipeline,
+    context: &'a QueryContext,
+}
+
+impl Scan<'_> {
+    fn run(&self, parts: &[Box<dyn LogPart>], order: &[usize], limit: usize) -> Result<Vec<LogEntry>> {
+        let forward = self.query.direction == Direction::Forward;
+        let mut kept: Vec<Kept> = Vec::new();
+        let mut held: u64 = 0;
+        let mut rest = order;
+        let mut batch = rayon::current_num_threads().max(1);
+        while !rest.is_empty() && limit > 0 {
+            self.context.check()?;
+            // The worst line kept so far; a part that lies wholly behind it cannot matter.
+            let worst = (kept.len() >= limit).then(|| kept.last().map(|kept| kept.entry.timestamp)).flatten();
+            let useful = |i: &usize| {
+                let range = parts.get(*i).map_or(TimeRange::ALL, |part| part.range());
+                worst.is_none_or(|worst| if forward { range.start <= worst } else { range.end > worst })
+            };
+            let take = rest.iter().take(batch).take_while(|i| useful(i)).count();
+            if take == 0 {
+                break;
+            }
+            let (now, later) = rest.split_at(take);
+            rest = later;
+            let found: Vec<Vec<Kept>> = now
+                .par_iter()
+                .map(|i| match parts.get(*i) {
+                    Some(part) => self.part(*i, part.as_ref(), limit, worst),
+                    None => Ok(Vec::new()),
+                })
+                .collect::<Result<_>>()?;
+            for one in found.into_iter().flatten() {
+                held += one.entry.size_bytes();
+                kept.push(one);
+            }
+            kept.sort_by(|a, b| if forward { place(a, b) } else { place(b, a) });
+            kept.truncate(limit);
+            let now_held: u64 = kept.iter().map(|kept| kept.entry.size_bytes()).sum();
+            self.context.charge_memory(held)?;
+            self.context.release_memory(held);
+            held = now_held;
+            batch = (batch * 2).min(256);
+        }
+        self.context.charge_memory(held)?;
+        Ok(kept.into_iter().map(|kept| kept.entry).collect())
+    }
+
+    /// Returns the part's first `limit` lines in the direction asked for, none of them behind `worst`.
+    fn part(&self, number: usize, part: &dyn LogPart, limit: usize, worst: Option<Timestamp>) -> Result<Vec<Kept>> {
+        let rows = part.read(self.context)?;
+        let forward = self.query.direction == Direction::Forward;
+        let mut labels = RowLabels::new(part.stream());
+        let mut out = Vec::new();
+        for n in 0..rows.len() {
+            if out.len() >= limit {
+                break;
+            }
+            let row = if forward { n } else { rows.len() - 1 - n };
+            let Some(&timestamp) = rows.timestamps.get(row) else { continue };
+            if !self.query.range.contains(timestamp) {
+                continue;
+            }
+            if worst.is_some_and(|worst| if forward { timestamp > worst } else { timestamp < worst }) {
+                break;
+            }
+            if n % 1024 == 1023 {
+                self.context.check()?;
+            }
+            labels.reset(metadata(&rows, row));
+            if let Some(line) = self.pipeline.process(timestamp, rows.lines.get(row), &mut labels) {
+                let entry = LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() };
+                out.push(Kept { part: number, row, entry });
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Iterates over a row's structured metadata; there is none when it was not asked for.
+pub(super) fn metadata(rows: &LogRows, row: usize) -> impl Iterator<Item = (&str, &str)> {
+    rows.metadata.get(row).iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+}

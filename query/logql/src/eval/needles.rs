@@ -1,0 +1,197 @@
+//! What the index may be asked for: conditions that every wanted row fulfils.
+
+use model::{MatchOp, Matcher, TimeRange};
+use regex_syntax::hir::{Hir, HirKind};
+use storage_api::{LogQuerier, LogSelect, Needle, QueryContext};
+
+use crate::ast::{LabelFilter, LineFilter, LineNeedle, LineOp, LogExpr, Stage};
+use crate::error::Result;
+use crate::pattern::LinePattern;
+
+/// Most needles of one query; the rest is left to the filters.
+const NEEDLES_MAX: usize = 32;
+
+/// Labels that are looked up in the index when a query asks for their value.
+const INDEXED_FIELDS: [&str; 2] = ["trace_id", "span_id"];
+
+/// Works out what the store must give for a query's lines in `range`.
+///
+/// # Errors
+/// As the store's `streams`, which is asked where a stream's own label might stand for a field.
+pub fn log_select(
+    log: &LogExpr,
+    range: TimeRange,
+    with_metadata: bool,
+    logs: &dyn LogQuerier,
+    context: &QueryContext,
+) -> Result<LogSelect> {
+    let mut needles = Vec::new();
+    let mut parsed = false;
+    for stage in &log.stages {
+        match stage {
+            Stage::LineFilter(filter) => line_needles(filter, &mut needles),
+            // From here on the line is another one.
+            Stage::LineFormat(_) | Stage::Unpack | Stage::Decolorize => break,
+            Stage::Json(_) | Stage::Logfmt { .. } | Stage::Regexp(_) | Stage::Pattern(_) => parsed = true,
+            Stage::LabelFilter(LabelFilter::Text(matcher)) if is_indexed(matcher) => {
+                // A parser may resolve escapes, but hexadecimal digits are not escaped by anyone.
+                let plain = matcher.value.bytes().all(|c| c.is_ascii_hexdigit());
+                if (!parsed || plain) && !is_stream_label(&matcher.name, log, range, logs, context)? {
+                    needles.push(Needle::Field { name: matcher.name.clone(), value: matcher.value.clone() });
+                }
+            }
+            Stage::LabelFilter(_) | Stage::Drop(_) | Stage::Keep(_) => {}
+            Stage::LabelFormat(_) => break,
+        }
+    }
+    needles.truncate(NEEDLES_MAX);
+    Ok(LogSelect { matchers: log.matchers.clone(), range, needles, with_metadata })
+}
+
+fn is_indexed(matcher: &Matcher) -> bool {
+    matcher.op == MatchOp::Equal && INDEXED_FIELDS.contains(&matcher.name.as_str()) && matcher.value.len() >= 8
+}
+
+fn is_stream_label(
+    name: &str,
+    log: &LogExpr,
+    range: TimeRange,
+    logs: &dyn LogQuerier,
+    context: &QueryContext,
+) -> Result<bool> {
+    let mut selector = log.matchers.clone();
+    match Matcher::new(name, MatchOp::NotEqual, "") {
+        Ok(matcher) => selector.push(matcher),
+        Err(_) => return Ok(true),
+    }
+    Ok(!logs.streams(&[selector], range, context)?.is_empty())
+}
+
+fn line_needles(filter: &LineFilter, needles: &mut Vec<Needle>) {
+    let of_each = |needle: &LineNeedle| -> Vec<Needle> {
+        match (needle, filter.op) {
+            (LineNeedle::Text(text), LineOp::Contains) => text_needle(text).into_iter().collect(),
+            (LineNeedle::Text(text), LineOp::Regex) => regex_needles(text),
+            (LineNeedle::Text(text), LineOp::Pattern) => match LinePattern::new(text) {
+                Ok(pattern) => pattern.texts().filter_map(text_needle).collect(),
+                Err(_) => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    };
+    if let [one] = filter.alternatives.as_slice() {
+        needles.extend(of_each(one));
+        return;
+    }
+    // Of each alternative the longest text; if one has none, any row may pass.
+    let any: Option<Vec<Needle>> = filter.alternatives.iter().map(|needle| longest(of_each(needle))).collect();
+    if let Some(any) = any.filter(|any| !any.is_empty()) {
+        needles.push(Needle::Any(any));
+    }
+}
+
+fn text_needle(text: &str) -> Option<Needle> {
+    (!text.is_empty()).then(|| Needle::Line(text.to_owned()))
+}
+
+fn length(needle: &Needle) -> usize {
+    match needle {
+        Needle::Line(text) | Needle::LineFold(text) => text.len(),
+        Needle::Field { value, .. } => value.len(),
+        Needle::Any(any) => any.iter().map(length).min().unwrap_or(0),
+    }
+}
+
+fn longest(needles: Vec<Needle>) -> Option<Needle> {
+    needles.into_iter().max_by_key(length)
+}
+
+/// Returns what every match of the pattern holds.
+fn regex_needles(pattern: &str) -> Vec<Needle> {
+    // Without its leading flag, the pattern's literals are those of the folded text.
+    let (fold, rest) = match pattern.strip_prefix("(?i)") {
+        Some(rest) => (true, rest),
+        None => (false, pattern),
+    };
+    let Ok(translated) = crate::regex::translate(rest) else { return Vec::new() };
+    let Ok(hir) = regex_syntax::parse(&translated) else { return Vec::new() };
+    let mut out = Vec::new();
+    collect(&hir, fold, &mut out);
+    out
+}
+
+fn collect(hir: &Hir, fold: bool, out: &mut Vec<Needle>) {
+    match hir.kind() {
+        HirKind::Literal(literal) => {
+            if let Ok(text) = std::str::from_utf8(&literal.0) {
+                let text = text.to_owned();
+                out.push(if fold { Needle::LineFold(text) } else { Needle::Line(text) });
+            }
+        }
+        HirKind::Capture(capture) => collect(&capture.sub, fold, out),
+        HirKind::Repetition(repetition) if repetition.min > 0 => collect(&repetition.sub, fold, out),
+        HirKind::Concat(parts) => parts.iter().for_each(|part| collect(part, fold, out)),
+        HirKind::Alternation(parts) => {
+            let of_each = |part: &Hir| {
+                let mut inner = Vec::new();
+                collect(part, fold, &mut inner);
+                longest(inner)
+            };
+            let any: Option<Vec<Needle>> = parts.iter().map(of_each).collect();
+            out.extend(any.filter(|any| !any.is_empty()).map(Needle::Any));
+        }
+        HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) | HirKind::Repetition(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use model::Labels;
+    use storage_api::fake::FakeLogs;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(query: &str, expected: Expect) {
+        let logs = FakeLogs::default();
+        logs.push(&Labels::from_pairs([("app", "a")]), model::Timestamp(5), "x", &[]);
+        let log = crate::parse_log(query).unwrap();
+        let range = TimeRange::new(model::Timestamp(0), model::Timestamp(10));
+        let select = log_select(&log, range, false, &logs, &QueryContext::default()).unwrap();
+        expected.assert_eq(&format!("{:?}", select.needles));
+    }
+
+    #[test]
+    fn positive_line_filters_give_needles() {
+        check(
+            r#"{app="a"} |= "one" |= "two" or "three" != "four" |> "<_> five""#,
+            expect![[r#"[Line("one"), Any([Line("two"), Line("three")]), Line(" five")]"#]],
+        );
+        check(r#"{app="a"} |= "x" or ip("1.1.1.1")"#, expect!["[]"]);
+        check(r#"{app="a"} |= "" | line_format "y" |= "y""#, expect!["[]"]);
+    }
+
+    #[test]
+    fn patterns_give_the_text_that_each_match_holds() {
+        check(
+            r#"{app="a"} |~ "timed out after \\d{4,}ms" |~ "(?i)error|fatal" |~ "a.*(bcd)+|efg""#,
+            expect![[
+                r#"[Line("timed out after "), Line("ms"), Any([LineFold("error"), LineFold("fatal")]), Any([Line("bcd"), Line("efg")])]"#
+            ]],
+        );
+        check(r#"{app="a"} |~ "x(?i)y" |~ "[a-z]+" |~ "(abc)?""#, expect![[r#"[Line("x")]"#]]);
+    }
+
+    #[test]
+    fn trace_ids_are_looked_up_unless_streams_have_them() {
+        check(
+            r#"{app="a"} | trace_id="0123456789abcdef" | json | span_id="00112233""#,
+            expect![[
+                r#"[Field { name: "trace_id", value: "0123456789abcdef" }, Field { name: "span_id", value: "00112233" }]"#
+            ]],
+        );
+        check(r#"{app="a"} | trace_id="" | app="a" | trace_id=~"0123456789""#, expect!["[]"]);
+        check(r#"{app="a"} | label_format trace_id="{{.x}}" | trace_id="0123456789abcdef""#, expect!["[]"]);
+    }
+}

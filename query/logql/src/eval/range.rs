@@ -1,0 +1,391 @@
+//! Functions over windows of lines, for all steps at once: each row lands in its windows.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use model::{Labels, TimeRange, Timestamp};
+use rayon::prelude::*;
+use storage_api::LogPart;
+
+use super::logs::metadata;
+use super::needles::log_select;
+use super::{Evaluator, Series, Steps};
+use crate::ast::{Grouping, RangeExpr, RangeOp};
+use crate::error::{Error, Result};
+use crate::row::{ERROR, PRESERVE_ERROR, RowLabels, SeriesLabels};
+use crate::stage::Extractor;
+
+/// How many parts are read at a time before their rows are merged.
+const BATCH_PARTS: usize = 64;
+
+/// Bytes that one sample keeps.
+const SAMPLE_BYTES: u64 = 16;
+
+/// What a series gathers.
+#[derive(Debug)]
+enum Gathered {
+    /// Counts or bytes, as changes from each step to the next: exact, and one row costs the same in any window.
+    Sums(Vec<i64>),
+    /// The samples themselves: (nanoseconds, value).
+    Samples(Vec<(i64, f64)>),
+}
+
+/// Where rows land.
+#[derive(Debug, Clone, Copy)]
+struct Windows {
+    /// The first window's end.
+    first_end: i64,
+    step: i64,
+    range: i64,
+    count: usize,
+}
+
+impl Windows {
+    fn new(steps: Steps, expr: &RangeExpr) -> Self {
+        let first_end = steps.start_ns.saturating_sub(expr.offset_ns);
+        Self { first_end, step: steps.step_ns.max(1), range: expr.range_ns, count: steps.count() }
+    }
+
+    fn end(&self, i: usize) -> i64 {
+        self.first_end.saturating_add(self.step.saturating_mul(i64::try_from(i).unwrap_or(i64::MAX)))
+    }
+
+    /// Returns the times of all rows that land in some window.
+    fn times(&self) -> TimeRange {
+        let start = self.first_end.saturating_sub(self.range).saturating_add(1);
+        let end = self.end(self.count.saturating_sub(1)).saturating_add(1);
+        TimeRange::new(Timestamp(start), Timestamp(end))
+    }
+
+    /// Returns the first window that holds a row, and the first behind it that does not: windows are left-open.
+    fn of(&self, at: i64) -> (usize, usize) {
+        let (at, first, step) = (i128::from(at), i128::from(self.first_end), i128::from(self.step));
+        let ceil = |n: i128| n.div_euclid(step) + i128::from(n.rem_euclid(step) > 0);
+        let clamp = |n: i128| usize::try_from(n.max(0)).unwrap_or(usize::MAX).min(self.count);
+        let from = clamp(ceil(at - first));
+        let to = clamp(ceil(at + i128::from(self.range) - first));
+        (from, to.max(from))
+    }
+}
+
+/// The series of one part, or of all parts so far.
+type Gather = HashMap<Labels, Gathered>;
+
+impl Evaluator<'_> {
+    /// Evaluates a function over windows; `outer` are the labels that a sum around it keeps.
+    pub(super) fn range(&self, expr: &RangeExpr, outer: Option<&Grouping>) -> Result<Vec<Series>> {
+        let grouping = match expr.op {
+            RangeOp::Absent => SeriesLabels::None,
+            _ => SeriesLabels::new(outer.or(expr.grouping.as_ref())),
+        };
+        let bytes = matches!(expr.op, RangeOp::Bytes | RangeOp::BytesRate);
+        let extractor = Extractor::new(&expr.log, expr.unwrap.as_ref(), bytes, grouping)?;
+        let windows = Windows::new(self.steps, expr);
+        let times = windows.times();
+        let with_metadata = self.needs_metadata(expr, &extractor, times)?;
+        let select = log_select(&expr.log, times, with_metadata, self.logs, self.context)?;
+        let mut parts = self.logs.select(&select, self.context)?;
+        // A fixed order, so that the first and the last of rows at one time are always the same ones.
+        parts.sort_by(|a, b| {
+            let key = |part: &dyn LogPart| (part.range().start, part.range().end, part.rows_max());
+            a.stream().cmp(b.stream()).then_with(|| key(a.as_ref()).cmp(&key(b.as_ref())))
+        });
+        let sums = expr.unwrap.is_none();
+        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, times, sums };
+        let mut all = Gather::new();
+        for batch in parts.chunks(BATCH_PARTS) {
+            self.context.check()?;
+            let found: Vec<Gather> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
+            for one in found {
+                self.merge(&mut all, one)?;
+            }
+        }
+        drop(parts);
+        let series: Vec<(Labels, Gathered)> = all.into_iter().collect();
+        let finish = |(labels, gathered)| -> Result<Series> {
+            self.context.check()?;
+            Ok(Series { labels, values: values(expr, windows, gathered) })
+        };
+        let mut series: Vec<Series> = series.into_par_iter().map(finish).collect::<Result<_>>()?;
+        series.retain(|one| one.values.iter().any(Option::is_some));
+        Ok(series)
+    }
+
+    /// Says whether structured metadata can matter: as a label that is asked for and that some stream does not have.
+    fn needs_metadata(&self, expr: &RangeExpr, extractor: &Extractor, times: TimeRange) -> Result<bool> {
+        let Some(names) = extractor.names() else { return Ok(true) };
+        if names.is_empty() {
+            return Ok(false);
+        }
+        let streams = self.logs.streams(std::slice::from_ref(&expr.log.matchers), times, self.context)?;
+        Ok(streams.iter().any(|stream| names.iter().any(|name| stream.get(name).is_none())))
+    }
+
+    fn merge(&self, all: &mut Gather, one: Gather) -> Result<()> {
+        for (labels, gathered) in one {
+            match all.entry(labels) {
+                Entry::Vacant(entry) => {
+                    self.context.charge_series(1)?;
+                    let size = entry.key().size_bytes() as u64 + self.steps.count() as u64 * SAMPLE_BYTES;
+                    self.context.charge_memory(size)?;
+                    entry.insert(gathered);
+                }
+                Entry::Occupied(mut entry) => match (entry.get_mut(), gathered) {
+                    (Gathered::Sums(have), Gathered::Sums(more)) => {
+                        have.iter_mut().zip(more).for_each(|(have, more)| *have += more);
+                    }
+                    (Gathered::Samples(have), Gathered::Samples(more)) => have.extend(more),
+                    _ => return Err(Error::evaluation("a series gathered both sums and samples")),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Gatherer<'a> {
+    evaluator: &'a Evaluator<'a>,
+    extractor: &'a Extractor,
+    windows: Windows,
+    times: TimeRange,
+    sums: bool,
+}
+
+impl Gatherer<'_> {
+    fn part(&self, part: &dyn LogPart) -> Result<Gather> {
+        let context = self.evaluator.context;
+        let rows = part.read(context)?;
+        let mut labels = RowLabels::new(part.stream());
+        let mut out = Gather::new();
+        let mut pending: u64 = 0;
+        // Rows of one stream often belong to one series: it is looked up once.
+        let mut last: Option<Labels> = None;
+        for (row, timestamp) in rows.timestamps.iter().copied().enumerate() {
+            if row % 1024 == 1023 {
+                context.check()?;
+            }
+            if !self.times.contains(timestamp) {
+                continue;
+            }
+            let (from, to) = self.windows.of(timestamp.0);
+            if from >= to {
+                continue;
+            }
+            labels.reset(metadata(&rows, row));
+            let Some(value) = self.extractor.process(timestamp, rows.lines.get(row), &mut labels) else { continue };
+            let series = labels.grouped(self.extractor.series());
+            if !labels.error.is_empty() && series.get(PRESERVE_ERROR) != Some("true") {
+                let kind = series.get(ERROR).unwrap_or_default().to_owned();
+                return Err(Error::Pipeline { kind, series: series.to_string() });
+            }
+            if last.as_ref() != Some(&series) && !out.contains_key(&series) {
+                let empty = if self.sums {
+                    Gathered::Sums(vec![0; self.windows.count + 1])
+                } else {
+                    Gathered::Samples(Vec::new())
+                };
+                out.insert(series.clone(), empty);
+            }
+            match out.get_mut(&series) {
+                Some(Gathered::Sums(changes)) => {
+                    #[expect(clippy::cast_possible_truncation, reason = "1, or the bytes of a line")]
+                    let value = value as i64;
+                    if let Some(change) = changes.get_mut(from) {
+                        *change += value;
+                    }
+                    if let Some(change) = changes.get_mut(to) {
+                        *change -= value;
+                    }
+                }
+                Some(Gathered::Samples(samples)) => {
+                    samples.push((timestamp.0, value));
+                    pending += 1;
+                }
+                None => {}
+            }
+            last = Some(series);
+        }
+        context.charge_samples(pending)?;
+        context.charge_memory(pending * SAMPLE_BYTES)?;
+        Ok(out)
+    }
+}
+
+/// Computes a series' values from what it gathered.
+fn values(expr: &RangeExpr, windows: Windows, gathered: Gathered) -> Vec<Option<f64>> {
+    #[expect(clippy::cast_precision_loss, reason = "as the language computes")]
+    let seconds = expr.range_ns as f64 / 1e9;
+    match gathered {
+        Gathered::Sums(changes) => {
+            let mut sum = 0i64;
+            let per = |sum: i64| {
+                #[expect(clippy::cast_precision_loss, reason = "counts and bytes below 2^53")]
+                let sum = sum as f64;
+                match expr.op {
+                    RangeOp::Rate | RangeOp::BytesRate => sum / seconds,
+                    RangeOp::Absent => 1.0,
+                    _ => sum,
+                }
+            };
+            let step = |change: &i64| {
+                sum += change;
+                (sum != 0).then(|| per(sum))
+            };
+            changes.iter().take(windows.count).map(step).collect()
+        }
+        Gathered::Samples(mut samples) => {
+            samples.sort_by_key(|(at, _)| *at);
+            let mut from = 0;
+            let mut to = 0;
+            let mut out = Vec::with_capacity(windows.count);
+            for i in 0..windows.count {
+                let end = windows.end(i);
+                let start = end.saturating_sub(windows.range);
+                while samples.get(to).is_some_and(|(at, _)| *at <= end) {
+                    to += 1;
+                }
+                while from < to && samples.get(from).is_some_and(|(at, _)| *at <= start) {
+                    from += 1;
+                }
+                let window = samples.get(from..to).unwrap_or_default();
+                out.push((!window.is_empty()).then(|| over(expr, window, end, seconds)));
+            }
+            out
+        }
+    }
+}
+
+fn over(expr: &RangeExpr, window: &[(i64, f64)], end: i64, seconds: f64) -> f64 {
+    let values = window.iter().map(|(_, value)| *value);
+    match expr.op {
+        #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+        RangeOp::Count => window.len() as f64,
+        RangeOp::Sum | RangeOp::Bytes => values.sum(),
+        RangeOp::Rate | RangeOp::BytesRate => values.sum::<f64>() / seconds,
+        RangeOp::RateCounter => rate_counter(window, end, expr.range_ns, seconds),
+        RangeOp::Avg => mean(values),
+        RangeOp::Max => values.reduce(|a, b| if b > a || a.is_nan() { b } else { a }).unwrap_or(f64::NAN),
+        RangeOp::Min => values.reduce(|a, b| if b < a || a.is_nan() { b } else { a }).unwrap_or(f64::NAN),
+        RangeOp::Stdvar => variance(values),
+        RangeOp::Stddev => variance(values).sqrt(),
+        RangeOp::Quantile => quantile(expr.parameter.unwrap_or(f64::NAN), values.collect()),
+        RangeOp::First => window.first().map_or(f64::NAN, |(_, value)| *value),
+        RangeOp::Last => window.last().map_or(f64::NAN, |(_, value)| *value),
+        RangeOp::Absent => 1.0,
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut mean, mut count) = (0.0f64, 0.0);
+    for value in values {
+        count += 1.0;
+        // A finite value, or an infinite one of the same sign, leaves an infinite mean as it is.
+        let keeps = mean.is_infinite() && (value.is_finite() || value.is_infinite() && (mean > 0.0) == (value > 0.0));
+        if !keeps {
+            mean += value / count - mean / count;
+        }
+    }
+    mean
+}
+
+/// Welford's algorithm.
+fn variance(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut count, mut mean) = (0.0, 0.0, 0.0);
+    for value in values {
+        count += 1.0;
+        let delta = value - mean;
+        mean += delta / count;
+        sum += delta * (value - mean);
+    }
+    sum / count
+}
+
+fn quantile(q: f64, mut values: Vec<f64>) -> f64 {
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    // NaN sorts first, as in Loki.
+    values.sort_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(b)));
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    let last = values.len() as f64 - 1.0;
+    let rank = q * last;
+    let lower = rank.floor().max(0.0);
+    let upper = (lower + 1.0).min(last);
+    let weight = rank - rank.floor();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
+    let at = |i: f64| values.get(i as usize).copied().unwrap_or(f64::NAN);
+    at(lower) * (1.0 - weight) + at(upper) * weight
+}
+
+/// The increase of a counter per second, resets added, extrapolated towards the window's borders as Prometheus does.
+fn rate_counter(window: &[(i64, f64)], end: i64, range_ns: i64, seconds: f64) -> f64 {
+    let (Some(first), Some(last)) = (window.first(), window.last()) else { return 0.0 };
+    if window.len() < 2 {
+        return 0.0;
+    }
+    let mut increase = last.1 - first.1;
+    let mut before = 0.0;
+    for (_, value) in window {
+        if *value < before {
+            increase += before;
+        }
+        before = *value;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "as the language computes")]
+    let span = |from: i64, to: i64| (to - from) as f64 / 1e9;
+    let mut to_start = span(end - range_ns, first.0);
+    let mut to_end = span(last.0, end);
+    let sampled = span(first.0, last.0);
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    let between = sampled / (window.len() - 1) as f64;
+    let threshold = between * 1.1;
+    if to_start >= threshold {
+        to_start = between / 2.0;
+    }
+    if increase > 0.0 && first.1 >= 0.0 {
+        to_start = to_start.min(sampled * (first.1 / increase));
+    }
+    if to_end >= threshold {
+        to_end = between / 2.0;
+    }
+    increase * ((sampled + to_start + to_end) / sampled) / seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_left_open() {
+        // Windows (-5, 5], (5, 15], (15, 25].
+        let windows = Windows { first_end: 5, step: 10, range: 10, count: 3 };
+        assert_eq!(windows.of(-5), (0, 0));
+        assert_eq!(windows.of(-4), (0, 1));
+        assert_eq!(windows.of(5), (0, 1));
+        assert_eq!(windows.of(6), (1, 2));
+        assert_eq!(windows.of(25), (2, 3));
+        assert_eq!(windows.of(26), (3, 3));
+        assert_eq!(windows.times(), TimeRange::new(Timestamp(-4), Timestamp(26)));
+    }
+
+    #[test]
+    fn windows_may_overlap_or_leave_gaps() {
+        let overlapping = Windows { first_end: 10, step: 5, range: 20, count: 10 };
+        assert_eq!(overlapping.of(3), (0, 3));
+        let gaps = Windows { first_end: 100, step: 100, range: 10, count: 3 };
+        assert_eq!(gaps.of(150), (1, 1));
+        assert_eq!(gaps.of(195), (1, 2));
+        let extreme = Windows { first_end: i64::MAX, step: 1, range: i64::MAX, count: 1 };
+        assert_eq!(extreme.of(i64::MIN), (0, 0));
+    }
+
+    #[test]
+    fn quantiles_lie_between_samples() {
+        assert_eq!(quantile(0.5, vec![1.0, 2.0, 3.0, 4.0]), 2.5);
+        assert_eq!(quantile(2.0, vec![1.0]), f64::INFINITY);
+        assert_eq!(quantile(-1.0, vec![1.0]), f64::NEG_INFINITY);
+    }
+}

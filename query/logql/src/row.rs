@@ -1,0 +1,320 @@
+//! The labels of one row while it goes through a pipeline.
+
+use model::Labels;
+
+use crate::ast::Grouping;
+
+/// The label that says what went wrong with a line.
+pub(crate) const ERROR: &str = "__error__";
+/// The label that says more about it.
+pub(crate) const ERROR_DETAILS: &str = "__error_details__";
+/// The label by which a query keeps lines with errors in its numbers.
+pub(crate) const PRESERVE_ERROR: &str = "__preserve_error__";
+/// What a parsed label's name gets when the stream or the metadata have one of the same name.
+const DUPLICATE_SUFFIX: &str = "_extracted";
+
+/// The labels of one row: the stream's, those beside the line, those taken out of it, and its error.
+#[derive(Debug)]
+pub(crate) struct RowLabels<'a> {
+    stream: &'a Labels,
+    metadata: Vec<(String, String)>,
+    parsed: Vec<(String, String)>,
+    deleted: Vec<String>,
+    /// Parsed names that were deleted since; they count as extracted all the same.
+    extracted: Vec<String>,
+    pub(crate) error: &'static str,
+    pub(crate) error_details: String,
+}
+
+/// Labels by where they come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CategorizedLabels {
+    /// The stream's.
+    pub stream: Labels,
+    /// Beside the line.
+    pub metadata: Labels,
+    /// Out of the line.
+    pub parsed: Labels,
+}
+
+impl CategorizedLabels {
+    /// Returns all of them in one set.
+    #[must_use]
+    pub fn all(&self) -> Labels {
+        if self.metadata.is_empty() && self.parsed.is_empty() {
+            return self.stream.clone();
+        }
+        set(self.stream.iter().chain(self.metadata.iter()).chain(self.parsed.iter()))
+    }
+}
+
+/// Makes a label set of pairs in any order; unlike [`Labels::from_pairs`] it keeps empty values, which mean something here.
+pub(crate) fn set<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
+    let mut pairs: Vec<(&str, &str)> = pairs.into_iter().collect();
+    pairs.sort_by(|a, b| a.0.cmp(b.0));
+    // Of repeated names the last one wins.
+    pairs.reverse();
+    pairs.dedup_by(|a, b| a.0 == b.0);
+    pairs.reverse();
+    Labels::from_sorted(pairs)
+}
+
+impl<'a> RowLabels<'a> {
+    pub(crate) fn new(stream: &'a Labels) -> Self {
+        Self {
+            stream,
+            metadata: Vec::new(),
+            parsed: Vec::new(),
+            deleted: Vec::new(),
+            extracted: Vec::new(),
+            error: "",
+            error_details: String::new(),
+        }
+    }
+
+    /// Starts over for the next row.
+    pub(crate) fn reset<'m>(&mut self, metadata: impl Iterator<Item = (&'m str, &'m str)>) {
+        self.metadata.clear();
+        self.parsed.clear();
+        self.deleted.clear();
+        self.extracted.clear();
+        self.error = "";
+        self.error_details.clear();
+        for (name, value) in metadata {
+            let name = match self.stream.get(name) {
+                Some(_) => format!("{name}{DUPLICATE_SUFFIX}"),
+                None => name.to_owned(),
+            };
+            self.metadata.push((name, value.to_owned()));
+        }
+    }
+
+    /// Returns the value of a label, or `None`.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let find = |pairs: &'_ [(String, String)]| pairs.iter().position(|(have, _)| have == name);
+        if let Some(i) = find(&self.metadata) {
+            return self.metadata.get(i).map(|(_, value)| value.as_str());
+        }
+        if let Some(i) = find(&self.parsed) {
+            return self.parsed.get(i).map(|(_, value)| value.as_str());
+        }
+        if self.deleted.iter().any(|have| have == name) {
+            return None;
+        }
+        self.stream.get(name)
+    }
+
+    /// Returns what a label filter compares: the label's value, the error's, or nothing.
+    pub(crate) fn filter_value(&self, name: &str) -> &str {
+        if name == ERROR { self.error } else { self.get(name).unwrap_or("") }
+    }
+
+    /// Returns the name that a label taken out of the line gets.
+    pub(crate) fn parsed_name(&self, mut name: String) -> String {
+        if self.stream.get(&name).is_some() || self.metadata.iter().any(|(have, _)| *have == name) {
+            name.push_str(DUPLICATE_SUFFIX);
+        }
+        name
+    }
+
+    /// Says whether an earlier stage, or an earlier key of the same line, made this label.
+    pub(crate) fn is_extracted(&self, name: &str) -> bool {
+        self.parsed.iter().any(|(have, _)| have == name) || self.extracted.iter().any(|have| have == name)
+    }
+
+    /// Sets a label as parsed; it hides those of the same name.
+    pub(crate) fn set_parsed(&mut self, name: String, value: String) {
+        self.metadata.retain(|(have, _)| *have != name);
+        match self.parsed.iter_mut().find(|(have, _)| *have == name) {
+            Some((_, have)) => *have = value,
+            None => self.parsed.push((name, value)),
+        }
+    }
+
+    /// Removes a label, wherever it comes from.
+    pub(crate) fn delete(&mut self, name: &str) {
+        self.metadata.retain(|(have, _)| have != name);
+        if let Some(i) = self.parsed.iter().position(|(have, _)| have == name) {
+            self.extracted.push(self.parsed.remove(i).0);
+        }
+        self.deleted.push(name.to_owned());
+    }
+
+    /// Notes what went wrong with the line.
+    pub(crate) fn fail(&mut self, error: &'static str, details: impl Into<String>) {
+        self.error = error;
+        self.error_details = details.into();
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.metadata.is_empty()
+            && self.parsed.is_empty()
+            && self.deleted.is_empty()
+            && self.error.is_empty()
+            && self.error_details.is_empty()
+    }
+
+    fn stream_left(&self) -> impl Iterator<Item = (&str, &str)> {
+        let hidden = |name: &str| {
+            self.deleted.iter().any(|have| have == name)
+                || self.metadata.iter().chain(&self.parsed).any(|(have, _)| have == name)
+        };
+        self.stream.iter().filter(move |(name, _)| !hidden(name))
+    }
+
+    fn errors(&self) -> impl Iterator<Item = (&str, &str)> {
+        [(ERROR, self.error), (ERROR_DETAILS, self.error_details.as_str())]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+    }
+
+    /// Iterates over all labels, errors included, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.stream_left().chain(pairs(&self.metadata)).chain(pairs(&self.parsed)).chain(self.errors())
+    }
+
+    /// Returns the row's labels by where they come from.
+    pub(crate) fn categorized(&self) -> CategorizedLabels {
+        if self.is_unchanged() {
+            let none = Labels::empty();
+            return CategorizedLabels { stream: self.stream.clone(), metadata: none.clone(), parsed: none };
+        }
+        let stream = if self.parsed.is_empty() && self.deleted.is_empty() {
+            self.stream.clone()
+        } else {
+            set(self.stream_left())
+        };
+        CategorizedLabels {
+            stream,
+            metadata: set(pairs(&self.metadata)),
+            parsed: set(pairs(&self.parsed).chain(self.errors())),
+        }
+    }
+
+    /// Returns the labels of the series that the row belongs to. An error shows whatever the grouping.
+    pub(crate) fn grouped(&self, grouping: &SeriesLabels) -> Labels {
+        if !self.error.is_empty() {
+            return set(self.iter());
+        }
+        match grouping {
+            SeriesLabels::None => Labels::empty(),
+            SeriesLabels::All if self.is_unchanged() => self.stream.clone(),
+            SeriesLabels::All => set(self.iter()),
+            SeriesLabels::By(names) => {
+                set(names.iter().filter_map(|name| self.get(name).map(|value| (name.as_str(), value))))
+            }
+            SeriesLabels::Without(names) => {
+                set(self.iter().filter(|(name, _)| !names.iter().any(|without| without == name)))
+            }
+        }
+    }
+}
+
+fn pairs(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+/// Which of a row's labels name its series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SeriesLabels {
+    None,
+    All,
+    By(Vec<String>),
+    Without(Vec<String>),
+}
+
+impl SeriesLabels {
+    pub(crate) fn new(grouping: Option<&Grouping>) -> Self {
+        match grouping {
+            None => Self::All,
+            Some(Grouping { without: false, labels }) if labels.is_empty() => Self::None,
+            Some(Grouping { without: false, labels }) => Self::By(labels.clone()),
+            Some(Grouping { without: true, labels }) if labels.is_empty() => Self::All,
+            Some(Grouping { without: true, labels }) => Self::Without(labels.clone()),
+        }
+    }
+}
+
+/// What parsers need not do, because nothing asks for the labels.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hints {
+    /// No label is asked for at all.
+    pub(crate) no_labels: bool,
+    /// The only labels that are asked for; none means all.
+    pub(crate) required: Vec<String>,
+}
+
+impl Hints {
+    /// Works out what is needed for series with these labels, when the stages ask for `stage_names`.
+    pub(crate) fn new(series: &SeriesLabels, stage_names: Vec<String>) -> Self {
+        let groups = match series {
+            SeriesLabels::None if stage_names.is_empty() => return Self { no_labels: true, required: Vec::new() },
+            SeriesLabels::None => &[],
+            SeriesLabels::By(names) => names.as_slice(),
+            SeriesLabels::All | SeriesLabels::Without(_) => return Self::default(),
+        };
+        let mut required: Vec<String> = Vec::new();
+        for name in stage_names.iter().chain(groups) {
+            for name in [Some(name.as_str()), name.strip_suffix(DUPLICATE_SUFFIX)].into_iter().flatten() {
+                if !name.is_empty() && !required.iter().any(|have| have == name) {
+                    required.push(name.to_owned());
+                }
+            }
+        }
+        Self { no_labels: false, required }
+    }
+
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.required.is_empty() || self.required.iter().any(|have| have == name)
+    }
+
+    /// Says whether some wanted label starts so.
+    pub(crate) fn wants_prefix(&self, prefix: &str) -> bool {
+        self.required.is_empty() || self.required.iter().any(|have| have.starts_with(prefix))
+    }
+
+    /// Says whether parsing may stop.
+    pub(crate) fn is_done(&self, row: &RowLabels<'_>) -> bool {
+        !self.required.is_empty() && self.required.iter().all(|name| row.is_extracted(name))
+    }
+
+    /// Says whether a parser has nothing to do at all.
+    pub(crate) fn skips(&self, row: &RowLabels<'_>) -> bool {
+        self.no_labels || self.is_done(row)
+    }
+
+    /// Says whether the query looks at errors itself.
+    pub(crate) fn preserves_error(&self) -> bool {
+        self.required.iter().any(|name| name == ERROR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parsed_labels_hide_others_and_conflicts_are_renamed() {
+        let stream = Labels::from_pairs([("app", "a"), ("level", "info")]);
+        let mut row = RowLabels::new(&stream);
+        row.reset([("trace_id", "t"), ("app", "other")].into_iter());
+        assert_eq!(row.get("app_extracted"), Some("other"));
+        assert_eq!(row.parsed_name("level".to_owned()), "level_extracted");
+        row.set_parsed("level".to_owned(), "warn".to_owned());
+        row.delete("trace_id");
+        let labels = row.categorized();
+        assert_eq!(labels.all().to_string(), r#"{app="a", app_extracted="other", level="warn"}"#);
+        assert_eq!(labels.stream.to_string(), r#"{app="a"}"#);
+        assert_eq!(row.get("trace_id"), None);
+    }
+
+    #[test]
+    fn an_empty_value_is_not_a_missing_one() {
+        let stream = Labels::empty();
+        let mut row = RowLabels::new(&stream);
+        row.set_parsed("x".to_owned(), String::new());
+        let by = SeriesLabels::By(vec!["x".to_owned(), "y".to_owned()]);
+        assert_eq!(row.grouped(&by).to_string(), r#"{x=""}"#);
+        assert_eq!(row.grouped(&SeriesLabels::None).len(), 0);
+    }
+}

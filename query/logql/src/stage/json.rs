@@ -1,0 +1,547 @@
+//! The JSON parsers: `json`, `json` with expressions, `unpack`.
+//!
+//! A line is read from left to right and its labels are made on the way, so that a line that is malformed at its end
+//! still gives what comes before, as in Loki.
+
+use std::borrow::Cow;
+
+use crate::ast::Extraction;
+use crate::row::{Hints, PRESERVE_ERROR, RowLabels};
+
+/// What `__error__` says about a malformed line.
+pub(crate) const JSON_ERROR: &str = "JSONParserErr";
+
+/// The key under which an agent packs the line itself.
+const PACKED_ENTRY: &str = "_entry";
+
+/// Deepest nesting of objects that become labels.
+const DEPTH_MAX: usize = 100;
+
+/// What kind of value a key has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Number,
+    Bool,
+    Null,
+    Object,
+    Array,
+}
+
+/// Says how reading goes on after a key.
+pub(crate) enum Go {
+    On,
+    Stop,
+}
+
+/// Calls `found` with each key (escapes resolved) and value (as written, without quotes) of the object `text`.
+///
+/// # Errors
+/// What is malformed; what came before was reported.
+pub(crate) fn object_each<'a>(
+    text: &'a str,
+    mut found: impl FnMut(&str, Kind, &'a str) -> Result<Go, &'static str>,
+) -> Result<Go, &'static str> {
+    const OBJECT: &str = "Value looks like object, but can't find closing '}' symbol";
+    let mut reader = Reader { text, at: 0 };
+    if reader.token() != Some(b'{') {
+        return Err(OBJECT);
+    }
+    reader.at += 1;
+    loop {
+        match reader.token() {
+            Some(b'}') => return Ok(Go::On),
+            Some(b'"') => {}
+            _ => return Err(OBJECT),
+        }
+        let key = reader.string().ok_or("Value is string, but can't find closing '\"' symbol")?;
+        if reader.token() != Some(b':') {
+            return Err("Malformed JSON error");
+        }
+        reader.at += 1;
+        let (kind, value) = reader.value()?;
+        if let Go::Stop = found(&unescape(key), kind, value)? {
+            return Ok(Go::Stop);
+        }
+        match reader.token() {
+            Some(b'}') => return Ok(Go::On),
+            Some(b',') => reader.at += 1,
+            _ => return Err(OBJECT),
+        }
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.text.as_bytes().get(at).copied()
+    }
+
+    /// Skips blanks and returns what comes next.
+    fn token(&mut self) -> Option<u8> {
+        while matches!(self.byte(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+        self.byte(self.at)
+    }
+
+    /// Reads a string at its opening quote.
+    fn string(&mut self) -> Option<&'a str> {
+        let start = self.at + 1;
+        let mut at = start;
+        loop {
+            match self.byte(at)? {
+                b'\\' => at += 2,
+                b'"' => break,
+                _ => at += 1,
+            }
+        }
+        self.at = at + 1;
+        self.text.get(start..at)
+    }
+
+    fn value(&mut self) -> Result<(Kind, &'a str), &'static str> {
+        let first = self.token().ok_or("Malformed JSON error")?;
+        let start = self.at;
+        match first {
+            b'"' => {
+                let text = self.string().ok_or("Value is string, but can't find closing '\"' symbol")?;
+                Ok((Kind::Text, text))
+            }
+            b'{' => {
+                self.block(b'{', b'}').ok_or("Value looks like object, but can't find closing '}' symbol")?;
+                Ok((Kind::Object, self.text.get(start..self.at).unwrap_or("")))
+            }
+            b'[' => {
+                self.block(b'[', b']').ok_or("Value is array, but can't find closing ']' symbol")?;
+                Ok((Kind::Array, self.text.get(start..self.at).unwrap_or("")))
+            }
+            _ => {
+                while !matches!(self.byte(self.at), None | Some(b' ' | b'\n' | b'\r' | b'\t' | b',' | b'}' | b']')) {
+                    self.at += 1;
+                }
+                let text = self.text.get(start..self.at).unwrap_or("");
+                match text {
+                    "true" | "false" => Ok((Kind::Bool, text)),
+                    "null" => Ok((Kind::Null, text)),
+                    _ if first == b'-' || first.is_ascii_digit() => Ok((Kind::Number, text)),
+                    _ => Err("Unknown value type"),
+                }
+            }
+        }
+    }
+
+    /// Skips a balanced block, strings in it as a whole.
+    fn block(&mut self, open: u8, close: u8) -> Option<()> {
+        let mut depth = 0usize;
+        loop {
+            match self.byte(self.at)? {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                c if c == open => depth += 1,
+                c if c == close => depth -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Some(());
+            }
+        }
+    }
+}
+
+/// Resolves JSON's escapes; `None` when one is malformed.
+pub(crate) fn unescape_strict(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match rest.next()? {
+            'n' => out.push('\n'),
+            't' => out.push('\t'),
+            'r' => out.push('\r'),
+            'b' => out.push('\u{8}'),
+            'f' => out.push('\u{c}'),
+            c @ ('"' | '\\' | '/' | '\'') => out.push(c),
+            'u' => {
+                let high = hex4(&mut rest)?;
+                let low = if (0xd800..0xdc00).contains(&high) {
+                    let mut ahead = rest.clone();
+                    let low = (ahead.next() == Some('\\') && ahead.next() == Some('u'))
+                        .then(|| hex4(&mut ahead))
+                        .flatten()
+                        .filter(|low| (0xdc00..0xe000).contains(low));
+                    if low.is_some() {
+                        rest = ahead;
+                    }
+                    low
+                } else {
+                    None
+                };
+                let code = low.map_or(high, |low| 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00));
+                out.push(char::from_u32(code).unwrap_or('\u{fffd}'));
+            }
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+fn hex4(rest: &mut std::str::Chars<'_>) -> Option<u32> {
+    (0..4).try_fold(0, |sum, _| Some(sum * 16 + rest.next()?.to_digit(16)?))
+}
+
+/// Resolves escapes; a malformed one empties the text, as in Loki.
+fn unescape(text: &str) -> Cow<'_, str> {
+    if text.contains('\\') { Cow::Owned(unescape_strict(text).unwrap_or_default()) } else { Cow::Borrowed(text) }
+}
+
+/// Puts a space where text was no UTF-8.
+pub(crate) fn without_replacement(text: &str) -> Cow<'_, str> {
+    if text.contains('\u{fffd}') { Cow::Owned(text.replace('\u{fffd}', " ")) } else { Cow::Borrowed(text) }
+}
+
+fn text_value(kind: Kind, raw: &str) -> String {
+    match kind {
+        Kind::Text => without_replacement(&unescape(raw)).into_owned(),
+        Kind::Number | Kind::Bool => raw.to_owned(),
+        Kind::Null | Kind::Object | Kind::Array => String::new(),
+    }
+}
+
+/// Makes a label's name of a key: other characters become `_`, and one is put before a leading digit.
+pub(crate) fn sanitize(key: &str) -> String {
+    let key = key.trim();
+    let mut out = String::with_capacity(key.len() + 1);
+    if key.starts_with(|c: char| c.is_ascii_digit()) {
+        out.push('_');
+    }
+    out.extend(key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+    out
+}
+
+/// Notes a malformed line.
+fn fail(row: &mut RowLabels<'_>, details: &str, hints: &Hints) {
+    row.fail(JSON_ERROR, details);
+    if hints.preserves_error() {
+        row.set_parsed(PRESERVE_ERROR.to_owned(), "true".to_owned());
+    }
+}
+
+/// Runs `json`: each scalar becomes a label, named by its keys joined with `_`; arrays are left out.
+pub(crate) fn json(line: &str, row: &mut RowLabels<'_>, hints: &Hints) {
+    if hints.skips(row) {
+        return;
+    }
+    let mut prefix = String::new();
+    if let Err(details) = nested(line, &mut prefix, 0, row, hints) {
+        fail(row, details, hints);
+    }
+}
+
+fn nested(
+    text: &str,
+    prefix: &mut String,
+    depth: usize,
+    row: &mut RowLabels<'_>,
+    hints: &Hints,
+) -> Result<Go, &'static str> {
+    if depth > DEPTH_MAX {
+        return Err("the object is nested too deep");
+    }
+    object_each(text, |key, kind, raw| {
+        if matches!(kind, Kind::Null | Kind::Array) {
+            return Ok(Go::On);
+        }
+        let length = prefix.len();
+        push_key(prefix, key);
+        let result = if kind == Kind::Object {
+            if hints.wants_prefix(prefix) { nested(raw, prefix, depth + 1, row, hints) } else { Ok(Go::On) }
+        } else {
+            if !prefix.is_empty() && (length > 0 || !key.trim().is_empty()) {
+                let name = row.parsed_name(prefix.clone());
+                if hints.wants(&name) && !row.is_extracted(&name) {
+                    row.set_parsed(name, text_value(kind, raw));
+                }
+            }
+            Ok(Go::On)
+        };
+        prefix.truncate(length);
+        match result {
+            Ok(Go::On) if hints.is_done(row) => Ok(Go::Stop),
+            result => result,
+        }
+    })
+}
+
+/// Appends a key to the name so far.
+fn push_key(prefix: &mut String, key: &str) {
+    let key = key.trim();
+    if key.is_empty() {
+        return;
+    }
+    if prefix.is_empty() {
+        if key.starts_with(|c: char| c.is_ascii_digit()) {
+            prefix.push('_');
+        }
+    } else {
+        prefix.push('_');
+    }
+    prefix.extend(key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+}
+
+/// One step of a path into a JSON value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// `json` with expressions.
+#[derive(Debug)]
+pub(crate) struct JsonPaths(Vec<(String, Vec<Step>)>);
+
+impl JsonPaths {
+    pub(crate) fn new(extractions: &[Extraction]) -> Result<Self, String> {
+        let path = |extraction: &Extraction| {
+            let path = path(&extraction.expression)
+                .map_err(|error| format!("cannot parse expression [{}]: {error}", extraction.expression))?;
+            Ok((extraction.name.clone(), path))
+        };
+        extractions.iter().map(path).collect::<Result<_, String>>().map(Self)
+    }
+
+    /// Adds the labels that the expressions name; those that are not found are empty.
+    pub(crate) fn process(&self, line: &str, row: &mut RowLabels<'_>, hints: &Hints) {
+        if line.is_empty() || hints.skips(row) {
+            return;
+        }
+        if !line.starts_with(['"', '{', '[']) {
+            fail(row, "", hints);
+            return;
+        }
+        let mut missing = false;
+        for (name, path) in &self.0 {
+            match find(line, path) {
+                Some((kind, raw)) => {
+                    let value = match kind {
+                        Kind::Null => String::new(),
+                        Kind::Object => raw.to_owned(),
+                        _ => without_replacement(&unescape(raw)).into_owned(),
+                    };
+                    let name = row.parsed_name(name.clone());
+                    row.set_parsed(name, value);
+                }
+                None => missing = true,
+            }
+        }
+        if missing {
+            for (name, _) in &self.0 {
+                if row.get(name).is_none() {
+                    row.set_parsed(name.clone(), String::new());
+                }
+            }
+        }
+    }
+}
+
+/// Reads a path such as `a.b["c d"][0]`.
+pub(crate) fn path(text: &str) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    let mut rest = text.trim_start();
+    if rest.is_empty() {
+        return Err("syntax error: unexpected $end".to_owned());
+    }
+    let mut dotted = true;
+    while !rest.is_empty() {
+        if let Some(inner) = rest.strip_prefix('[') {
+            let (inside, after) = inner.split_once(']').ok_or("syntax error: unexpected $end, expecting RSB")?;
+            let inside = inside.trim();
+            steps.push(match inside.strip_prefix('"') {
+                Some(key) => Step::Key(key.strip_suffix('"').ok_or("syntax error: unexpected $end")?.to_owned()),
+                None if inside.contains('.') => return Err("cannot use float as array index".to_owned()),
+                None => Step::Index(inside.parse().map_err(|_| format!("non-integer value: {inside}"))?),
+            });
+            rest = after.trim_start();
+            dotted = false;
+            continue;
+        }
+        let field = match rest.strip_prefix('.') {
+            Some(after) if !steps.is_empty() => after,
+            None if dotted => rest,
+            _ => return Err(format!("syntax error: unexpected {rest}")),
+        };
+        let end = field.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(field.len());
+        let (name, after) = field.split_at(end);
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(format!("unexpected char {}", field.chars().next().unwrap_or(' ')));
+        }
+        steps.push(Step::Key(name.to_owned()));
+        rest = after.trim_start();
+        dotted = false;
+    }
+    Ok(steps)
+}
+
+fn find<'a>(text: &'a str, path: &[Step]) -> Option<(Kind, &'a str)> {
+    let mut value = Reader { text, at: 0 }.value().ok()?;
+    for step in path {
+        value = match (step, value) {
+            (Step::Key(want), (Kind::Object, text)) => {
+                let mut found = None;
+                let walked = object_each(text, |key, kind, raw| {
+                    if key != want {
+                        return Ok(Go::On);
+                    }
+                    found = Some((kind, raw));
+                    Ok(Go::Stop)
+                });
+                // What is malformed behind the value does not matter.
+                drop(walked);
+                found?
+            }
+            (Step::Index(want), (Kind::Array, text)) => element(text, *want)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+fn element(array: &str, want: usize) -> Option<(Kind, &str)> {
+    let mut reader = Reader { text: array, at: 1 };
+    for i in 0.. {
+        if reader.token()? == b']' {
+            return None;
+        }
+        let value = reader.value().ok()?;
+        if i == want {
+            return Some(value);
+        }
+        match reader.token()? {
+            b',' => reader.at += 1,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Runs `unpack`: the keys of a packed line become labels, and `_entry` becomes the line.
+pub(crate) fn unpack<'a>(line: Cow<'a, str>, row: &mut RowLabels<'_>, hints: &Hints) -> Cow<'a, str> {
+    if line.is_empty() || hints.skips(row) {
+        return line;
+    }
+    if !line.starts_with('{') {
+        fail(row, "expecting json object(6), but it is not", hints);
+        return line;
+    }
+    let mut labels = Vec::new();
+    let mut entry = None;
+    let walked = object_each(&line, |key, kind, raw| {
+        if kind != Kind::Text {
+            return Ok(Go::On);
+        }
+        if key == PACKED_ENTRY {
+            entry = Some(unescape(raw).into_owned());
+            return Ok(Go::On);
+        }
+        let name = row.parsed_name(key.to_owned());
+        if hints.wants(&name) && !row.is_extracted(&name) {
+            labels.push((sanitize(&name), text_value(kind, raw)));
+        }
+        Ok(Go::On)
+    });
+    if let Err(details) = walked {
+        fail(row, details, hints);
+        return line;
+    }
+    let Some(entry) = entry else { return line };
+    for (name, value) in labels {
+        row.set_parsed(name, value);
+    }
+    Cow::Owned(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use model::Labels;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: Expect) {
+        let stream = Labels::from_pairs([("app", "a")]);
+        let mut row = RowLabels::new(&stream);
+        json(line, &mut row, &Hints::default());
+        expected.assert_eq(&row.categorized().parsed.to_string());
+    }
+
+    #[test]
+    fn scalars_become_labels_by_their_path() {
+        check(
+            r#"{"level":"info","n":1.5e3,"ok":true,"none":null,"list":[1],"a":{"b c":{"0":"x"}},"app":"b","9":"\u00e9\n"}"#,
+            expect![[r#"{_9="é\n", a_b_c_0="x", app_extracted="b", level="info", n="1.5e3", ok="true"}"#]],
+        );
+    }
+
+    #[test]
+    fn the_first_of_equal_keys_wins() {
+        check(r#"{"a":1,"a":2}"#, expect![[r#"{a="1"}"#]]);
+    }
+
+    #[test]
+    fn malformed_lines_keep_what_came_before() {
+        check(
+            r#"{"a":1,"b"}"#,
+            expect![[r#"{__error__="JSONParserErr", __error_details__="Malformed JSON error", a="1"}"#]],
+        );
+        check(
+            "plain",
+            expect![[
+                r#"{__error__="JSONParserErr", __error_details__="Value looks like object, but can't find closing '}' symbol"}"#
+            ]],
+        );
+        check(r#"{"a":tru}"#, expect![[r#"{__error__="JSONParserErr", __error_details__="Unknown value type"}"#]]);
+        check(
+            &"{\"a\":".repeat(100_000),
+            expect![[
+                r#"{__error__="JSONParserErr", __error_details__="Value looks like object, but can't find closing '}' symbol"}"#
+            ]],
+        );
+        let deep = format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500));
+        check(&deep, expect![[r#"{__error__="JSONParserErr", __error_details__="the object is nested too deep"}"#]]);
+    }
+
+    #[test]
+    fn paths_reach_into_objects_and_arrays() {
+        let line = r#"{"a":{"b":[{"c":"x"},2]},"s p":"y","o":{"k":[1,"z"]}}"#;
+        let find = |text: &str| find(line, &path(text).unwrap()).map(|(_, raw)| raw);
+        assert_eq!(find("a.b[0].c"), Some("x"));
+        assert_eq!(find("a.b[1]"), Some("2"));
+        assert_eq!(find(r#"["s p"]"#), Some("y"));
+        assert_eq!(find("o"), Some(r#"{"k":[1,"z"]}"#));
+        assert_eq!(find("a.b[7]"), None);
+        for bad in ["", ".a", "a.", "a[", "a[x]", "a[1.5]", "a b", "a..b", "[\"x]"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn packed_lines_give_their_entry() {
+        let stream = Labels::empty();
+        let mut row = RowLabels::new(&stream);
+        let line = unpack(Cow::Borrowed(r#"{"pod":"p-1","_entry":"the \"line\"","n":1}"#), &mut row, &Hints::default());
+        assert_eq!(line, "the \"line\"");
+        assert_eq!(row.get("pod"), Some("p-1"));
+        assert_eq!(row.get("n"), None);
+    }
+}
