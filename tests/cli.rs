@@ -1,0 +1,177 @@
+//! The client commands: their output, and their exit codes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use super::harness::metrics::{seconds, series};
+use super::harness::{Server, daybook, now_ms};
+
+/// Runs a client command against a server.
+fn run(server: &Server, args: &[&str]) -> Output {
+    daybook().args(args).env("DAYBOOK_URL", server.url("")).output().expect("the binary starts")
+}
+
+#[track_caller]
+fn stdout(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+async fn with_data() -> (Server, i64) {
+    let server = Server::start().await;
+    let at = now_ms() / 1000 * 1000;
+    let samples: Vec<_> = (0..=60).map(|i| (at - (60 - i64::from(i)) * 60_000, f64::from(i))).collect();
+    server.remote_write(vec![series(&[("__name__", "queue_length"), ("job", "a")], &samples)]).await.ok();
+    let lines = [(at * 1_000_000 - 2, "first line".to_owned()), (at * 1_000_000 - 1, "second line".to_owned())];
+    server.loki_push(&json!({"service_name": "shop"}), &lines).await.ok();
+    (server, at)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn query_prints_a_table_json_csv_and_a_chart() {
+    let (server, at) = with_data().await;
+    let time = seconds(at);
+    let table = stdout(&run(&server, &["query", "queue_length", "--time", &time]));
+    let words: Vec<_> = table.split_whitespace().collect();
+    assert_eq!(words, ["series", "value", "queue_length{job=\"a\"}", "60"]);
+
+    let data: Value =
+        serde_json::from_str(&stdout(&run(&server, &["query", "queue_length", "--time", &time, "-o", "json"])))
+            .unwrap();
+    assert_eq!(data["result"][0]["value"][1], "60");
+
+    let range = ["query", "queue_length", "--end", &time, "--since", "1h", "--step", "30m"];
+    let csv = stdout(&run(&server, &[&range[..], &["--output", "csv"]].concat()));
+    let rows: Vec<_> = csv.lines().map(|line| line.split_once(',').unwrap_or((line, "")).1).collect();
+    assert_eq!(rows, ["value,__name__,job", "0,queue_length,a", "30,queue_length,a", "60,queue_length,a"]);
+
+    let chart = stdout(&run(&server, &[&range[..6], &["--output", "chart", "--width", "80"]].concat()));
+    assert!(chart.contains('⠒') || chart.contains('⠉') || chart.contains('⠤'), "{chart}");
+    assert!(chart.contains("queue_length{job=\"a\"}  last 60") && chart.contains("UTC"), "{chart}");
+    assert!(!chart.contains('\u{1b}'), "no colours without a terminal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_prints_lines_in_every_form() {
+    let (server, _) = with_data().await;
+    let query = "{service_name=\"shop\"}";
+    assert_eq!(stdout(&run(&server, &["logs", query, "-o", "raw"])), "second line\nfirst line\n");
+    assert_eq!(
+        stdout(&run(&server, &["logs", query, "-o", "raw", "--direction", "forward"])),
+        "first line\nsecond line\n"
+    );
+    assert_eq!(stdout(&run(&server, &["logs", query, "-o", "raw", "--limit", "1"])), "second line\n");
+    let line: Value =
+        serde_json::from_str(stdout(&run(&server, &["logs", query, "-o", "jsonl"])).lines().next().unwrap()).unwrap();
+    assert_eq!((&line["line"], &line["labels"]["service_name"]), (&json!("second line"), &json!("shop")));
+    let data: Value = serde_json::from_str(&stdout(&run(&server, &["logs", query, "-o", "json"]))).unwrap();
+    assert_eq!(data["resultType"], "streams");
+    let text = stdout(&run(&server, &["logs", query]));
+    assert!(text.lines().next().unwrap().ends_with("second line") && text.contains("service_name=\"shop\""), "{text}");
+    let counted =
+        stdout(&run(&server, &["logs", "sum(count_over_time({service_name=\"shop\"}[5m]))", "--time", "now"]));
+    assert!(counted.split_whitespace().any(|word| word == "2"), "{counted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_lists_names_and_values() {
+    let (server, _) = with_data().await;
+    assert_eq!(stdout(&run(&server, &["labels"])), "__name__\njob\n");
+    assert_eq!(stdout(&run(&server, &["labels", "job"])), "a\n");
+    assert_eq!(stdout(&run(&server, &["labels", "job", "--match", "queue_length{job=\"none\"}"])), "");
+    assert!(stdout(&run(&server, &["labels", "--logs"])).lines().any(|name| name == "service_name"));
+    assert_eq!(stdout(&run(&server, &["labels", "service_name", "--logs", "-o", "json"])), "[\"shop\"]\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_follows_over_a_restart_and_repeats_nothing() {
+    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = http.local_addr().unwrap().to_string();
+    drop(http);
+    let mut server = super::harness::Builder::new().flag("http-addr", &addr).start().await;
+    let mut tail = daybook()
+        .args(["tail", "{service_name=\"live\"}", "-o", "raw", "--since", "1m", "--url", &server.url("")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (send, lines) = std::sync::mpsc::sync_channel(100);
+    let output = tail.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let push = async |server: &Server, text: &str| {
+        server.loki_push(&json!({"service_name": "live"}), &[(now_ms() * 1_000_000, text.to_owned())]).await.ok();
+    };
+    push(&server, "one").await;
+    assert_eq!(lines.recv_timeout(super::harness::DEADLINE).unwrap(), "one");
+    server.stop().await;
+    server.restart().await;
+    push(&server, "two").await;
+    assert_eq!(lines.recv_timeout(super::harness::DEADLINE).unwrap(), "two");
+    push(&server, "three").await;
+    assert_eq!(lines.recv_timeout(super::harness::DEADLINE).unwrap(), "three");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    drop(lines);
+    reader.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_have_their_exit_codes_and_words() {
+    let server = Server::start().await;
+    let check = |args: &[&str], code: i32, words: &str| {
+        let output = run(&server, args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(words), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{args:?}: errors go to stderr");
+    };
+    check(&["query", "rate("], 1, "parse error");
+    check(&["logs", "{"], 1, "error");
+    check(&["tail", "{"], 1, "");
+    check(&["query", "up", "--url", "http://127.0.0.1:1"], 1, "127.0.0.1:1");
+    check(&["query"], 2, "Usage");
+    check(&["query", "up", "--time", "yesterday"], 2, "yesterday");
+    check(&["query", "up", "--time", "now", "--since", "1h"], 2, "cannot be used with");
+    check(&["query", "up", "--start", "now", "--end", "-1h"], 2, "the range is empty");
+    check(&["query", "up", "--output", "xml"], 2, "xml");
+    check(&["query", "up", "--url", "ftp://x"], 2, "ftp");
+    check(&["logs", "{a=\"b\"}", "--limit", "0"], 2, "0");
+    check(&["no-such-command"], 2, "no-such-command");
+    check(&[], 2, "Usage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_is_no_failure() {
+    let server = Server::start().await;
+    let at = now_ms() * 1_000_000;
+    let lines: Vec<_> = (0..5000).map(|i| (at - i * 1000, format!("line {i} {}", "x".repeat(200)))).collect();
+    server.loki_push(&json!({"service_name": "much"}), &lines).await.ok();
+    let mut child = daybook()
+        .args(["logs", "{service_name=\"much\"}", "--limit", "5000", "--url", &server.url("")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 10];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn help_and_version_are_printed_on_stdout() {
+    for args in [&["--help"][..], &["--version"], &["help"], &["query", "--help"], &["serve", "--help"]] {
+        let output = daybook().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+    }
+}

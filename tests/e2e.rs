@@ -1,0 +1,17 @@
+//! End-to-end tests against the built binary: real sockets, real files, port 0, a fresh directory each.
+#![cfg(test)]
+
+mod harness;
+
+mod agent;
+mod cli;
+mod config;
+mod disk_full;
+mod durability;
+mod limits;
+mod logs_api;
+mod parquet;
+mod query_api;
+mod receive;
+mod self_metrics;
+mod shutdown;
