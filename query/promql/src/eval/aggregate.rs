@@ -1,0 +1,464 @@
+//! Aggregations over labels, group by group over all steps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::Labels;
+use rayon::prelude::*;
+
+use super::Evaluator;
+use super::label;
+use super::window::mixed_floats;
+use crate::error::{Error, Result};
+use crate::histogram::{Histogram, ResetHint};
+use crate::notes::Notes;
+use crate::number::{Mean, format_float, kahan_add, nan_first, quantile};
+use crate::parse::ast::{Aggregate, AggregateOp, ExprKind, Span};
+use crate::value::{Grid, Merger, Point, Series, is_absent, without_metadata};
+
+/// The series of one group, by place in the input.
+struct Group {
+    labels: Labels,
+    drop_name: bool,
+    members: Vec<usize>,
+}
+
+/// Returns the labels that a group of `by (grouping)` or `without (grouping)` has.
+#[must_use]
+pub fn group_labels(labels: &Labels, grouping: &[String], without: bool) -> Labels {
+    if without {
+        let plain = without_metadata(labels);
+        plain.filtered(|name| !grouping.iter().any(|other| other == name))
+    } else {
+        labels.filtered(|name| grouping.iter().any(|other| other == name))
+    }
+}
+
+fn groups(vector: &[Series], grouping: &[String], without: bool) -> Vec<Group> {
+    let mut places: HashMap<Labels, usize> = HashMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for (i, series) in vector.iter().enumerate() {
+        let labels = group_labels(&series.labels, grouping, without);
+        let place = *places.entry(labels.clone()).or_insert_with(|| {
+            groups.push(Group { labels, drop_name: false, members: Vec::new() });
+            groups.len() - 1
+        });
+        groups[place].drop_name |= series.drop_name;
+        groups[place].members.push(i);
+    }
+    groups
+}
+
+/// Aggregates series over labels without a parameter: `sum`, `avg`, `count`, `min`, `max`, `group`, `stddev`, `stdvar`.
+///
+/// All series must have the same number of steps. Other operations give no series.
+#[must_use]
+pub fn aggregate(op: AggregateOp, vector: &[Series], grouping: &[String], without: bool) -> Vec<Series> {
+    let notes = Notes::default();
+    reduce(op, vector, &groups(vector, grouping, without), Span::default(), &notes)
+}
+
+fn reduce(op: AggregateOp, vector: &[Series], groups: &[Group], span: Span, notes: &Notes) -> Vec<Series> {
+    let one = |group: &Group| {
+        let steps = vector[group.members[0]].values.len();
+        let mut result = Series::absent(group.labels.clone(), group.drop_name, steps);
+        let plain = group.members.iter().all(|i| vector[*i].histograms.is_none());
+        if plain {
+            reduce_floats(op, vector, group, &mut result);
+        } else {
+            for i in 0..steps {
+                let point = reduce_mixed(op, vector, group, i, span, notes);
+                result.set(i, point);
+            }
+        }
+        result
+    };
+    groups.par_iter().map(one).filter(|series| !series.is_empty()).collect()
+}
+
+/// Aggregates floats, series after series, so that each column is read once.
+fn reduce_floats(op: AggregateOp, vector: &[Series], group: &Group, result: &mut Series) {
+    let steps = result.values.len();
+    let columns = group.members.iter().map(|i| vector[*i].values.as_slice());
+    match op {
+        AggregateOp::Sum => {
+            let mut errors = vec![0.0; steps];
+            for column in columns {
+                for (i, value) in column.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+                    let have = result.values[i];
+                    if is_absent(have) {
+                        result.values[i] = *value;
+                    } else {
+                        (result.values[i], errors[i]) = kahan_add(*value, have, errors[i]);
+                    }
+                }
+            }
+            for (value, error) in result.values.iter_mut().zip(errors) {
+                if !is_absent(*value) && !value.is_infinite() {
+                    *value += error;
+                }
+            }
+        }
+        AggregateOp::Count | AggregateOp::Group => {
+            for column in columns {
+                for (have, _) in result.values.iter_mut().zip(column).filter(|(_, value)| !is_absent(**value)) {
+                    *have = if is_absent(*have) || op == AggregateOp::Group { 1.0 } else { *have + 1.0 };
+                }
+            }
+        }
+        AggregateOp::Min | AggregateOp::Max => {
+            for column in columns {
+                for (have, value) in result.values.iter_mut().zip(column).filter(|(_, value)| !is_absent(**value)) {
+                    let wins = if op == AggregateOp::Min { *value < *have } else { *value > *have };
+                    if wins || have.is_nan() {
+                        *have = *value;
+                    }
+                }
+            }
+        }
+        AggregateOp::Avg => {
+            let mut means = vec![Mean::default(); steps];
+            for column in columns {
+                for (i, value) in column.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+                    means[i].add(*value);
+                    result.values[i] = 0.0;
+                }
+            }
+            for (value, mean) in result.values.iter_mut().zip(means).filter(|(value, _)| !is_absent(**value)) {
+                *value = mean.get();
+            }
+        }
+        AggregateOp::Stddev | AggregateOp::Stdvar => {
+            let mut sums = vec![Welford::default(); steps];
+            for column in columns {
+                for (i, value) in column.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+                    sums[i].add(*value);
+                    result.values[i] = 0.0;
+                }
+            }
+            for (value, sum) in result.values.iter_mut().zip(sums).filter(|(value, _)| !is_absent(**value)) {
+                *value = if op == AggregateOp::Stddev { sum.variance().sqrt() } else { sum.variance() };
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Mean and squared distances in one pass. Source: Welford 1962.
+#[derive(Debug, Clone, Copy, Default)]
+struct Welford {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Welford {
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        let delta = value - self.mean;
+        self.mean += delta / self.count;
+        self.squares += delta * (value - self.mean);
+    }
+
+    fn variance(self) -> f64 {
+        self.squares / self.count
+    }
+}
+
+/// Aggregates one step of a group that may hold histograms.
+fn reduce_mixed(
+    op: AggregateOp,
+    vector: &[Series],
+    group: &Group,
+    i: usize,
+    span: Span,
+    notes: &Notes,
+) -> Option<Point> {
+    let points: Vec<Point> = group.members.iter().filter_map(|member| vector[*member].get(i)).collect();
+    if points.is_empty() {
+        return None;
+    }
+    match op {
+        AggregateOp::Sum | AggregateOp::Avg => sum_points(op, &points, span, notes),
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        AggregateOp::Count => Some(Point::Float(points.len() as f64)),
+        AggregateOp::Group => Some(Point::Float(1.0)),
+        _ => {
+            let floats: Vec<f64> = points.iter().filter_map(float_of).collect();
+            if floats.len() < points.len() {
+                notes.info(span, ignored_histograms(op.as_str()));
+            }
+            if floats.is_empty() {
+                return None;
+            }
+            let series: Vec<Series> = floats
+                .into_iter()
+                .map(|value| Series { values: vec![value], ..Series::absent(Labels::empty(), false, 0) })
+                .collect();
+            let all = Group { labels: Labels::empty(), drop_name: false, members: (0..series.len()).collect() };
+            let mut result = Series::absent(Labels::empty(), false, 1);
+            reduce_floats(op, &series, &all, &mut result);
+            result.get(0)
+        }
+    }
+}
+
+fn float_of(point: &Point) -> Option<f64> {
+    match point {
+        Point::Float(value) => Some(*value),
+        Point::Histogram(_) => None,
+    }
+}
+
+fn ignored_histograms(op: &str) -> String {
+    format!("ignored histogram in {op} aggregation")
+}
+
+fn sum_points(op: AggregateOp, points: &[Point], span: Span, notes: &Notes) -> Option<Point> {
+    let floats: Vec<f64> = points.iter().filter_map(float_of).collect();
+    if floats.len() == points.len() {
+        let value = if op == AggregateOp::Sum {
+            super::window::total(floats.into_iter())
+        } else {
+            super::window::mean(floats.into_iter())
+        };
+        return Some(Point::Float(value));
+    }
+    if !floats.is_empty() {
+        notes.warn(span, mixed_floats_in_aggregation());
+        return None;
+    }
+    let histograms: Vec<&Arc<Histogram>> = points
+        .iter()
+        .filter_map(|point| match point {
+            Point::Histogram(histogram) => Some(histogram),
+            Point::Float(_) => None,
+        })
+        .collect();
+    let hints: Vec<ResetHint> = histograms.iter().map(|one| one.hint).collect();
+    if hints.contains(&ResetHint::Reset) && hints.contains(&ResetHint::NotReset) {
+        notes.warn(span, "conflicting counter resets during histogram aggregation");
+    }
+    let mut sum = histograms.first()?.as_ref().clone();
+    for one in &histograms[1..] {
+        let Some((next, odd)) = sum.add(one) else {
+            notes.warn(
+                span,
+                "vector contains a mix of histograms with exponential and custom buckets schemas for metric name \"\"",
+            );
+            return None;
+        };
+        if odd.bounds_reconciled {
+            notes.info(span, "mismatched custom buckets were reconciled during aggregation");
+        }
+        sum = next;
+    }
+    if op == AggregateOp::Avg {
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        let n = histograms.len() as f64;
+        sum = sum.divided(n);
+    }
+    Some(Point::Histogram(Arc::new(sum)))
+}
+
+fn mixed_floats_in_aggregation() -> String {
+    mixed_floats("\"\"").replace(" for metric name \"\"", " in aggregation")
+}
+
+impl Evaluator<'_> {
+    pub(super) fn aggregate(&self, aggregate: &Aggregate, grid: &Grid) -> Result<Vec<Series>> {
+        let steps = grid.len();
+        let params = match &aggregate.param {
+            Some(param) if aggregate.op != AggregateOp::CountValues => {
+                let values = self.scalar(param, grid)?;
+                self.check_param(aggregate.op, &values, param.span)?;
+                values
+            }
+            _ => Vec::new(),
+        };
+        let vector = self.vector(&aggregate.expr, grid)?;
+        let groups = groups(&vector, &aggregate.grouping, aggregate.without);
+        let span = aggregate.expr.span;
+        let result = match aggregate.op {
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
+                let count = vector.len();
+                let picked = self.pick(aggregate.op, vector, &groups, &params, span);
+                self.release(count - picked.len(), steps);
+                return Ok(picked);
+            }
+            AggregateOp::Quantile => self.quantiles(&vector, &groups, &params, span),
+            AggregateOp::CountValues => {
+                let Some(ExprKind::Text(label)) = aggregate.param.as_ref().map(|param| &param.unparen().kind) else {
+                    return Err(Error::evaluation("expected a label name"));
+                };
+                label::check_name(label).map_err(|name| Error::evaluation(format!("invalid label name {name}")))?;
+                count_values(&vector, &groups, label)?
+            }
+            op => reduce(op, &vector, &groups, span, self.notes),
+        };
+        self.release(vector.len(), steps);
+        self.charge(result.len(), steps)?;
+        Ok(result)
+    }
+
+    fn check_param(&self, op: AggregateOp, values: &[f64], span: Span) -> Result<()> {
+        for value in values {
+            match op {
+                AggregateOp::Quantile => self.note_quantile(*value, span),
+                AggregateOp::LimitRatio if value.is_nan() => return Err(Error::evaluation("Ratio value is NaN")),
+                AggregateOp::LimitRatio => {
+                    if !(-1.0..=1.0).contains(value) {
+                        let (got, cap) = (format_float(*value), if *value > 0.0 { "1" } else { "-1" });
+                        let text = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
+                        self.notes.warn(span, text);
+                    }
+                }
+                _ if value.is_nan() => return Err(Error::evaluation("Parameter value is NaN")),
+                _ if *value >= 9.223_372_036_854_775e18 || *value <= -9.223_372_036_854_775e18 => {
+                    let (way, value) = if *value > 0.0 { ("over", value) } else { ("under", value) };
+                    let text = format!("Scalar value {} {way}flows int64", format_float(*value));
+                    return Err(Error::evaluation(text));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `topk`, `bottomk`, `limitk`, `limit_ratio`: keeps some samples of each group at each step.
+    fn pick(&self, op: AggregateOp, vector: Vec<Series>, groups: &[Group], params: &[f64], span: Span) -> Vec<Series> {
+        let steps = params.len();
+        let mut kept = vec![vec![false; steps]; vector.len()];
+        let mut order: Vec<usize> = Vec::with_capacity(vector.len());
+        let top = op == AggregateOp::Topk;
+        for group in groups {
+            for (i, param) in params.iter().enumerate() {
+                let mut present: Vec<usize> =
+                    group.members.iter().copied().filter(|member| vector[*member].has(i)).collect();
+                match op {
+                    AggregateOp::LimitRatio => present.retain(|member| in_ratio(&vector[*member].labels, *param)),
+                    _ => {
+                        if !matches!(op, AggregateOp::Limitk) {
+                            let before = present.len();
+                            present.retain(|member| !is_absent(vector[*member].values[i]));
+                            if present.len() < before {
+                                self.notes.info(span, ignored_histograms(op.as_str()));
+                            }
+                            present.sort_by(|a, b| rank(vector[*a].values[i], vector[*b].values[i], top));
+                        }
+                        #[expect(
+                            clippy::cast_possible_truncation,
+                            clippy::cast_sign_loss,
+                            reason = "a cast saturates"
+                        )]
+                        present.truncate(param.max(0.0) as usize);
+                    }
+                }
+                if steps == 1 {
+                    order.extend(&present);
+                }
+                for member in present {
+                    kept[member][i] = true;
+                }
+            }
+        }
+        let mut vector: Vec<Option<Series>> = vector.into_iter().map(Some).collect();
+        if steps != 1 {
+            order = (0..vector.len()).collect();
+        }
+        let mut picked = Vec::new();
+        for place in order {
+            let Some(mut series) = vector[place].take() else { continue };
+            for (i, keep) in kept[place].iter().enumerate() {
+                if !keep {
+                    series.set(i, None);
+                }
+            }
+            if !series.is_empty() {
+                picked.push(series);
+            }
+        }
+        picked
+    }
+
+    fn quantiles(&self, vector: &[Series], groups: &[Group], params: &[f64], span: Span) -> Vec<Series> {
+        let one = |group: &Group| {
+            let mut result = Series::absent(group.labels.clone(), group.drop_name, params.len());
+            for (i, q) in params.iter().enumerate() {
+                let points: Vec<Point> = group.members.iter().filter_map(|member| vector[*member].get(i)).collect();
+                let mut values: Vec<f64> = points.iter().filter_map(float_of).collect();
+                if values.len() < points.len() {
+                    self.notes.info(span, ignored_histograms("quantile"));
+                }
+                if !values.is_empty() {
+                    result.values[i] = quantile(*q, &mut values);
+                }
+            }
+            result
+        };
+        groups.par_iter().map(one).filter(|series| !series.is_empty()).collect()
+    }
+}
+
+/// Orders the best first; NaN last.
+fn rank(a: f64, b: f64, top: bool) -> std::cmp::Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (true, _) | (_, true) => a.is_nan().cmp(&b.is_nan()),
+        _ if top => nan_first(b, a),
+        _ => nan_first(a, b),
+    }
+}
+
+fn count_values(vector: &[Series], groups: &[Group], label: &str) -> Result<Vec<Series>> {
+    let mut merger = Merger::default();
+    for group in groups {
+        let steps = vector[group.members[0]].values.len();
+        let mut counts: Vec<(String, Series)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for (member, i) in group.members.iter().flat_map(|member| (0..steps).map(move |i| (*member, i))) {
+            let text = match vector[member].get(i) {
+                None => continue,
+                Some(Point::Float(value)) => format_float(value),
+                Some(Point::Histogram(histogram)) => histogram.to_string(),
+            };
+            let place = *places.entry(text.clone()).or_insert_with(|| {
+                let labels = group.labels.to_builder().set(label, &text).build();
+                counts.push((text, Series::absent(labels, group.drop_name, steps)));
+                counts.len() - 1
+            });
+            let count = &mut counts[place].1.values[i];
+            *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+        }
+        for (_, mut series) in counts {
+            if label == model::METRIC_NAME {
+                series.drop_name = false;
+            }
+            merger.push(series)?;
+        }
+    }
+    Ok(merger.finish())
+}
+
+/// Says whether `limit_ratio` keeps the series: its hash, as a share of all hashes, lies below the ratio, or above one
+/// plus a negative ratio, so that `r` and `r - 1` are complements.
+fn in_ratio(labels: &Labels, ratio: f64) -> bool {
+    let ratio = ratio.clamp(-1.0, 1.0);
+    let share = hash_share(labels);
+    if ratio >= 0.0 { share < ratio } else { share >= 1.0 + ratio }
+}
+
+/// Returns a number in [0, 1) that depends on the labels alone: FNV-1a, mixed.
+fn hash_share(labels: &Labels) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for (name, value) in labels.iter() {
+        for byte in name.bytes().chain([0xff]).chain(value.bytes()).chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^= hash >> 33;
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
+    let share = (hash >> 11) as f64 / (1u64 << 53) as f64;
+    share
+}

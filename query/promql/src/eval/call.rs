@@ -1,0 +1,448 @@
+//! Function calls.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
+use storage_api::MillisRange;
+
+use super::elementwise::{self, map_floats};
+use super::select::{Reach, without_stale};
+use super::window::{self, Window, WindowFn};
+use super::{Evaluator, classic, label, time};
+use crate::error::{Error, Result};
+use crate::functions::Function;
+use crate::number::nan_first;
+use crate::parse::ast::{Borders, Expr, ExprKind, Span, ValueType};
+use crate::value::{Grid, Point, Samples, Series, Value};
+
+/// The functions that `anchored` goes with, and those that `smoothed` goes with.
+const ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
+
+impl Evaluator<'_> {
+    pub(super) fn call(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Value> {
+        if args.iter().any(|arg| arg.value_type() == ValueType::Matrix) {
+            return self.range_call(expr, function, args, grid).map(Value::Vector);
+        }
+        if function.returns == ValueType::Scalar {
+            return self.scalar_call(function.name, args, grid).map(Value::Scalar);
+        }
+        self.vector_call(expr, function.name, args, grid).map(Value::Vector)
+    }
+
+    fn scalar_call(&self, name: &str, args: &[Expr], grid: &Grid) -> Result<Vec<f64>> {
+        let all = |value: f64| Ok(vec![value; grid.len()]);
+        let query = &self.query.grid;
+        match name {
+            "time" => Ok(grid.points().map(window::seconds).collect()),
+            "pi" => all(std::f64::consts::PI),
+            "start" => all(window::seconds(query.start_ms)),
+            "end" => all(window::seconds(query.end_ms)),
+            "range" => all(window::seconds(query.end_ms - query.start_ms)),
+            "step" => all(if self.query.is_range { window::seconds(query.step_ms) } else { 0.0 }),
+            "min_of" | "max_of" => {
+                let (a, b) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
+                let pick = if name == "min_of" { crate::number::min } else { crate::number::max };
+                Ok(a.into_iter().zip(b).map(|(a, b)| pick(a, b)).collect())
+            }
+            // `scalar` is the only other one.
+            _ => {
+                let vector = self.vector(&args[0], grid)?;
+                let value = |i: usize| {
+                    let mut present = vector.iter().filter(|series| series.has(i));
+                    match (present.next(), present.next()) {
+                        (Some(one), None) => match one.get(i) {
+                            Some(Point::Float(value)) => value,
+                            _ => f64::NAN,
+                        },
+                        _ => f64::NAN,
+                    }
+                };
+                let values = (0..grid.len()).map(value).collect();
+                self.release(vector.len(), grid.len());
+                Ok(values)
+            }
+        }
+    }
+
+    fn vector_call(&self, expr: &Expr, name: &str, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
+        if let Some(change) = elementwise::float_function(name) {
+            return Ok(map_floats(self.vector(&args[0], grid)?, |value, _| Some(change(value))));
+        }
+        if let Some(part) = time::find(name) {
+            let Some(arg) = args.first() else {
+                let values = grid.points().map(|at| part(window::seconds(at))).collect();
+                return Ok(vec![Series { values, ..Series::absent(Labels::empty(), false, 0) }]);
+            };
+            return Ok(map_floats(self.vector(arg, grid)?, |value, _| Some(part(value))));
+        }
+        match name {
+            "vector" => {
+                let values = self.scalar(&args[0], grid)?;
+                Ok(vec![Series { values, ..Series::absent(Labels::empty(), false, 0) }])
+            }
+            "absent" => self.absent(&args[0], grid),
+            "timestamp" => self.timestamp(&args[0], grid),
+            "round" => {
+                let to = args.get(1).map_or_else(|| Ok(vec![1.0; grid.len()]), |to| self.scalar(to, grid))?;
+                Ok(map_floats(self.vector(&args[0], grid)?, |value, i| Some(elementwise::round(value, to[i]))))
+            }
+            "clamp" | "clamp_min" | "clamp_max" => self.clamp(name, args, grid),
+            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(expr, name, args, grid),
+            "label_replace" => label::replace(self.vector(&args[0], grid)?, &texts(&args[1..])),
+            "label_join" => label::join(self.vector(&args[0], grid)?, &texts(&args[1..])),
+            "info" => self.info(&args[0], args.get(1), grid),
+            "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev" | "histogram_stdvar" => {
+                Ok(classic::of_histogram(self.vector(&args[0], grid)?, name))
+            }
+            "histogram_quantile" => {
+                let q = self.scalar(&args[0], grid)?;
+                let vector = self.vector(&args[1], grid)?;
+                self.histogram_quantile(&[(None, q)], vector, args[0].span, args[1].span, grid)
+            }
+            "histogram_quantiles" => self.histogram_quantiles(args, grid),
+            "histogram_fraction" => {
+                let (low, high) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
+                let vector = self.vector(&args[2], grid)?;
+                self.histogram_fraction(&low, &high, vector, args[2].span, grid)
+            }
+            _ => Err(Error::evaluation(format!("unknown function with name \"{name}\""))),
+        }
+    }
+
+    fn clamp(&self, name: &str, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
+        let bound = |i: usize| self.scalar(&args[i], grid);
+        let steps = grid.len();
+        let (low, high) = match name {
+            "clamp_min" => (bound(1)?, vec![f64::INFINITY; steps]),
+            "clamp_max" => (vec![f64::NEG_INFINITY; steps], bound(1)?),
+            _ => (bound(1)?, bound(2)?),
+        };
+        let vector = self.vector(&args[0], grid)?;
+        Ok(map_floats(vector, |value, i| {
+            (high[i] >= low[i] || high[i].is_nan() || low[i].is_nan())
+                .then(|| elementwise::clamp(value, low[i], high[i]))
+        }))
+    }
+
+    fn absent(&self, arg: &Expr, grid: &Grid) -> Result<Vec<Series>> {
+        let vector = self.vector(arg, grid)?;
+        let labels = match &arg.unparen().kind {
+            ExprKind::Selector(selector) => labels_of(&selector.matchers),
+            _ => Labels::empty(),
+        };
+        let mut series = Series::absent(labels, false, grid.len());
+        for i in 0..grid.len() {
+            if !vector.iter().any(|one| one.has(i)) {
+                series.values[i] = 1.0;
+            }
+        }
+        self.release(vector.len(), grid.len());
+        Ok(vec![series])
+    }
+
+    fn timestamp(&self, arg: &Expr, grid: &Grid) -> Result<Vec<Series>> {
+        let mut vector = match &arg.unparen().kind {
+            ExprKind::Selector(selector) if selector.borders == Borders::Plain => self.select_times(selector, grid)?,
+            _ => {
+                let mut vector = self.vector(arg, grid)?;
+                for series in &mut vector {
+                    for (i, at) in grid.points().enumerate() {
+                        if series.has(i) {
+                            series.set(i, Some(Point::Float(window::seconds(at))));
+                        }
+                    }
+                }
+                vector
+            }
+        };
+        for series in &mut vector {
+            series.drop_name = true;
+        }
+        Ok(vector)
+    }
+
+    fn sort(&self, expr: &Expr, name: &str, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
+        if self.query.is_range {
+            let text = format!("{name} is ineffective for range queries since results are always ordered by labels");
+            self.notes.warn(expr.span, text);
+        }
+        let mut vector = self.vector(&args[0], grid)?;
+        if name.starts_with("sort_by_label") {
+            let names = texts(&args[1..]);
+            let descending = name.ends_with("desc");
+            vector.sort_by(|a, b| {
+                let order = label::compare(&a.labels, &b.labels, &names);
+                if descending { order.reverse() } else { order }
+            });
+            return Ok(vector);
+        }
+        // Histograms have no order among floats and are left out; NaN comes last either way.
+        vector.retain(|series| series.values.iter().any(|value| !crate::value::is_absent(*value)));
+        let descending = name == "sort_desc";
+        vector.sort_by(|a, b| match (a.values[0], b.values[0]) {
+            (a, b) if a.is_nan() || b.is_nan() => a.is_nan().cmp(&b.is_nan()),
+            (a, b) if descending => nan_first(b, a),
+            (a, b) => nan_first(a, b),
+        });
+        Ok(vector)
+    }
+
+    fn histogram_quantiles(&self, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
+        let ExprKind::Text(name) = &args[1].unparen().kind else {
+            return Err(Error::evaluation("expected a label name"));
+        };
+        label::check_name(name).map_err(|name| Error::evaluation(format!("invalid label name {name}")))?;
+        let mut quantiles = Vec::new();
+        for arg in &args[2..] {
+            quantiles.push((Some(name.as_str()), self.scalar(arg, grid)?));
+        }
+        let vector = self.vector(&args[0], grid)?;
+        self.histogram_quantile(&quantiles, vector, args[2].span, args[0].span, grid)
+    }
+
+    fn range_call(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
+        let name = function.name;
+        let work = window::find(name).ok_or_else(|| Error::evaluation(format!("unknown function {name}")))?;
+        let mut matrix = None;
+        let mut scalars: Vec<Vec<f64>> = Vec::new();
+        for arg in args {
+            if arg.value_type() == ValueType::Matrix {
+                matrix = Some(arg.unparen());
+            } else {
+                scalars.push(self.scalar(arg, grid)?);
+            }
+        }
+        let matrix = matrix.ok_or_else(|| Error::evaluation("expected a range vector"))?;
+        self.check_params(name, &scalars, args)?;
+        let job = WindowJob { name, work, scalars, span: matrix.span, grid: *grid };
+        let series = match &matrix.kind {
+            ExprKind::Range(selector, range) => {
+                self.check_borders(name, selector.borders)?;
+                let range_ms = self.positive_ms(range)?;
+                let reach = self.reach(selector, grid)?;
+                let (first, last) = reach.ends();
+                let lookback = self.query.options.lookback_ms;
+                let before = if selector.borders == Borders::Plain { 0 } else { lookback };
+                let after = if selector.borders == Borders::Smoothed { lookback } else { 0 };
+                let span = MillisRange {
+                    min_ms: first.saturating_sub(range_ms).saturating_sub(before).saturating_add(1),
+                    max_ms: last.saturating_add(after),
+                };
+                let reach = WindowReach { reach, range_ms, before, after, borders: selector.borders };
+                self.read(selector, span, |samples| {
+                    self.charge(1, grid.len())?;
+                    let series = self.windows(&without_stale(samples), &job, &reach);
+                    if series.is_none() {
+                        self.release(1, grid.len());
+                    }
+                    Ok(series)
+                })?
+            }
+            ExprKind::Subquery(subquery) => {
+                let (samples, range_ms, reach) = self.subquery(subquery, grid)?;
+                let reach = WindowReach { reach, range_ms, before: 0, after: 0, borders: Borders::Plain };
+                self.charge(samples.len(), grid.len())?;
+                let loaded = samples.iter().map(|one| one.values.len()).sum();
+                let mut series = Vec::with_capacity(samples.len());
+                for one in samples {
+                    self.context.check()?;
+                    series.extend(self.windows(&one, &job, &reach));
+                }
+                self.release(loaded, 1);
+                series
+            }
+            _ => return Err(Error::evaluation("expected a range vector")),
+        };
+        if name == "absent_over_time" {
+            return Ok(absent_over_time(&series, matrix, grid));
+        }
+        self.note_names(expr, name, &series);
+        Ok(series)
+    }
+
+    fn check_borders(&self, name: &str, borders: Borders) -> Result<()> {
+        let (what, allowed): (_, &[&str]) = match borders {
+            Borders::Plain => return Ok(()),
+            Borders::Anchored => ("anchored", &ANCHORED),
+            Borders::Smoothed => ("smoothed", &SMOOTHED),
+        };
+        if allowed.contains(&name) {
+            return Ok(());
+        }
+        let list = allowed.join(", ");
+        Err(Error::evaluation(format!("{what} modifier can only be used with: {list} - not with {name}")))
+    }
+
+    fn check_params(&self, name: &str, scalars: &[Vec<f64>], args: &[Expr]) -> Result<()> {
+        match (name, scalars) {
+            ("double_exponential_smoothing" | "holt_winters", [smoothing, trending]) => {
+                for (what, values) in [("smoothing", smoothing), ("trend", trending)] {
+                    if let Some(bad) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
+                        let sign = if what == "smoothing" { "sf" } else { "tf" };
+                        let text = format!("invalid {what} factor. Expected: 0 <= {sign} <= 1, got: {bad:.6}");
+                        return Err(Error::evaluation(text));
+                    }
+                }
+            }
+            ("quantile_over_time", [q]) => {
+                for q in q {
+                    self.note_quantile(*q, args[0].span);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Warns when a quantile is none.
+    pub(super) fn note_quantile(&self, q: f64, span: Span) {
+        if q.is_nan() || !(0.0..=1.0).contains(&q) {
+            let q = crate::number::format_float(q);
+            self.notes.warn(span, format!("quantile value should be between 0 and 1, got {q}"));
+        }
+    }
+
+    /// Tells of metrics that, going by their names, are no counters.
+    fn note_names(&self, expr: &Expr, name: &str, series: &[Series]) {
+        if !matches!(name, "rate" | "increase" | "irate" | "resets") {
+            return;
+        }
+        let Some(arg) = (match &expr.kind {
+            ExprKind::Call(_, args) => args.first(),
+            _ => None,
+        }) else {
+            return;
+        };
+        for one in series {
+            if one.values.iter().all(|value| crate::value::is_absent(*value)) {
+                continue;
+            }
+            let metric = one.labels.metric_name();
+            let kind = one.labels.get("__type__");
+            let suffixed = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix));
+            let text = match kind {
+                Some(kind) if !matches!(kind, "counter" | "histogram") => format!(
+                    "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got \"{kind}\": \"{metric}\""
+                ),
+                None if !metric.is_empty() && !suffixed => format!(
+                    "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"{metric}\""
+                ),
+                _ => continue,
+            };
+            self.notes.info(arg.span, text);
+        }
+    }
+
+    /// Slides the window over the steps. Returns `None` when no step has a result.
+    fn windows(&self, samples: &Samples, job: &WindowJob<'_>, reach: &WindowReach) -> Option<Series> {
+        let steps = job.grid.len();
+        let keeps_name = matches!(job.name, "last_over_time" | "first_over_time");
+        let mut series = Series::absent(samples.labels.clone(), samples.drop_name || !keeps_name, steps);
+        let (mut from, mut to) = (0, 0);
+        let mut any = false;
+        let times = &samples.timestamps_ms;
+        for i in 0..steps {
+            let end_ms = reach.reach.time(i);
+            let start_ms = end_ms.saturating_sub(reach.range_ms);
+            while times.get(to).is_some_and(|at| *at <= end_ms.saturating_add(reach.after)) {
+                to += 1;
+            }
+            while from < to && times[from] <= start_ms.saturating_sub(reach.before) {
+                from += 1;
+            }
+            if from == to {
+                continue;
+            }
+            let param = |n: usize| job.scalars.get(n).map_or(0.0, |column| column[i]);
+            let like = Window {
+                labels: &samples.labels,
+                times: &[],
+                values: &[],
+                histograms: None,
+                starts: None,
+                start_ms,
+                end_ms,
+                step_at_ms: job.grid.at(i),
+                params: [param(0), param(1)],
+                borders: reach.borders,
+                span: job.span,
+                notes: self.notes,
+            };
+            match (job.work)(&Window::cut(samples, from, to, like)) {
+                None => {}
+                Some(Point::Float(value)) => {
+                    any = true;
+                    series.values[i] = value;
+                }
+                point => {
+                    any = true;
+                    series.set(i, point);
+                }
+            }
+        }
+        any.then_some(series)
+    }
+}
+
+/// What is computed over windows.
+struct WindowJob<'a> {
+    name: &'a str,
+    work: WindowFn,
+    scalars: Vec<Vec<f64>>,
+    span: Span,
+    grid: Grid,
+}
+
+/// Where the windows lie, and what they take in beyond their borders.
+struct WindowReach {
+    reach: Reach,
+    range_ms: i64,
+    before: i64,
+    after: i64,
+    borders: Borders,
+}
+
+/// Returns the texts among the arguments.
+fn texts(args: &[Expr]) -> Vec<Cow<'_, str>> {
+    let text = |arg: &'_ Expr| match &arg.unparen().kind {
+        ExprKind::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    args.iter().filter_map(text).map(Cow::Owned).collect()
+}
+
+fn absent_over_time(series: &[Series], matrix: &Expr, grid: &Grid) -> Vec<Series> {
+    let labels = match &matrix.kind {
+        ExprKind::Range(selector, _) => labels_of(&selector.matchers),
+        _ => Labels::empty(),
+    };
+    let mut absent = Series::absent(labels, false, grid.len());
+    for i in 0..grid.len() {
+        if !series.iter().any(|one| one.has(i)) {
+            absent.values[i] = 1.0;
+        }
+    }
+    vec![absent]
+}
+
+/// Returns the labels that equality matchers pin; a label that is matched in any other way, or twice, is left out.
+fn labels_of(matchers: &[Matcher]) -> Labels {
+    let mut labels = LabelsBuilder::default();
+    let mut seen: Vec<&str> = Vec::new();
+    for matcher in matchers.iter().filter(|matcher| matcher.name != METRIC_NAME) {
+        if matcher.op == MatchOp::Equal && !seen.contains(&matcher.name.as_str()) {
+            labels.set(&matcher.name, &matcher.value);
+            seen.push(&matcher.name);
+        } else {
+            labels.remove(&matcher.name);
+        }
+    }
+    labels.build()
+}
+
+/// Shares a histogram as a sample.
+pub(super) fn histogram_point(histogram: crate::histogram::Histogram) -> Point {
+    Point::Histogram(Arc::new(histogram))
+}

@@ -1,0 +1,137 @@
+//! Functions that change or compare labels.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use model::{Labels, METRIC_NAME};
+use regex::Regex;
+
+use crate::error::{Error, Result};
+use crate::parse::lexer::{INVALID_MARK, quote};
+use crate::value::{Merger, Series};
+
+/// Checks a label name: any text that is not empty.
+///
+/// # Errors
+/// The name in quotes, as it was written.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    match name.strip_prefix(INVALID_MARK) {
+        Some(spelled) => Err(format!("\"{spelled}\"")),
+        None if name.is_empty() => Err("\"\"".to_owned()),
+        None => Ok(()),
+    }
+}
+
+fn checked<'a>(name: &'a str, what: &str, function: &str) -> Result<&'a str> {
+    match check_name(name) {
+        Ok(()) => Ok(name),
+        Err(quoted) => {
+            let bare = quoted.trim_matches('"');
+            Err(Error::evaluation(format!("invalid {what} label name in {function}(): {bare}")))
+        }
+    }
+}
+
+/// Gives each series new labels and unites those that then have the same.
+fn relabel(vector: Vec<Series>, target: &str, change: impl Fn(&Labels) -> Option<Labels>) -> Result<Vec<Series>> {
+    let mut merger = Merger::default();
+    for mut series in vector {
+        if let Some(labels) = change(&series.labels) {
+            series.labels = labels;
+            if target == METRIC_NAME {
+                series.drop_name = false;
+            }
+        }
+        merger.push(series)?;
+    }
+    Ok(merger.finish())
+}
+
+/// `label_replace(vector, target, replacement, source, pattern)`.
+pub(super) fn replace(vector: Vec<Series>, args: &[Cow<'_, str>]) -> Result<Vec<Series>> {
+    let [target, replacement, source, pattern] = args else {
+        return Err(Error::evaluation("label_replace expects four texts"));
+    };
+    let invalid = || Error::evaluation(format!("invalid regular expression in label_replace(): {pattern}"));
+    let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| invalid())?;
+    let target = checked(target, "destination", "label_replace")?;
+    relabel(vector, target, |labels| {
+        let captures = regex.captures(labels.get(source).unwrap_or(""))?;
+        let mut value = String::new();
+        captures.expand(replacement, &mut value);
+        Some(labels.to_builder().set(target, &value).build())
+    })
+}
+
+/// `label_join(vector, target, separator, source…)`.
+pub(super) fn join(vector: Vec<Series>, args: &[Cow<'_, str>]) -> Result<Vec<Series>> {
+    let [target, separator, sources @ ..] = args else {
+        return Err(Error::evaluation("label_join expects two texts or more"));
+    };
+    for source in sources {
+        checked(source, "source", "label_join")?;
+    }
+    let target = checked(target, "destination", "label_join")?;
+    relabel(vector, target, |labels| {
+        let values: Vec<&str> = sources.iter().map(|source| labels.get(source).unwrap_or("")).collect();
+        Some(labels.to_builder().set(target, &values.join(separator.as_ref())).build())
+    })
+}
+
+/// Compares by the values of `names` in natural order (`a2` before `a10`), then by all labels.
+pub(super) fn compare(a: &Labels, b: &Labels, names: &[Cow<'_, str>]) -> Ordering {
+    for name in names {
+        let (left, right) = (a.get(name).unwrap_or(""), b.get(name).unwrap_or(""));
+        if left != right {
+            let order = natural(left, right);
+            if order != Ordering::Equal {
+                return order;
+            }
+        }
+    }
+    a.cmp(b)
+}
+
+/// Compares text with runs of digits as numbers.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    while let (Some(x), Some(y)) = (a.first(), b.first()) {
+        let digits = |text: &[u8]| text.iter().take_while(|c| c.is_ascii_digit()).count();
+        if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (n, m) = (digits(a), digits(b));
+            let strip = |run: &[u8]| run.iter().copied().skip_while(|c| *c == b'0').collect::<Vec<u8>>();
+            let (left, right) = (strip(&a[..n]), strip(&b[..m]));
+            let order = left.len().cmp(&right.len()).then_with(|| left.cmp(&right)).then(n.cmp(&m));
+            if order != Ordering::Equal {
+                return order;
+            }
+            (a, b) = (&a[n..], &b[m..]);
+        } else if x != y {
+            return x.cmp(y);
+        } else {
+            (a, b) = (&a[1..], &b[1..]);
+        }
+    }
+    a.len().cmp(&b.len())
+}
+
+/// Writes labels as Prometheus' messages do: `{__name__="up", job="a"}`.
+pub(super) fn spell(labels: &Labels) -> String {
+    let parts: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect();
+    format!("{{{}}}", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn natural_order_counts() {
+        let check = |a, b| assert_eq!((natural(a, b), natural(b, a)), (Ordering::Less, Ordering::Greater), "{a} {b}");
+        check("a2", "a10");
+        check("1", "1a");
+        check("v1.9.0", "v1.10.0");
+        check("", "0");
+        assert_eq!(natural("x01", "x01"), Ordering::Equal);
+    }
+}

@@ -1,0 +1,180 @@
+//! `rate`, `increase`, `delta`, `irate`, `idelta`.
+
+use std::sync::Arc;
+
+use super::window::{Window, mixed_schemas, seconds};
+use crate::histogram::{Histogram, ResetHint};
+use crate::parse::ast::Borders;
+use crate::value::Point;
+
+/// Computes the change over the window, extrapolated to its borders where samples reach close to them.
+/// Source: Prometheus' documentation of `rate` and `increase`.
+pub(super) fn extrapolated(w: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<Point> {
+    if w.borders != Borders::Plain {
+        return super::extended::extended(w, is_counter, is_rate);
+    }
+    let (floats, histograms) = w.kinds();
+    if floats > 0 && histograms > 0 {
+        w.warn_mixed();
+        return None;
+    }
+    let (first, last) = (*w.times.first()?, *w.times.last()?);
+    if w.len() < 2 {
+        return None;
+    }
+    let change = if histograms > 0 {
+        Point::Histogram(Arc::new(histogram_change(w, is_counter)?))
+    } else {
+        Point::Float(float_change(w.values, is_counter))
+    };
+    let sampled = seconds(last - first);
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let average = sampled / (w.len() - 1) as f64;
+    let threshold = average * 1.1;
+    let mut to_start = seconds(first - w.start_ms);
+    let mut to_end = seconds(w.end_ms - last);
+    if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if is_counter {
+        to_start = to_start.min(to_zero(w, &change, sampled, to_start));
+    }
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if is_rate {
+        factor /= seconds(w.end_ms - w.start_ms);
+    }
+    Some(match change {
+        Point::Float(value) => Point::Float(value * factor),
+        Point::Histogram(histogram) => Point::Histogram(Arc::new(histogram.scaled(factor))),
+    })
+}
+
+/// Returns how long before the first sample the counter was at zero, going by its slope.
+fn to_zero(w: &Window<'_>, change: &Point, sampled: f64, otherwise: f64) -> f64 {
+    match change {
+        Point::Float(change) if *change > 0.0 && w.values[0] >= 0.0 => sampled * (w.values[0] / change),
+        Point::Histogram(change) if change.count > 0.0 => match w.histogram(0) {
+            Some(first) if first.count >= 0.0 => sampled * (first.count / change.count),
+            _ => otherwise,
+        },
+        _ => otherwise,
+    }
+}
+
+fn float_change(values: &[f64], is_counter: bool) -> f64 {
+    let (Some(first), Some(last)) = (values.first(), values.last()) else { return 0.0 };
+    let mut change = last - first;
+    if is_counter {
+        let mut before = *first;
+        for value in &values[1..] {
+            if *value < before {
+                change += before;
+            }
+            before = *value;
+        }
+    }
+    change
+}
+
+fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
+    let column = w.histograms?;
+    let all: Vec<&Arc<Histogram>> = column.iter().flatten().collect();
+    let (first, last) = (*all.first()?, *all.last()?);
+    let uses_custom = last.is_custom();
+    if all.iter().any(|one| one.is_custom() != uses_custom) {
+        w.warn(mixed_schemas(&w.metric()));
+        return None;
+    }
+    let gauge = |one: &&Arc<Histogram>| one.hint == ResetHint::Gauge;
+    if is_counter && all.iter().any(gauge) {
+        w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
+    }
+    if !is_counter && !(gauge(&first) && gauge(&last)) {
+        w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
+    }
+    // All are brought to the coarsest resolution first, so that no intermediate step loses more than the result does.
+    let schema = all.iter().map(|one| one.schema).min()?;
+    let reduced = |one: &Histogram| {
+        let mut one = one.clone();
+        if !uses_custom {
+            one.reduce(schema);
+        }
+        one
+    };
+    let mut reconciled = false;
+    let (mut change, odd) = reduced(last).sub(&reduced(first))?;
+    reconciled |= odd.bounds_reconciled;
+    if is_counter {
+        for two in all.windows(2) {
+            if let [before, now] = two
+                && now.detect_reset(before)
+            {
+                let (sum, odd) = change.add(&reduced(before))?;
+                reconciled |= odd.bounds_reconciled;
+                change = sum;
+            }
+        }
+    }
+    if reconciled {
+        w.info("mismatched custom buckets were reconciled during subtraction");
+    }
+    change.hint = ResetHint::Gauge;
+    Some(change)
+}
+
+/// Computes the change between the last two samples.
+pub(super) fn instant(w: &Window<'_>, is_rate: bool) -> Option<Point> {
+    let n = w.len();
+    if n < 2 {
+        return None;
+    }
+    let elapsed_ms = w.times[n - 1] - w.times[n - 2];
+    if elapsed_ms == 0 {
+        return None;
+    }
+    let change = match (w.get(n - 2), w.get(n - 1)) {
+        (Point::Float(before), Point::Float(now)) => {
+            Point::Float(if is_rate && now < before { now } else { now - before })
+        }
+        (Point::Histogram(before), Point::Histogram(now)) => {
+            Point::Histogram(Arc::new(instant_histogram(w, &before, &now, is_rate)?))
+        }
+        _ => {
+            w.warn_mixed();
+            return None;
+        }
+    };
+    if !is_rate {
+        return Some(change);
+    }
+    Some(match change {
+        Point::Float(value) => Point::Float(value / seconds(elapsed_ms)),
+        Point::Histogram(histogram) => Point::Histogram(Arc::new(histogram.divided(seconds(elapsed_ms)))),
+    })
+}
+
+fn instant_histogram(w: &Window<'_>, before: &Histogram, now: &Histogram, is_rate: bool) -> Option<Histogram> {
+    let gauges = [before, now].map(|one| one.hint == ResetHint::Gauge);
+    if is_rate && gauges.contains(&true) {
+        w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
+    }
+    if !is_rate && gauges.contains(&false) {
+        w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
+    }
+    let mut change = if is_rate && now.detect_reset(before) {
+        now.clone()
+    } else if let Some((change, odd)) = now.sub(before) {
+        if odd.bounds_reconciled {
+            w.info("mismatched custom buckets were reconciled during subtraction");
+        }
+        change
+    } else {
+        w.warn(mixed_schemas(&w.metric()));
+        return None;
+    };
+    change.hint = ResetHint::Gauge;
+    Some(change)
+}

@@ -1,0 +1,252 @@
+//! Selectors: reads series part by part, in parallel, and puts their samples on the steps.
+
+use model::is_stale;
+use rayon::prelude::*;
+use storage_api::MillisRange;
+
+use super::Evaluator;
+use crate::error::Result;
+use crate::parse::ast::{Borders, Expr, ExprKind, Selector, Span};
+use crate::value::{ABSENT, Grid, Point, Samples, Series};
+
+/// Where the samples of each step lie in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    pub(crate) grid: Grid,
+    /// The time that stands for every step.
+    pub(crate) at_ms: Option<i64>,
+    pub(crate) offset_ms: i64,
+}
+
+impl Reach {
+    /// Returns the time that step `i` looks at.
+    pub(crate) fn time(&self, i: usize) -> i64 {
+        self.at_ms.unwrap_or_else(|| self.grid.at(i)).saturating_sub(self.offset_ms)
+    }
+
+    /// Returns the first and the last such time.
+    pub(crate) fn ends(&self) -> (i64, i64) {
+        (self.time(0), self.time(self.grid.len().saturating_sub(1)))
+    }
+}
+
+impl Evaluator<'_> {
+    pub(super) fn reach(&self, selector: &Selector, grid: &Grid) -> Result<Reach> {
+        let offset_ms = self.offset_ms(selector.offset.as_ref())?;
+        Ok(Reach { grid: *grid, at_ms: self.at_ms(selector.at), offset_ms })
+    }
+
+    /// Reads the samples of `selector` in `range` and gives each series to `compute`, which returns what is kept of it.
+    /// Stale markers are still in. The parts' samples are held one part per thread at a time.
+    pub(super) fn read<T: Send>(
+        &self,
+        selector: &Selector,
+        range: MillisRange,
+        compute: impl Fn(Samples) -> Result<Option<T>> + Sync,
+    ) -> Result<Vec<T>> {
+        let parts = self.source.select(&selector.matchers, range, self.context)?;
+        let read: Result<Vec<Vec<T>>> = parts
+            .into_par_iter()
+            .map(|part| {
+                self.context.check()?;
+                let series = part.read(self.context)?;
+                let loaded: usize = series.iter().map(|one| one.values.len()).sum();
+                let mut kept = Vec::with_capacity(series.len());
+                for one in series {
+                    self.context.check()?;
+                    kept.extend(compute(one)?);
+                }
+                self.context.release_samples(loaded as u64);
+                Ok(kept)
+            })
+            .collect();
+        Ok(read?.into_iter().flatten().collect())
+    }
+
+    /// Evaluates an instant selector: the newest sample not older than the lookback, unless it is a stale marker.
+    pub(super) fn select(&self, selector: &Selector, span: Span, grid: &Grid) -> Result<Vec<Series>> {
+        if selector.borders == Borders::Smoothed {
+            return self.select_smoothed(selector, span, grid);
+        }
+        self.select_with(selector, grid, |samples, i| match samples.get(i) {
+            Point::Float(value) if is_stale(value) => None,
+            Point::Histogram(histogram) if histogram.is_stale() => None,
+            point => Some(point),
+        })
+    }
+
+    /// As [`select`](Self::select), but gives the samples' own times in seconds.
+    pub(super) fn select_times(&self, selector: &Selector, grid: &Grid) -> Result<Vec<Series>> {
+        self.select_with(selector, grid, |samples, i| {
+            let stale = match samples.get(i) {
+                Point::Float(value) => is_stale(value),
+                Point::Histogram(histogram) => histogram.is_stale(),
+            };
+            #[expect(clippy::cast_precision_loss, reason = "as Prometheus converts a time")]
+            let seconds = samples.timestamps_ms[i] as f64 / 1000.0;
+            (!stale).then_some(Point::Float(seconds))
+        })
+    }
+
+    fn select_with(
+        &self,
+        selector: &Selector,
+        grid: &Grid,
+        pick: impl Fn(&Samples, usize) -> Option<Point> + Sync,
+    ) -> Result<Vec<Series>> {
+        let steps = grid.len();
+        let reach = self.reach(selector, grid)?;
+        let (first, last) = reach.ends();
+        let lookback = self.query.options.lookback_ms;
+        let range = MillisRange { min_ms: first.saturating_sub(lookback).saturating_add(1), max_ms: last };
+        self.read(selector, range, |samples| {
+            self.charge(1, steps)?;
+            let mut series = Series::absent(samples.labels.clone(), false, steps);
+            let mut after = 0;
+            let mut any = false;
+            for i in 0..steps {
+                let time = reach.time(i);
+                while samples.timestamps_ms.get(after).is_some_and(|at| *at <= time) {
+                    after += 1;
+                }
+                let Some(newest) = after.checked_sub(1) else { continue };
+                if samples.timestamps_ms[newest] > time.saturating_sub(lookback) {
+                    let point = pick(&samples, newest);
+                    any |= point.is_some();
+                    match point {
+                        Some(Point::Float(value)) => series.values[i] = value,
+                        other => series.set(i, other),
+                    }
+                }
+            }
+            if !any {
+                self.release(1, steps);
+            }
+            Ok(any.then_some(series))
+        })
+    }
+
+    /// Interpolates between the samples before and after each step.
+    fn select_smoothed(&self, selector: &Selector, span: Span, grid: &Grid) -> Result<Vec<Series>> {
+        let steps = grid.len();
+        let reach = self.reach(selector, grid)?;
+        let (first, last) = reach.ends();
+        let lookback = self.query.options.lookback_ms;
+        let range = MillisRange {
+            min_ms: first.saturating_sub(lookback).saturating_add(1),
+            max_ms: last.saturating_add(lookback),
+        };
+        self.read(selector, range, |samples| {
+            self.charge(1, steps)?;
+            let samples = without_stale(samples);
+            let mut series = Series::absent(samples.labels.clone(), false, steps);
+            for i in 0..steps {
+                let point = self.smoothed_at(&samples, reach.time(i), span);
+                series.set(i, point);
+            }
+            if series.is_empty() {
+                self.release(1, steps);
+                return Ok(None);
+            }
+            Ok(Some(series))
+        })
+    }
+
+    fn smoothed_at(&self, samples: &Samples, time: i64, span: Span) -> Option<Point> {
+        let lookback = self.query.options.lookback_ms;
+        let times = &samples.timestamps_ms;
+        let next = times.partition_point(|at| *at < time);
+        let has_next = next < times.len() && times[next] <= time.saturating_add(lookback);
+        if has_next && times[next] == time {
+            return Some(samples.get(next));
+        }
+        let before = next.checked_sub(1).filter(|i| times[*i] > time.saturating_sub(lookback))?;
+        if !has_next {
+            return Some(samples.get(before));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "spans of time are far below 2^52 ms")]
+        let part = (time - times[before]) as f64 / (times[next] - times[before]) as f64;
+        match (samples.get(before), samples.get(next)) {
+            (Point::Float(a), Point::Float(b)) => Some(Point::Float(a + (b - a) * part)),
+            (Point::Histogram(a), Point::Histogram(b)) => super::window::interpolate_histograms(&a, &b, part)
+                .map_or_else(
+                    || {
+                        let name = crate::parse::lexer::quote(samples.labels.metric_name());
+                        self.notes.warn(span, super::window::mixed_schemas(&name));
+                        None
+                    },
+                    |histogram| Some(Point::Histogram(histogram)),
+                ),
+            _ => {
+                let name = crate::parse::lexer::quote(samples.labels.metric_name());
+                let text = format!("encountered a mix of histograms and floats for metric name {name}");
+                self.notes.warn(span, text);
+                None
+            }
+        }
+    }
+
+    /// Evaluates a range selector or a subquery at an instant: the samples in its window.
+    pub(super) fn matrix(&self, expr: &Expr, grid: &Grid) -> Result<Vec<Samples>> {
+        match &expr.unparen().kind {
+            ExprKind::Range(selector, range) => {
+                let range_ms = self.positive_ms(range)?;
+                let reach = self.reach(selector, grid)?;
+                let end = reach.time(0);
+                let range = MillisRange { min_ms: end.saturating_sub(range_ms).saturating_add(1), max_ms: end };
+                self.read(selector, range, |samples| {
+                    let samples = without_stale(samples);
+                    if samples.values.is_empty() {
+                        return Ok(None);
+                    }
+                    self.charge(1, samples.values.len())?;
+                    Ok(Some(samples))
+                })
+            }
+            ExprKind::Subquery(subquery) => self.subquery(subquery, grid).map(|(samples, _, _)| samples),
+            _ => Err(crate::error::Error::evaluation("expected a range vector")),
+        }
+    }
+}
+
+/// Takes the stale markers out.
+pub(crate) fn without_stale(mut samples: Samples) -> Samples {
+    let stale = |samples: &Samples, i: usize| match &samples.histograms {
+        Some(column) if column[i].is_some() => column[i].as_ref().is_some_and(|histogram| histogram.is_stale()),
+        _ => is_stale(samples.values[i]),
+    };
+    let keep: Vec<bool> = (0..samples.values.len()).map(|i| !stale(&samples, i)).collect();
+    if keep.iter().all(|keep| *keep) {
+        return samples;
+    }
+    retain(&mut samples.timestamps_ms, &keep);
+    retain(&mut samples.values, &keep);
+    if let Some(column) = &mut samples.histograms {
+        retain(column, &keep);
+    }
+    if let Some(starts) = &mut samples.starts_ms {
+        retain(starts, &keep);
+    }
+    samples
+}
+
+fn retain<T>(column: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    column.retain(|_| keep.next().copied().unwrap_or(false));
+}
+
+/// Turns columns over a grid into samples at the grid's points.
+pub(crate) fn to_samples(series: Series, grid: &Grid) -> Samples {
+    let mut samples = Samples { labels: series.labels.clone(), drop_name: series.drop_name, ..Samples::default() };
+    let present: Vec<usize> = (0..series.values.len()).filter(|i| series.has(*i)).collect();
+    samples.timestamps_ms = present.iter().map(|i| grid.at(*i)).collect();
+    samples.values = present
+        .iter()
+        .map(|i| series.values[*i])
+        .map(|v| if v.to_bits() == ABSENT.to_bits() { f64::NAN } else { v })
+        .collect();
+    if let Some(column) = &series.histograms {
+        samples.histograms = Some(present.iter().map(|i| column[*i].clone()).collect());
+    }
+    samples
+}

@@ -1,0 +1,191 @@
+//! Durations, literal and computed.
+
+use super::ast::{Duration, DurationKind, DurationOp, Number};
+use super::error::ParseError;
+use super::lexer::{Kind, Token, quote};
+use super::parser::{Parsed, Parser, number, unexpected};
+
+/// The longest duration in seconds that fits 64-bit nanoseconds, as Prometheus bounds it.
+const SECONDS_MAX: f64 = 9_223_372_036.0;
+
+const CONTEXT: &str = "duration expression";
+
+impl Parser<'_> {
+    /// Reads a duration expression whose operators bind at least as strongly as `weakest`.
+    pub(super) fn duration(&mut self, weakest: u8) -> Parsed<Duration> {
+        self.nested(|parser| {
+            let mut lhs = parser.duration_unary()?;
+            loop {
+                let token = parser.peek();
+                let (op, strength) = match (token.kind, token.text) {
+                    (Kind::Symbol, "+") => (DurationOp::Add, 1),
+                    (Kind::Symbol, "-") => (DurationOp::Sub, 1),
+                    (Kind::Symbol, "*") => (DurationOp::Mul, 2),
+                    (Kind::Symbol, "/") => (DurationOp::Div, 2),
+                    (Kind::Symbol, "%") => (DurationOp::Mod, 2),
+                    (Kind::Symbol, "^") => (DurationOp::Pow, 3),
+                    _ => return Ok(lhs),
+                };
+                if strength < weakest {
+                    return Ok(lhs);
+                }
+                parser.next();
+                let rhs = parser.duration(if op == DurationOp::Pow { strength } else { strength + 1 })?;
+                if matches!(op, DurationOp::Div | DurationOp::Mod) && rhs.constant() == Some(0.0) {
+                    let what = if op == DurationOp::Div { "division by zero" } else { "modulo by zero" };
+                    return Err(ParseError::new(rhs.span, what));
+                }
+                let span = lhs.span.to(rhs.span);
+                lhs = Duration { kind: DurationKind::Binary(op, Box::new(lhs), Box::new(rhs)), span };
+            }
+        })
+    }
+
+    /// Reads what may follow `offset`: a literal, a call or parentheses, with a sign.
+    pub(super) fn offset_duration(&mut self) -> Parsed<Duration> {
+        let token = self.peek();
+        if token.is("-") || token.is("+") {
+            self.next();
+            let inner = self.duration_primary("offset")?;
+            return Ok(signed(token, inner));
+        }
+        self.duration_primary("offset")
+    }
+
+    fn duration_unary(&mut self) -> Parsed<Duration> {
+        let token = self.peek();
+        if token.is("-") || token.is("+") {
+            self.next();
+            let inner = self.duration(3)?;
+            return Ok(signed(token, inner));
+        }
+        self.duration_primary(CONTEXT)
+    }
+
+    fn duration_primary(&mut self, context: &str) -> Parsed<Duration> {
+        let token = self.next();
+        let kind = match token.kind {
+            Kind::Number => seconds_kind(token, number(token)?, false)?,
+            Kind::Duration => seconds_kind(token, seconds(token)?, true)?,
+            Kind::Symbol if token.text == "(" => {
+                let inner = self.duration(0)?;
+                self.expect(")", CONTEXT)?;
+                DurationKind::Paren(Box::new(inner))
+            }
+            Kind::Identifier if self.peek().is("(") => self.duration_call(token)?,
+            _ => return Err(unexpected(token, context, "number, duration, step(), or range()")),
+        };
+        Ok(Duration { kind, span: token.span.to(self.last_span()) })
+    }
+
+    fn duration_call(&mut self, name: Token<'_>) -> Parsed<DurationKind> {
+        self.next();
+        let lower = name.text.to_ascii_lowercase();
+        let kind = match lower.as_str() {
+            "step" => DurationKind::Step,
+            "range" => DurationKind::Range,
+            "min_of" | "max_of" => {
+                let a = Box::new(self.duration(0)?);
+                self.expect(",", CONTEXT)?;
+                let b = Box::new(self.duration(0)?);
+                if lower == "min_of" { DurationKind::MinOf(a, b) } else { DurationKind::MaxOf(a, b) }
+            }
+            _ => return Err(unexpected(name, CONTEXT, "number, duration, step(), or range()")),
+        };
+        self.expect(")", CONTEXT)?;
+        Ok(kind)
+    }
+}
+
+fn signed(token: Token<'_>, inner: Duration) -> Duration {
+    let span = token.span.to(inner.span);
+    let negative = token.text == "-";
+    let kind = match (negative, inner.kind) {
+        (true, DurationKind::Seconds(number)) => {
+            DurationKind::Seconds(Number { value: -number.value, is_duration: number.is_duration })
+        }
+        (false, DurationKind::Seconds(number)) => DurationKind::Seconds(number),
+        (true, kind) => DurationKind::Neg(Box::new(Duration { kind, span: inner.span })),
+        (false, kind) => DurationKind::Pos(Box::new(Duration { kind, span: inner.span })),
+    };
+    Duration { kind, span }
+}
+
+fn seconds_kind(token: Token<'_>, value: f64, is_duration: bool) -> Parsed<DurationKind> {
+    if !value.is_finite() || value.abs() > SECONDS_MAX {
+        return Err(ParseError::new(token.span, "duration out of range"));
+    }
+    Ok(DurationKind::Seconds(Number { value, is_duration }))
+}
+
+/// Reads a literal such as `1h30m` as seconds. Units go from large to small, each once.
+pub(super) fn seconds(token: Token<'_>) -> Parsed<f64> {
+    const UNITS_MS: [(&str, u64); 7] = [
+        ("y", 365 * 86_400_000),
+        ("w", 7 * 86_400_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1),
+    ];
+    let bad = || ParseError::new(token.span, format!("not a valid duration string: {}", quote(token.text)));
+    let mut total_ms = 0u64;
+    let mut smallest = 0;
+    let mut rest = token.text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (amount, tail) = rest.split_at_checked(digits).ok_or_else(bad)?;
+        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, tail) = tail.split_at_checked(letters).ok_or_else(bad)?;
+        let index = UNITS_MS.iter().position(|(name, _)| *name == unit).ok_or_else(bad)?;
+        if index < smallest {
+            return Err(bad());
+        }
+        smallest = index + 1;
+        let out_of_range = || ParseError::new(token.span, "duration out of range");
+        let ms = amount.parse::<u64>().ok().and_then(|n| n.checked_mul(UNITS_MS[index].1)).ok_or_else(out_of_range)?;
+        total_ms = total_ms.checked_add(ms).ok_or_else(out_of_range)?;
+        rest = tail;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
+    let value = total_ms as f64 / 1000.0;
+    if value > SECONDS_MAX { Err(ParseError::new(token.span, "duration out of range")) } else { Ok(value) }
+}
+
+impl Duration {
+    /// Returns the seconds, where they do not depend on the query.
+    #[must_use]
+    pub fn constant(&self) -> Option<f64> {
+        self.compute(None).ok()
+    }
+
+    /// Returns the seconds; `query` gives the step and the length of the query's range in seconds.
+    ///
+    /// # Errors
+    /// A message: division by zero, or `step()` without a query.
+    pub fn compute(&self, query: Option<(f64, f64)>) -> Result<f64, &'static str> {
+        Ok(match &self.kind {
+            DurationKind::Seconds(number) => number.value,
+            DurationKind::Step => query.ok_or("no step")?.0,
+            DurationKind::Range => query.ok_or("no range")?.1,
+            DurationKind::MinOf(a, b) => a.compute(query)?.min(b.compute(query)?),
+            DurationKind::MaxOf(a, b) => a.compute(query)?.max(b.compute(query)?),
+            DurationKind::Neg(a) => -a.compute(query)?,
+            DurationKind::Pos(a) | DurationKind::Paren(a) => a.compute(query)?,
+            DurationKind::Binary(op, a, b) => {
+                let (a, b) = (a.compute(query)?, b.compute(query)?);
+                match op {
+                    DurationOp::Add => a + b,
+                    DurationOp::Sub => a - b,
+                    DurationOp::Mul => a * b,
+                    DurationOp::Div if b == 0.0 => return Err("division by zero"),
+                    DurationOp::Mod if b == 0.0 => return Err("modulo by zero"),
+                    DurationOp::Div => a / b,
+                    DurationOp::Mod => a % b,
+                    DurationOp::Pow => a.powf(b),
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! From text to syntax tree and back.
+
+pub mod ast;
+mod check;
+mod duration;
+mod error;
+pub(crate) mod lexer;
+mod parser;
+mod print;
+mod selector;
+
+pub use error::ParseError;
+
+use ast::{Expr, Selector};
+use lexer::Kind;
+
+/// Reads an expression.
+///
+/// # Errors
+/// [`ParseError`] with line, column and what was expected; also when the text or its nesting is over a limit.
+pub fn parse(input: &str) -> Result<Expr, ParseError> {
+    parse_inner(input).map_err(|error| error.locate(input))
+}
+
+fn parse_inner(input: &str) -> Result<Expr, ParseError> {
+    let tokens = lexer::tokens(input)?;
+    let mut parser = parser::Parser::new(input, tokens);
+    if parser.peek().kind == Kind::End {
+        return Err(ParseError::new(ast::Span::new(0, 0), "no expression found in input"));
+    }
+    let expr = parser.expr(0)?;
+    let next = parser.peek();
+    if next.kind != Kind::End {
+        return Err(ParseError::new(next.span, format!("unexpected {}", next.describe())));
+    }
+    check::check(&expr)?;
+    Ok(expr)
+}
+
+/// Reads a selector such as the API's `match[]` takes: `up{job="node"}`, without `offset` or `@`.
+///
+/// # Errors
+/// [`ParseError`] as [`parse`], and when the expression is anything but a selector.
+pub fn parse_selector(input: &str) -> Result<Selector, ParseError> {
+    let expr = parse(input)?;
+    match expr.kind {
+        ast::ExprKind::Selector(selector) if selector.offset.is_none() && selector.at.is_none() => Ok(selector),
+        _ => Err(ParseError::new(expr.span, "expected a series selector").locate(input)),
+    }
+}
