@@ -1,0 +1,179 @@
+//! Pages, good and bad.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+#[track_caller]
+fn check_as(dialect: Dialect, page: &str, expected: Expect) {
+    let text = match parse(page, dialect) {
+        Ok(families) => {
+            let mut text = String::new();
+            for family in families {
+                text.push_str(&format!("{} {} {:?}\n", family.name, family.kind.as_str(), family.help));
+                for Sample { name, labels, value, timestamp_ms } in family.samples {
+                    let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
+                    let at = timestamp_ms.map_or(String::new(), |at| format!(" @{at}"));
+                    text.push_str(&format!("  {name}{{{}}} {value}{at}\n", labels.join(",")));
+                }
+            }
+            text
+        }
+        Err(error) => format!("{error}\n"),
+    };
+    expected.assert_eq(&text);
+}
+
+#[track_caller]
+fn check(page: &str, expected: Expect) {
+    check_as(Dialect::Text, page, expected);
+}
+
+#[test]
+fn families_hold_their_samples() {
+    check(
+        "# HELP http_requests_total The \\\\ total\\nnumber.\n# TYPE http_requests_total counter\n\
+         http_requests_total{method=\"post\",code=\"200\"} 1027 1395066363000\n\
+         http_requests_total{method=\"post\",code=\"400\",} 3\n\n# just a comment\nup 1\r\n",
+        expect![[r#"
+            http_requests_total counter "The \\ total\nnumber."
+              http_requests_total{code="200",method="post"} 1027 @1395066363000
+              http_requests_total{code="400",method="post"} 3
+            up unknown ""
+              up{} 1
+        "#]],
+    );
+}
+
+#[test]
+fn histograms_and_summaries_are_one_family_each() {
+    check(
+        "# TYPE h histogram\nh_bucket{le=\"0.1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 0.5\nh_count 2\n\
+         # TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_sum 1e3\ns_count +Inf\nh_other 1\n",
+        expect![[r#"
+            h histogram ""
+              h_bucket{le="0.1"} 1
+              h_bucket{le="+Inf"} 2
+              h_sum{} 0.5
+              h_count{} 2
+            s summary ""
+              s{quantile="0.5"} NaN
+              s_sum{} 1000
+              s_count{} inf
+            h_other unknown ""
+              h_other{} 1
+        "#]],
+    );
+}
+
+#[test]
+fn escapes_blanks_and_quoted_names() {
+    check(
+        "  a \t{ b = \"x\\\"y\\\\z\\n\\d\" , c=\"\" } -0.5\t17\n{\"my.name\", \"my.label\"=\"1\"} 2\n{__name__=\"n\"} 3\n",
+        expect![[r#"
+            a unknown ""
+              a{b="x\"y\\z\n\\d"} -0.5 @17
+            my.name unknown ""
+              my.name{my.label="1"} 2
+            n unknown ""
+              n{} 3
+        "#]],
+    );
+}
+
+#[test]
+fn openmetrics_has_seconds_exemplars_and_an_end() {
+    check_as(
+        Dialect::OpenMetrics,
+        "# TYPE r counter\n# UNIT r seconds\nr_total{a=\"b\"} 5 1.5 # {trace_id=\"x\"} 1 2\nr_created{a=\"b\"} 1\n\
+         # TYPE i info\ni_info{v=\"1\"} 1\n# EOF\n",
+        expect![[r#"
+            r counter ""
+              r_total{a="b"} 5 @1500
+              r_created{a="b"} 1
+            i info ""
+              i_info{v="1"} 1
+        "#]],
+    );
+    check_as(Dialect::OpenMetrics, "a 1\n", expect!["line 2: # EOF is missing, the page is cut off\n"]);
+    check_as(Dialect::OpenMetrics, "# EOF\na 1\n", expect!["line 2: there is text after # EOF\n"]);
+}
+
+#[test]
+fn bad_lines_are_named() {
+    check(
+        "ok 1\na{b=\"c\" 1\n",
+        expect![[r#"
+        line 2: ',' or '}' is missing before "1"
+    "#]],
+    );
+    check(
+        "a{b=\"c} 1\n",
+        expect![[r#"
+        line 1: a quote is not closed
+    "#]],
+    );
+    check(
+        "a{b=\"1\",b=\"2\"} 1\n",
+        expect![[r#"
+        line 1: label "b" is given twice
+    "#]],
+    );
+    check(
+        "a one\n",
+        expect![[r#"
+        line 1: "one" is no value
+    "#]],
+    );
+    check(
+        "a\n",
+        expect![[r#"
+        line 1: "" is no value
+    "#]],
+    );
+    check(
+        "1a 1\n",
+        expect![[r#"
+        line 1: a metric name is missing before "1a 1"
+    "#]],
+    );
+    check(
+        "a 1 2 3\n",
+        expect![[r#"
+        line 1: "3" follows a complete sample
+    "#]],
+    );
+    check(
+        "a 1 1.5\n",
+        expect![[r#"
+        line 1: "1.5" is no timestamp
+    "#]],
+    );
+    check(
+        "a{\"b\"} 1\n",
+        expect![[r#"
+        line 1: '=' is missing after label "b"
+    "#]],
+    );
+    check(
+        "# TYPE a gouge\n",
+        expect![[r#"
+        line 1: "gouge" is no metric type
+    "#]],
+    );
+    check(
+        "a{=\"x\"} 1\n",
+        expect![[r#"
+        line 1: a label name is missing before "=\"x\"} 1"
+    "#]],
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(page in r#"([a-z_:{}",=\\ #0-9.+\-\n\t가]|TYPE|HELP|NaN|# )*"#) {
+        for dialect in [Dialect::Text, Dialect::OpenMetrics] {
+            drop(parse(&page, dialect));
+        }
+    }
+}
