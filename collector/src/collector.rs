@@ -1,0 +1,158 @@
+//! The collector: what its receivers share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use collector_otlp::metrics::{DeltaStates, Options};
+use model::Timestamp;
+use parking_lot::Mutex;
+use runtime::{Clock, Ledger, Telemetry};
+use storage_api::{LogAppender, MetricAppender};
+
+use crate::admission::{Admission, Gate};
+use crate::body::{self, Encoding};
+use crate::config::Config;
+use crate::error::{Refusal, Result};
+use crate::receivers;
+use crate::stats::Stats;
+
+/// Where a request came in; the `place` label of every count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    OtlpGrpc,
+    OtlpHttp,
+    RemoteWrite,
+    LokiPush,
+}
+
+impl Place {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::OtlpGrpc => "otlp_grpc",
+            Self::OtlpHttp => "otlp_http",
+            Self::RemoteWrite => "remote_write",
+            Self::LokiPush => "loki_push",
+        }
+    }
+}
+
+/// Receives metrics and logs and hands them to storage. Clones are the same collector.
+#[derive(Debug, Clone)]
+pub struct Collector(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) translation: Options,
+    pub(crate) metrics: Arc<dyn MetricAppender>,
+    pub(crate) logs: Arc<dyn LogAppender>,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) stats: Arc<Stats>,
+    /// The running totals of OTLP's deltas. Held from translation until the append has succeeded or failed, so that a
+    /// failed batch can be taken back; no other lock is taken inside.
+    pub(crate) deltas: Mutex<DeltaStates>,
+    gate: Gate,
+}
+
+impl Collector {
+    /// Makes a collector and registers its metrics. The configuration should have passed [`Config::check`].
+    ///
+    /// # Panics
+    /// When `telemetry` already has a collector's metrics, which is a bug.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        metrics: Arc<dyn MetricAppender>,
+        logs: Arc<dyn LogAppender>,
+        clock: Clock,
+        telemetry: &Telemetry,
+        ledger: Ledger,
+    ) -> Self {
+        let stats = Arc::new(Stats::new(telemetry));
+        let wait = Duration::from_millis(config.admission_timeout_ms);
+        let gate = Gate::new(config.max_concurrent_requests, config.memory_bytes, wait, Arc::clone(&stats));
+        let deltas = Mutex::new(DeltaStates::new(config.deltas()));
+        let translation = config.translation();
+        Self(Arc::new(Inner { config, translation, metrics, logs, clock, ledger, stats, deltas, gate }))
+    }
+
+    /// Returns the routes of the main port: `/api/v1/write`, `/api/v1/otlp/v1/metrics`, `/otlp/v1/logs` and
+    /// `/loki/api/v1/push`.
+    #[must_use]
+    pub fn http_router(&self) -> Router {
+        receivers::main_routes(self.clone())
+    }
+
+    /// Returns the routes of the OTLP/HTTP port: `/v1/metrics` and `/v1/logs`.
+    #[must_use]
+    pub fn otlp_http_router(&self) -> Router {
+        receivers::otlp_http_routes(self.clone())
+    }
+
+    /// Returns the routes of the OTLP/gRPC port: the `MetricsService` and the `LogsService`. Serve them with HTTP/2,
+    /// without TLS by prior knowledge.
+    #[must_use]
+    pub fn grpc_routes(&self) -> Router {
+        receivers::grpc_routes(self.clone())
+    }
+
+    /// Admits a request, reads and decompresses its body, and runs `work` on a blocking thread. The work goes on when
+    /// the caller is dropped.
+    pub(crate) async fn ingest<T, W>(&self, place: Place, body: Body, encoding: Encoding, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Inner, Vec<u8>, &mut Admission) -> Result<T> + Send + 'static,
+    {
+        let inner = &self.0;
+        let mut admission = match inner.gate.admit().await {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                body::drain(body.into_data_stream()).await;
+                return Err(refusal);
+            }
+        };
+        let timeout = Duration::from_millis(inner.config.body_timeout_ms);
+        let bytes = body::read(body, inner.config.max_body_bytes, timeout, &mut admission).await?;
+        inner.stats.wire_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
+        let inner = Arc::clone(inner);
+        let work = move || {
+            let limit_bytes = inner.config.max_decoded_bytes;
+            let bytes = body::decompress(bytes, encoding, limit_bytes, &mut admission)?;
+            inner.stats.decoded_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
+            work(&inner, bytes, &mut admission)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, place = place.as_str(), "an ingest request ended abnormally");
+            Err(Refusal::Internal { cause: "the request's worker ended abnormally".to_owned() })
+        })
+    }
+
+    /// Counts a refusal of a whole request.
+    pub(crate) fn count_refusal(&self, place: Place, refusal: &Refusal) {
+        self.0.stats.refused.with(&[place.as_str(), refusal.reason()]).inc();
+        tracing::debug!(place = place.as_str(), %refusal, "refused an ingest request");
+    }
+
+    /// Counts an answer.
+    pub(crate) fn count_answer(&self, place: Place, started: Instant, code: &str) {
+        self.0.stats.requests.with(&[place.as_str(), code]).inc();
+        self.0.stats.seconds.with(&[place.as_str()]).observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Counts an HTTP answer and lets it go.
+    pub(crate) fn answered(&self, place: Place, started: Instant, response: Response) -> Response {
+        self.count_answer(place, started, response.status().as_str());
+        response
+    }
+}
+
+impl Inner {
+    /// Returns the time of arrival.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_nanos())
+    }
+}

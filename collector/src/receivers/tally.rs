@@ -1,0 +1,98 @@
+//! What became of a request's records, for the ledger and for the answer.
+
+use runtime::{Ledger, Signal};
+use storage_api::{AppendReport, Rejection};
+
+use crate::collector::Place;
+use crate::error::Refusal;
+
+/// Counts one request's records: received = accepted + dropped.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    place: Place,
+    signal: Signal,
+    received: u64,
+    rejected: AppendReport,
+    /// Dropped, but no loss of a record: exemplars, `target_info`.
+    beside: AppendReport,
+}
+
+impl Tally {
+    pub(crate) fn new(place: Place, signal: Signal) -> Self {
+        let (rejected, beside) = (AppendReport::default(), AppendReport::default());
+        Self { place, signal, received: 0, rejected, beside }
+    }
+
+    /// Counts records that arrived.
+    pub(crate) fn receive(&mut self, n: u64) {
+        self.received += n;
+    }
+
+    /// Counts arrived records that are not taken.
+    pub(crate) fn reject(&mut self, reason: &'static str, n: u64, detail: impl FnOnce() -> String) {
+        self.rejected.reject(reason, n, detail);
+    }
+
+    /// Counts something that came with the records and is not kept.
+    pub(crate) fn drop_beside(&mut self, reason: &'static str, n: u64, detail: impl FnOnce() -> String) {
+        self.beside.reject(reason, n, detail);
+    }
+
+    /// Returns how many records are left to store.
+    pub(crate) fn left(&self) -> u64 {
+        self.received.saturating_sub(self.rejected.rejected())
+    }
+
+    /// Adds what storage did not take. It counts samples, of which one record may have many: never more records are
+    /// counted as rejected than were handed over.
+    pub(crate) fn stored(&mut self, report: &AppendReport) {
+        for Rejection { reason, count, detail } in &report.rejections {
+            let count = (*count).min(self.left());
+            self.rejected.reject(reason, count, || detail.clone());
+        }
+    }
+
+    /// Writes the ledger and returns what to tell the client.
+    pub(crate) fn finish(self, ledger: &Ledger) -> Outcome {
+        let place = self.place.as_str();
+        ledger.received(place, self.signal, self.received + self.beside.rejected());
+        ledger.accepted(place, self.signal, self.left());
+        for rejection in self.rejected.rejections.iter().chain(&self.beside.rejections) {
+            ledger.dropped(place, self.signal, rejection.reason, rejection.count);
+        }
+        Outcome { received: self.received, rejected: self.rejected, beside: self.beside }
+    }
+
+    /// Writes the ledger for a request of which storage took nothing: all records are dropped.
+    pub(crate) fn finish_refused(mut self, ledger: &Ledger, refusal: &Refusal) {
+        let left = self.left();
+        self.rejected.reject(refusal.reason(), left, String::new);
+        self.finish(ledger);
+    }
+}
+
+/// What became of a request's records.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outcome {
+    received: u64,
+    rejected: AppendReport,
+    beside: AppendReport,
+}
+
+impl Outcome {
+    /// Returns how many records were not taken.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected.rejected()
+    }
+
+    /// Says what was not taken and why, e.g. `2 of 9 data points: 2 rejected (no_value): ...`; empty when all was.
+    /// What came beside the records is named when `beside` says so.
+    pub(crate) fn message(&self, noun: &str, beside: impl Fn(&Rejection) -> bool) -> String {
+        let mut parts: Vec<String> = self.rejected.rejections.iter().map(ToString::to_string).collect();
+        parts.extend(self.beside.rejections.iter().filter(|one| beside(one)).map(ToString::to_string));
+        if parts.is_empty() {
+            return String::new();
+        }
+        format!("{} of {} {noun} were not stored: {}", self.rejected(), self.received, parts.join("; "))
+    }
+}

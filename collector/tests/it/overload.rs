@@ -1,0 +1,174 @@
+//! Too much at a time, and storage that cannot.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use collector::Config;
+use expect_test::expect;
+use prost::Message as _;
+use storage_api::fake::FakeLogs;
+use storage_api::{AppendReport, Error, MetricAppender, MetricBatch};
+
+use crate::harness::{Failing, Harness, PROTOBUF, REMOTE_WRITE, collector, ledger_text, post, series, snappy, write_request};
+use crate::otlp_http::{gauge_request, logs_request};
+
+/// Appends only once it is let go.
+#[derive(Debug, Default)]
+struct Held {
+    entered: AtomicBool,
+    free: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl MetricAppender for Held {
+    fn append(&self, batch: &MetricBatch<'_>) -> storage_api::Result<AppendReport> {
+        self.entered.store(true, Ordering::SeqCst);
+        let mut free = self.free.lock().unwrap();
+        while !*free {
+            free = self.changed.wait(free).unwrap();
+        }
+        Ok(AppendReport { accepted: batch.samples_len() as u64, rejections: Vec::new() })
+    }
+}
+
+fn body() -> Vec<u8> {
+    snappy(&write_request(vec![series(&[("__name__", "a")], &[(1, 1.0)])]).encode_to_vec())
+}
+
+#[tokio::test]
+async fn one_request_too_many_is_429_and_the_abandoned_one_still_counts() {
+    let held = Arc::new(Held::default());
+    let config = Config { max_concurrent_requests: 1, admission_timeout_ms: 10, retry_after_s: 7, ..Config::default() };
+    let (collector, telemetry, ledger) = collector(config, Arc::<Held>::clone(&held), Arc::new(FakeLogs::default()));
+    let router = collector.http_router();
+    let first = tokio::spawn(post(router.clone(), "/api/v1/write", REMOTE_WRITE, body()));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !held.entered.load(Ordering::SeqCst) {
+        assert!(tokio::time::Instant::now() < deadline, "the first request reaches storage");
+        tokio::task::yield_now().await;
+    }
+    let answer = post(router.clone(), "/api/v1/write", REMOTE_WRITE, body()).await;
+    assert_eq!((answer.status, &answer.headers["retry-after"]), (StatusCode::TOO_MANY_REQUESTS, &"7".parse().unwrap()));
+    assert_eq!(answer.text(), "overloaded, try again later: 1 requests are worked on, the limit is 1\n");
+
+    // The client leaves; what it sent is stored and counted all the same.
+    first.abort();
+    *held.free.lock().unwrap() = true;
+    held.changed.notify_all();
+    let counted = async {
+        while ledger_text(&ledger).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), counted).await.expect("the ledger counts the batch");
+    assert_eq!(ledger_text(&ledger), "remote_write metrics: 1 = 1\n");
+    assert!(telemetry.render().contains(r#"reason="overloaded"} 1"#));
+}
+
+#[tokio::test]
+async fn bodies_over_the_limits_are_413_and_over_the_memory_429() {
+    let harness = Harness::with(Config { max_body_bytes: 1000, max_decoded_bytes: 2000, ..Config::default() });
+    let incompressible: Vec<u8> = (0..1100_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let answer = harness.post("/api/v1/write", REMOTE_WRITE, incompressible).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.text(), "the body is over the limit of 1000 bytes\n");
+    let answer = harness.post("/api/v1/write", REMOTE_WRITE, snappy(&[0; 2001])).await;
+    assert_eq!(answer.text(), "the decompressed body is over the limit of 2000 bytes\n");
+    assert!(!answer.headers.contains_key("retry-after"), "a retry would not help");
+
+    // Empty points cost two bytes on the wire and over a hundred in memory.
+    let harness = Harness::with(Config { memory_bytes: 1 << 20, max_body_bytes: 100_000, ..Config::default() });
+    let mut request = gauge_request(&[]);
+    let metric = &mut request.resource_metrics[0].scope_metrics[0].metrics[0];
+    if let Some(collector_otlp::proto::metrics::metric::Data::Gauge(gauge)) = &mut metric.data {
+        gauge.data_points = vec![Default::default(); 40_000];
+    }
+    let body = request.encode_to_vec();
+    assert!(body.len() < 90_000);
+    let answer = harness.post("/api/v1/otlp/v1/metrics", PROTOBUF, body).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
+    let held = harness.telemetry.render();
+    assert!(held.contains("daybook_ingest_memory_bytes 0\n"), "all memory is given back: {held}");
+}
+
+#[tokio::test]
+async fn storage_faults_have_their_status_and_every_record_is_counted() {
+    type Fault = fn() -> storage_api::Result<AppendReport>;
+    let cases: [(Fault, StatusCode, &str); 4] = [
+        (
+            || Err(Error::Overloaded { what: "the metrics head", used: 9, limit: 9 }),
+            StatusCode::TOO_MANY_REQUESTS,
+            "overloaded",
+        ),
+        (|| Err(Error::DiskFull { attempt: "append".to_owned() }), StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
+        (|| Err(Error::Poisoned { reason: "fsync".to_owned() }), StatusCode::SERVICE_UNAVAILABLE, "poisoned"),
+        (|| Err(Error::Closed), StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
+    ];
+    for (fault, status, reason) in cases {
+        let (collector, telemetry, ledger) = collector(Config::default(), Arc::new(Failing(fault)), Arc::new(Failing(fault)));
+        let router = collector.http_router();
+        let logs = logs_request(&["a", "b"]).encode_to_vec();
+        let metrics = gauge_request(&[Some(1.0)]).encode_to_vec();
+        for (path, headers, body) in [
+            ("/otlp/v1/logs", PROTOBUF, logs),
+            ("/api/v1/otlp/v1/metrics", PROTOBUF, metrics),
+            ("/api/v1/write", REMOTE_WRITE, body()),
+        ] {
+            let answer = post(router.clone(), path, headers, body).await;
+            assert_eq!((answer.status, answer.headers.contains_key("retry-after")), (status, true), "{path}");
+        }
+        let expected = format!(
+            "otlp_http logs: 2 = 0 + 2 {reason}\notlp_http metrics: 1 = 0 + 1 {reason}\nremote_write metrics: 1 = 0 + 1 {reason}\n"
+        );
+        assert_eq!(ledger_text(&ledger), expected);
+        assert!(telemetry.render().contains(&format!(r#"{{place="otlp_http",reason="{reason}"}} 2"#)));
+    }
+}
+
+#[tokio::test]
+async fn a_failed_batch_of_deltas_may_be_sent_again() {
+    #[derive(Debug, Default)]
+    struct FailsOnce(AtomicBool, storage_api::fake::FakeMetrics);
+    impl MetricAppender for FailsOnce {
+        fn append(&self, batch: &MetricBatch<'_>) -> storage_api::Result<AppendReport> {
+            if self.0.swap(true, Ordering::SeqCst) { self.1.append(batch) } else { Err(Error::Closed) }
+        }
+    }
+    let metrics = Arc::new(FailsOnce::default());
+    let (collector, _, ledger) =
+        collector(Config::default(), Arc::<FailsOnce>::clone(&metrics), Arc::new(FakeLogs::default()));
+    let delta = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"n","sum":{"aggregationTemporality":1,
+        "dataPoints":[{"timeUnixNano":"5000000","asInt":"3"}]}}]}]}]}"#;
+    let headers = [("content-type", "application/json")];
+    for expected in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK] {
+        let answer = post(collector.otlp_http_router(), "/v1/metrics", &headers, delta).await;
+        assert_eq!(answer.status, expected);
+    }
+    expect!["otlp_http metrics: 2 = 1 + 1 shutting_down\n"].assert_eq(&ledger_text(&ledger));
+}
+
+#[tokio::test]
+async fn what_storage_rejects_is_told() {
+    fn too_old() -> storage_api::Result<AppendReport> {
+        let mut report = AppendReport { accepted: 1, rejections: Vec::new() };
+        report.reject("too_old", 2, || "a sample of 1970 is older than the retention of 15d".to_owned());
+        Ok(report)
+    }
+    let (collector, _, ledger) = collector(Config::default(), Arc::new(Failing(too_old)), Arc::new(Failing(too_old)));
+    let request = write_request(vec![series(&[("__name__", "a")], &[(1, 1.0), (2, 1.0), (3, 1.0)])]);
+    let answer = post(collector.http_router(), "/api/v1/write", REMOTE_WRITE, snappy(&request.encode_to_vec())).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    expect![[r#"
+        2 of 3 samples were not stored: 2 rejected (too_old): a sample of 1970 is older than the retention of 15d
+    "#]]
+    .assert_eq(&answer.text());
+    let answer = post(collector.http_router(), "/otlp/v1/logs", PROTOBUF, logs_request(&["a", "b", "c"]).encode_to_vec()).await;
+    assert_eq!(answer.status, StatusCode::OK, "OTLP says it in the partial success");
+    expect![[r#"
+        otlp_http logs: 3 = 1 + 2 too_old
+        remote_write metrics: 3 = 1 + 2 too_old
+    "#]]
+    .assert_eq(&ledger_text(&ledger));
+}
