@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runtime::{Clock, Counter, CounterVec, CpuPool, Gauge, HistogramVec, Telemetry};
+use runtime::{Clock, Counter, CounterVec, CpuPool, Gauge, HistogramVec, MemoryBudget, Reservation, Telemetry};
 use storage_api::{Limits, LogQuerier, MetricQuerier, QueryContext};
 use tokio::sync::Semaphore;
 
@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 
 /// How much longer than its own time a query's future waits before it gives up on work that does not check.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Most bytes of finished answers that may wait for their clients to read them, all clients together.
+const ANSWERS_BYTES_MAX: u64 = 1 << 30;
 
 /// The stores and what runs queries on them. Clones share everything.
 #[derive(Debug, Clone)]
@@ -26,6 +29,7 @@ pub struct Services {
     /// What one query may use, unless its request asks for less.
     pub limits: Limits,
     concurrency: Arc<Semaphore>,
+    answers: MemoryBudget,
     telemetry: QueryTelemetry,
     /// When the service was made, in milliseconds since the epoch.
     pub started_ms: i64,
@@ -69,7 +73,8 @@ impl Services {
             waiting: telemetry.gauge("daybook_queries_waiting", "Queries that wait for their turn."),
         };
         let concurrency = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { metrics, logs, cpu, clock, limits, concurrency, telemetry, started_ms }
+        let answers = MemoryBudget::new(ANSWERS_BYTES_MAX);
+        Self { metrics, logs, cpu, clock, limits, concurrency, answers, telemetry, started_ms }
     }
 
     /// Returns a context with the service's limits.
@@ -110,6 +115,16 @@ impl Services {
         self.telemetry.samples.inc_by(samples);
         self.telemetry.rows.inc_by(rows);
         result
+    }
+
+    /// Accounts for an answer of `bytes` that a client is about to read, until the reservation is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when slow readers hold too much already.
+    pub fn hold_answer(&self, bytes: u64) -> Result<Reservation> {
+        self.answers
+            .reserve(bytes)
+            .map_err(|error| Error::Unavailable(format!("too many answers wait for their clients: {error}")))
     }
 
     async fn run_inner<T: Send + 'static>(

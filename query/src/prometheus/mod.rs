@@ -1,8 +1,39 @@
-//! The Prometheus HTTP API.
+//! The Prometheus HTTP API under `/api/v1`.
+
+mod answer;
+mod params;
+mod query;
+mod series;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use axum::routing::get;
 
 use crate::Services;
 
-/// Returns the routes under `/api/v1`.
-pub fn router(_services: Services) -> axum::Router {
-    axum::Router::new()
+/// Returns the routes under `/api/v1`. Those that take many parameters take them as a form body, too.
+pub fn router(services: Services) -> Router {
+    Router::new()
+        .route("/api/v1/query", get(query::instant).post(query::instant))
+        .route("/api/v1/query_range", get(query::range).post(query::range))
+        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/format_query", get(query::format).post(query::format))
+        .route("/api/v1/series", get(series::series).post(series::series))
+        .route("/api/v1/labels", get(series::label_names).post(series::label_names))
+        .route("/api/v1/label/{name}/values", get(series::label_values))
+        .route("/api/v1/metadata", get(series::metadata))
+        .route("/api/v1/rules", get(status::rules))
+        .route("/api/v1/alerts", get(status::alerts))
+        .route("/api/v1/targets", get(status::targets))
+        .route("/api/v1/targets/metadata", get(status::targets_metadata))
+        .route("/api/v1/scrape_pools", get(status::scrape_pools))
+        .route("/api/v1/alertmanagers", get(status::alertmanagers))
+        .route("/api/v1/status/buildinfo", get(status::build_info))
+        .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
+        .route("/api/v1/status/flags", get(status::flags))
+        .route("/api/v1/status/config", get(status::config))
+        .route("/api/v1/status/tsdb", get(status::tsdb))
+        .with_state(services)
 }

@@ -1,0 +1,146 @@
+//! `query`, `query_range`, `format_query`, `query_exemplars`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use query_promql::parse::ast::ValueType;
+use query_promql::{Grid, Options, Query, Stored, Value, evaluate, parse};
+
+use super::answer;
+use super::params::{Params, invalid};
+use crate::Services;
+use crate::error::{Error, Result};
+
+/// Most points per series that a range query may ask for, as Prometheus has it.
+const POINTS_MAX: usize = 11_000;
+
+/// What is common to both kinds of queries.
+struct Request {
+    text: String,
+    grid: Grid,
+    is_range: bool,
+    options: Options,
+    limit: usize,
+    timeout: Option<i64>,
+    wants_stats: bool,
+}
+
+pub(super) async fn instant(State(services): State<Services>, params: Params) -> Result<Response> {
+    let at = params.time_or("time", services.clock.now_millis())?;
+    run(&services, request(&params, Grid::instant(at), false)?).await
+}
+
+pub(super) async fn range(State(services): State<Services>, params: Params) -> Result<Response> {
+    let start_ms = params.time("start")?;
+    let end_ms = params.time("end")?;
+    if end_ms < start_ms {
+        return Err(invalid("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = params.duration("step")?;
+    if step_ms <= 0 {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(invalid("step", reason));
+    }
+    let grid = Grid { start_ms, end_ms, step_ms };
+    if grid.len() > POINTS_MAX + 1 {
+        let text = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
+        return Err(Error::BadData(text.to_owned()));
+    }
+    run(&services, request(&params, grid, true)?).await
+}
+
+fn request(params: &Params, grid: Grid, is_range: bool) -> Result<Request> {
+    let mut options = Options::default();
+    if let Some(lookback) = params.duration_option("lookback_delta")? {
+        if lookback <= 0 {
+            return Err(invalid("lookback_delta", "must be greater than 0"));
+        }
+        options.lookback_ms = lookback;
+    }
+    Ok(Request {
+        text: params.get("query").to_owned(),
+        grid,
+        is_range,
+        options,
+        limit: params.limit("limit")?,
+        timeout: params.duration_option("timeout")?,
+        wants_stats: !params.get("stats").is_empty(),
+    })
+}
+
+async fn run(services: &Services, request: Request) -> Result<Response> {
+    let expr = parse::parse(&request.text).map_err(|error| invalid("query", error))?;
+    let found = expr.value_type();
+    if request.is_range && matches!(found, ValueType::Matrix | ValueType::Text) {
+        let found = found.as_str();
+        let reason = format!("invalid expression type \"{found}\" for range query, must be Scalar or instant Vector");
+        return Err(invalid("query", reason));
+    }
+    let context = match request.timeout {
+        Some(ms) => services.context_with_timeout(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+        None => services.context(),
+    };
+    let Request { text, grid, is_range, options, limit, wants_stats, .. } = request;
+    let metrics = std::sync::Arc::clone(&services.metrics);
+    let usage = context.clone();
+    let result = services
+        .run(context, move |context| {
+            let query = Query { expr: &expr, text: &text, grid, is_range, options };
+            evaluate(&query, &Stored(&*metrics), context)
+        })
+        .await?;
+    let mut answer = result.map_err(from_promql)?;
+    let truncated = match &mut answer.value {
+        Value::Vector(series) if series.len() > limit => {
+            series.truncate(limit);
+            true
+        }
+        Value::Matrix(series) if series.len() > limit => {
+            series.truncate(limit);
+            true
+        }
+        _ => false,
+    };
+    if truncated {
+        answer.warnings.push("results truncated due to limit".to_owned());
+    }
+    let stats = wants_stats.then(|| {
+        let (_, _, samples, _) = usage.used();
+        let seconds = usage.elapsed().as_secs_f64();
+        serde_json::json!({
+            "timings": {
+                "evalTotalTime": seconds, "resultSortTime": 0, "queryPreparationTime": 0,
+                "innerEvalTime": seconds, "execQueueTime": 0, "execTotalTime": seconds,
+            },
+            "samples": { "totalQueryableSamples": samples, "peakSamples": samples },
+        })
+        .to_string()
+    });
+    let held = services.hold_answer(answer::size_bytes(&answer.value))?;
+    Ok(answer::stream(answer, is_range, stats, held))
+}
+
+fn from_promql(error: query_promql::Error) -> Error {
+    match error {
+        query_promql::Error::Parse(error) => invalid("query", error),
+        query_promql::Error::Storage(error) => error.into(),
+        error => Error::Execution(error.to_string()),
+    }
+}
+
+pub(super) async fn format(params: Params) -> Result<Response> {
+    let expr = parse::parse(params.get("query")).map_err(|error| invalid("query", error))?;
+    answer::success(expr.to_string(), Vec::new())
+}
+
+/// Exemplars are not kept yet; the request is checked all the same.
+pub(super) async fn exemplars(params: Params) -> Result<Response> {
+    let start = params.time_or("start", i64::MIN)?;
+    let end = params.time_or("end", i64::MAX)?;
+    if end < start {
+        return Err(Error::BadData("end timestamp must not be before start timestamp".to_owned()));
+    }
+    parse::parse(params.get("query")).map_err(|error| Error::BadData(error.to_string()))?;
+    answer::success(Vec::<()>::new(), Vec::new())
+}

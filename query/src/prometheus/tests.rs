@@ -1,0 +1,209 @@
+//! The API against an in-memory store, without a socket.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use expect_test::{Expect, expect};
+use http_body_util::BodyExt;
+use model::Labels;
+use runtime::{Clock, CpuPool, Telemetry};
+use storage_api::Limits;
+use storage_api::fake::{FakeLogs, FakeMetrics};
+use tower::ServiceExt;
+
+use crate::Services;
+
+fn services(limits: Limits) -> Services {
+    let metrics = FakeMetrics::default();
+    for (job, factor) in [("a", 1.0), ("b", 2.0), ("c", f64::NAN)] {
+        let labels = Labels::from_pairs([("__name__", "up"), ("job", job)]);
+        for i in 0..10 {
+            metrics.push(&labels, i * 15_000, factor * f64::from(i32::try_from(i).unwrap()));
+        }
+    }
+    let cpu = CpuPool::new(2).unwrap();
+    let clock = Clock::fixed(120_000_000_000);
+    Services::new(Arc::new(metrics), Arc::new(FakeLogs::default()), cpu, clock, limits, 4, &Telemetry::new())
+}
+
+async fn ask(request: Request<Body>, limits: Limits) -> (StatusCode, String) {
+    let response = super::router(services(limits)).oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn check(path: &str, expected: Expect) {
+    let (status, body) = ask(Request::get(path).body(Body::empty()).unwrap(), Limits::default()).await;
+    expected.assert_eq(&format!("{} {body}", status.as_u16()));
+}
+
+#[tokio::test]
+async fn an_instant_query_gives_a_vector() {
+    check(
+        "/api/v1/query?query=up&time=60.5",
+        expect![[r#"200 {"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[60.500,"4"]},{"metric":{"__name__":"up","job":"b"},"value":[60.500,"8"]},{"metric":{"__name__":"up","job":"c"},"value":[60.500,"NaN"]}]}}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn scalars_and_texts_have_their_own_types() {
+    check(
+        "/api/v1/query?query=1e-7&time=1",
+        expect![[r#"200 {"status":"success","data":{"resultType":"scalar","result":[1,"1e-07"]}}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/query?query=%22a%5C%22%22&time=1",
+        expect![[r#"200 {"status":"success","data":{"resultType":"string","result":[1,"a\""]}}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_range_query_gives_a_matrix() {
+    check(
+        "/api/v1/query_range?query=sum%28up%7Bjob!%3D%22c%22%7D%29&start=0&end=30&step=15",
+        expect![[r#"200 {"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[0,"0"],[15,"3"],[30,"6"]]}]}}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/query_range?query=2&start=0&end=30&step=30",
+        expect![[r#"200 {"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[0,"2"],[30,"2"]]}]}}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_range_selector_gives_its_samples() {
+    check(
+        "/api/v1/query?query=up%7Bjob%3D%22b%22%7D%5B30s%5D&time=60",
+        expect![[r#"200 {"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"b"},"values":[[45,"6"],[60,"8"]]}]}}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_form_body_is_read() {
+    let request = Request::post("/api/v1/query")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Body::from("query=vector(1)&time=2"))
+        .unwrap();
+    let (status, body) = ask(request, Limits::default()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.contains(r#""value":[2,"1"]"#), "{body}");
+}
+
+#[tokio::test]
+async fn faults_are_named_as_prometheus_names_them() {
+    check("/api/v1/query?query=up%7B", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:4: parse error: unexpected end of input inside braces"}"#]]).await;
+    check("/api/v1/query?query=up&time=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"time\": cannot parse \"x\" to a valid timestamp"}"#]]).await;
+    check("/api/v1/query_range?query=up&end=1&step=1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"start\": cannot parse \"\" to a valid timestamp"}"#]]).await;
+    check("/api/v1/query_range?query=up&start=1&end=0&step=1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"end\": end timestamp must not be before start time"}"#]]).await;
+    check("/api/v1/query_range?query=up&start=1&end=2&step=0", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"}"#]]).await;
+    check("/api/v1/query_range?query=up%5B5m%5D&start=1&end=2&step=1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"}"#]]).await;
+    check("/api/v1/query?query=up%2Bon%28%29up&time=60", expect![[r#"422 {"status":"error","errorType":"execution","error":"found duplicate series for the match group {} on the right hand-side of the operation: [{__name__=\"up\", job=\"a\"}, {__name__=\"up\", job=\"b\"}];many-to-many matching not allowed: matching labels must be unique on one side"}"#]]).await;
+    check(
+        "/api/v1/series",
+        expect![[r#"400 {"status":"error","errorType":"bad_data","error":"no match[] parameter provided"}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn ten_years_at_one_second_are_refused() {
+    check(
+        "/api/v1/query_range?query=up&start=0&end=315360000&step=1",
+        expect![[r#"400 {"status":"error","errorType":"bad_data","error":"exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_is_told_with_its_name() {
+    let request = Request::get("/api/v1/query_range?query=up&start=0&end=135&step=1").body(Body::empty()).unwrap();
+    let (status, body) = ask(request, Limits { samples_max: 100, ..Limits::default() }).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(body.contains("--query-max-samples") && body.contains(r#""errorType":"execution""#), "{body}");
+}
+
+#[tokio::test]
+async fn a_timeout_is_a_503() {
+    let request = Request::get("/api/v1/query?query=up&timeout=0s").body(Body::empty()).unwrap();
+    let (status, body) = ask(request, Limits::default()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body.contains(r#""errorType":"timeout""#), "{body}");
+}
+
+#[tokio::test]
+async fn labels_and_series_are_listed() {
+    check("/api/v1/labels", expect![[r#"200 {"status":"success","data":["__name__","job"]}"#]]).await;
+    check(
+        "/api/v1/label/job/values?limit=2",
+        expect![[r#"200 {"status":"success","data":["a","b"],"warnings":["results truncated due to limit"]}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/label/U__job/values?match[]=up%7Bjob%3D%22b%22%7D",
+        expect![[r#"200 {"status":"success","data":["b"]}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/series?match[]=up%7Bjob%3D~%22a|b%22%7D",
+        expect![[r#"200 {"status":"success","data":[{"__name__":"up","job":"a"},{"__name__":"up","job":"b"}]}"#]],
+    )
+    .await;
+    check("/api/v1/metadata", expect![[r#"200 {"status":"success","data":{}}"#]]).await;
+}
+
+#[tokio::test]
+async fn clients_find_the_endpoints_they_probe() {
+    check(
+        "/api/v1/format_query?query=sum(up)by(job)",
+        expect![[r#"200 {"status":"success","data":"sum by (job) (up)"}"#]],
+    )
+    .await;
+    for path in [
+        "rules",
+        "alerts",
+        "targets",
+        "status/buildinfo",
+        "status/runtimeinfo",
+        "status/flags",
+        "status/config",
+        "status/tsdb",
+        "query_exemplars?query=up",
+        "alertmanagers",
+        "scrape_pools",
+    ] {
+        let request = Request::get(format!("/api/v1/{path}")).body(Body::empty()).unwrap();
+        let (status, body) = ask(request, Limits::default()).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        assert!(body.starts_with(r#"{"status":"success","data":"#), "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_comes_in_pieces_and_parses() {
+    let request =
+        Request::get("/api/v1/query_range?query=up&start=0&end=135&step=0.05&stats=all").body(Body::empty()).unwrap();
+    let (status, body) = ask(request, Limits::default()).await;
+    assert_eq!(status, StatusCode::OK);
+    let parsed: query_wire::prometheus::Response<query_wire::prometheus::QueryData> =
+        serde_json::from_str(&body).unwrap();
+    let data = parsed.data.unwrap();
+    let query_wire::prometheus::QueryResult::Matrix(series) = data.result else { panic!("{body}") };
+    assert_eq!(series.iter().map(|one| one.values.len()).collect::<Vec<_>>(), vec![2701; 3]);
+    assert!(data.stats.is_some());
+}
+
+#[tokio::test]
+async fn warnings_and_infos_have_fields_of_their_own() {
+    check(
+        "/api/v1/query?query=quantile(2,rate(up%7Bjob%3D%22a%22%7D%5B1m%5D))&time=60",
+        expect![[r#"200 {"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[60,"+Inf"]}]},"warnings":["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"],"infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"up\" (1:17)"]}"#]],
+    )
+    .await;
+}
