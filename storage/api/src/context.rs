@@ -127,12 +127,12 @@ impl QueryContext {
 
     /// Gives back what [`charge_memory`](Self::charge_memory) took.
     pub fn release_memory(&self, n: u64) {
-        self.0.memory_bytes.fetch_sub(n, Ordering::Relaxed);
+        release(&self.0.memory_bytes, n);
     }
 
     /// Gives back samples that are no longer in memory.
     pub fn release_samples(&self, n: u64) {
-        self.0.samples.fetch_sub(n, Ordering::Relaxed);
+        release(&self.0.samples, n);
     }
 
     /// Counts `n` log rows that were read, for statistics only.
@@ -176,8 +176,14 @@ impl Default for QueryContext {
 }
 
 fn charge(counter: &AtomicU64, n: u64, limit: u64, what: &'static str, setting: &'static str) -> Result<()> {
-    let got = counter.fetch_add(n, Ordering::Relaxed) + n;
+    let got = counter.fetch_add(n, Ordering::Relaxed).saturating_add(n);
     if got > limit { Err(Error::Limit { what, got, limit, setting }) } else { Ok(()) }
+}
+
+/// Gives back at most what was taken: one release too many must not turn into a huge count.
+fn release(counter: &AtomicU64, n: u64) {
+    // The closure always gives a value, so the update cannot fail.
+    let _before = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(n)));
 }
 
 #[cfg(test)]
@@ -190,6 +196,14 @@ mod tests {
         context.charge_samples(10).unwrap();
         let error = context.charge_samples(1).unwrap_err().to_string();
         assert_eq!(error, "the query would load 11 samples, the limit is 10 (--query-max-samples)");
+    }
+
+    #[test]
+    fn releasing_too_much_leaves_zero() {
+        let context = QueryContext::default();
+        context.charge_samples(1).unwrap();
+        context.release_samples(2);
+        assert_eq!(context.used().2, 0);
     }
 
     #[test]
