@@ -11,10 +11,10 @@ use query_promql::{Part, Point, Samples, Source};
 use storage_api::{MillisRange, QueryContext};
 
 /// One point of a series line.
-pub type MaybePoint = Option<Point>;
+pub(crate) type MaybePoint = Option<Point>;
 
 /// Reads a duration such as `1h30m` or a number of seconds, with a sign, as milliseconds.
-pub fn duration_ms(text: &str) -> i64 {
+pub(crate) fn duration_ms(text: &str) -> i64 {
     let (sign, text) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
     let expr = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let ExprKind::Number(number) = expr.kind else { panic!("{text} is no duration") };
@@ -22,7 +22,7 @@ pub fn duration_ms(text: &str) -> i64 {
 }
 
 /// Cuts a series line into its labels and the rest.
-pub fn split_labels(line: &str) -> (Labels, &str) {
+pub(crate) fn split_labels(line: &str) -> (Labels, &str) {
     let line = line.trim();
     let mut end = line.find(|c: char| c == '{' || c.is_whitespace()).unwrap_or(line.len());
     if line[end..].starts_with("{{") {
@@ -74,7 +74,7 @@ fn number(text: &str) -> f64 {
 }
 
 /// Reads points: `1 2 _ 5x3 1+2x3 {{sum:1}}+{{sum:1}}x3`.
-pub fn points(text: &str) -> Vec<MaybePoint> {
+pub(crate) fn points(text: &str) -> Vec<MaybePoint> {
     let mut out = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
@@ -199,13 +199,19 @@ fn histogram(text: &str) -> (Histogram, &str) {
 
 /// What scripts load, by labels and time.
 #[derive(Debug, Default)]
-pub struct Store {
+pub(crate) struct Store {
     series: BTreeMap<Labels, BTreeMap<i64, (Point, i64)>>,
 }
 
 impl Store {
     /// Adds the points of a series line, `step` apart; `starts` are offsets from each sample's time.
-    pub fn load(&mut self, labels: &Labels, points: &[MaybePoint], step_ms: i64, starts: Option<&[Option<i64>]>) {
+    pub(crate) fn load(
+        &mut self,
+        labels: &Labels,
+        points: &[MaybePoint],
+        step_ms: i64,
+        starts: Option<&[Option<i64>]>,
+    ) {
         for (i, point) in points.iter().enumerate() {
             let Some(point) = point else { continue };
             let at = step_ms * i as i64;
@@ -215,7 +221,7 @@ impl Store {
     }
 
     /// Stores each classic histogram under its base name as a native one with custom buckets, too.
-    pub fn add_custom_histograms(&mut self, loaded: &[Labels]) {
+    pub(crate) fn add_custom_histograms(&mut self, loaded: &[Labels]) {
         let mut families: BTreeMap<Labels, BTreeMap<i64, Family>> = BTreeMap::new();
         for labels in loaded {
             let name = labels.metric_name();
@@ -286,7 +292,8 @@ impl Family {
 struct Row(Samples);
 
 impl Part for Row {
-    fn read(&self, _: &QueryContext) -> storage_api::Result<Vec<Samples>> {
+    fn read(&self, context: &QueryContext) -> storage_api::Result<Vec<Samples>> {
+        context.charge_samples(self.0.values.len() as u64)?;
         Ok(vec![self.0.clone()])
     }
 }

@@ -11,7 +11,7 @@ use storage_api::QueryContext;
 use super::data::{MaybePoint, Store, duration_ms, points, split_labels};
 
 /// Runs a script; returns how many cases passed, and the others in words.
-pub fn script(text: &str) -> (usize, Vec<String>) {
+pub(crate) fn script(text: &str) -> (usize, Vec<String>) {
     let lines: Vec<&str> = text.lines().collect();
     let mut store = Store::default();
     let (mut passed, mut failures) = (0, Vec::new());
