@@ -13,6 +13,7 @@ WASM_PACKAGES := rustc-web cargo-web rust-web-src lld-22
 # Real parts that the tests speak with.
 TEST_PACKAGES := chromium nodejs npm prometheus prometheus-node-exporter python3 python3-venv
 
+.NOTPARALLEL:
 .PHONY: help run test check fmt bench ui unit real browser venv deps-build deps-test clean
 
 help: ## show this list
