@@ -55,7 +55,7 @@ pub(crate) struct Series {
 }
 
 /// Series of a target, by the hash of all that tells them apart.
-pub(crate) type SeriesSet = HashMap<u64, Series>;
+pub(crate) type SeriesSet = BTreeMap<u64, Series>;
 
 /// Metrics in the making.
 #[derive(Debug, Default)]
@@ -357,7 +357,7 @@ fn point(mut labels: Labels, timestamp_ms: Option<i64>, target: &TargetLabels, n
 /// Returns a count when it is one: whole, not negative, exact.
 fn count(value: f64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and below 2^53")]
-    (value >= 0.0 && value <= 9_007_199_254_740_992.0 && value.fract() == 0.0).then_some(value as u64)
+    ((0.0..=9_007_199_254_740_992.0).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }
 
 /// Says whether a number is written as a translation will write it, so that the label comes back as it was.
