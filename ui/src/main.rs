@@ -1,0 +1,5 @@
+//! The entry point that the browser loads: mounts the app.
+
+fn main() {
+    ui::mount();
+}
