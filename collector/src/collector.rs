@@ -82,20 +82,17 @@ impl Collector {
 
     /// Returns the routes of the main port: `/api/v1/write`, `/api/v1/otlp/v1/metrics`, `/otlp/v1/logs` and
     /// `/loki/api/v1/push`.
-    #[must_use]
     pub fn http_router(&self) -> Router {
         receivers::main_routes(self.clone())
     }
 
     /// Returns the routes of the OTLP/HTTP port: `/v1/metrics` and `/v1/logs`.
-    #[must_use]
     pub fn otlp_http_router(&self) -> Router {
         receivers::otlp_http_routes(self.clone())
     }
 
     /// Returns the routes of the OTLP/gRPC port: the `MetricsService` and the `LogsService`. Serve them with HTTP/2,
     /// without TLS by prior knowledge.
-    #[must_use]
     pub fn grpc_routes(&self) -> Router {
         receivers::grpc_routes(self.clone())
     }

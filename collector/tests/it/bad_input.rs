@@ -131,7 +131,10 @@ async fn deep_nesting_is_refused_and_not_followed() {
     let mut value = Vec::new();
     for _ in 0..20_000 {
         let mut outer = vec![0x2a];
-        prost::encoding::encode_varint(value.len() as u64 + 1 + prost::encoding::encoded_len_varint(value.len() as u64) as u64, &mut outer);
+        prost::encoding::encode_varint(
+            value.len() as u64 + 1 + prost::encoding::encoded_len_varint(value.len() as u64) as u64,
+            &mut outer,
+        );
         outer.push(0x0a);
         prost::encoding::encode_varint(value.len() as u64, &mut outer);
         outer.extend_from_slice(&value);

@@ -112,7 +112,7 @@ async fn overload_and_outage_come_with_retry_info() {
         let status = RpcStatus::decode(error.details()).unwrap();
         assert_eq!(status.code, i32::from(code));
         assert_eq!(status.details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
-        assert_eq!(status.details[0].value, [0x0a, 2, 8, 3], "retry_delay { seconds: 3 }");
+        assert_eq!(status.details[0].value, [0x0a, 2, 8, 3], "a retry_delay of 3 s");
         assert!(ledger_text(&ledger).starts_with("otlp_grpc metrics: 1 = 0 + 1 "));
     }
 }

@@ -234,7 +234,8 @@ pub(crate) struct Metadata {
 
 /// A series from `name=value` pairs and samples.
 pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
-    let label = |(name, value): &(&str, &str)| Label { name: name.as_bytes().to_vec(), value: value.as_bytes().to_vec() };
+    let label =
+        |(name, value): &(&str, &str)| Label { name: name.as_bytes().to_vec(), value: value.as_bytes().to_vec() };
     TimeSeries {
         labels: labels.iter().map(label).collect(),
         samples: samples.iter().map(|(timestamp, value)| Sample { value: *value, timestamp: *timestamp }).collect(),

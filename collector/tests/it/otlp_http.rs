@@ -107,14 +107,25 @@ async fn json_is_answered_with_json() {
         {"name":"a","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"timeUnixNano":"1000000","asInt":"3"}]}},
         {"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1000000"},{}]}}]}]}]}"#;
     let answer = harness.post("/api/v1/otlp/v1/metrics", JSON, body).await;
-    assert_eq!((answer.status, &answer.headers["content-type"]), (StatusCode::OK, &"application/json".parse().unwrap()));
+    assert_eq!(
+        (answer.status, &answer.headers["content-type"]),
+        (StatusCode::OK, &"application/json".parse().unwrap())
+    );
     expect![[r#"{"partialSuccess":{"errorMessage":"2 of 3 data points were not stored: 2 rejected (unsupported_exponential_histogram): metric \"e\" is an exponential histogram, which is not supported yet","rejectedDataPoints":"2"}}"#]]
         .assert_eq(&answer.text());
-    let answer = harness.post("/otlp/v1/logs", JSON, r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}"#).await;
+    let answer = harness
+        .post(
+            "/otlp/v1/logs",
+            JSON,
+            r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}"#,
+        )
+        .await;
     assert_eq!((answer.status, answer.text()), (StatusCode::OK, "{}".to_owned()));
-    let answer = harness.post("/otlp/v1/logs", JSON, r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"zz"}]}]}]}"#).await;
+    let answer = harness
+        .post("/otlp/v1/logs", JSON, r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"zz"}]}]}]}"#)
+        .await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    expect![[r#"{"code":3,"message":"the OTLP logs request cannot be decoded: an id that is not in hex at line 1 column 64"}"#]]
+    expect![[r#"{"code":3,"message":"the OTLP logs request cannot be decoded: an id that is not in hex at line 1 column 62"}"#]]
         .assert_eq(&answer.text());
     expect![[r#"
         {service_name="unknown_service"} 0 x

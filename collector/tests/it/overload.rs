@@ -11,7 +11,9 @@ use prost::Message as _;
 use storage_api::fake::FakeLogs;
 use storage_api::{AppendReport, Error, MetricAppender, MetricBatch};
 
-use crate::harness::{Failing, Harness, PROTOBUF, REMOTE_WRITE, collector, ledger_text, post, series, snappy, write_request};
+use crate::harness::{
+    Failing, Harness, PROTOBUF, REMOTE_WRITE, collector, ledger_text, post, series, snappy, write_request,
+};
 use crate::otlp_http::{gauge_request, logs_request};
 
 /// Appends only once it is let go.
@@ -107,7 +109,8 @@ async fn storage_faults_have_their_status_and_every_record_is_counted() {
         (|| Err(Error::Closed), StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
     ];
     for (fault, status, reason) in cases {
-        let (collector, telemetry, ledger) = collector(Config::default(), Arc::new(Failing(fault)), Arc::new(Failing(fault)));
+        let (collector, telemetry, ledger) =
+            collector(Config::default(), Arc::new(Failing(fault)), Arc::new(Failing(fault)));
         let router = collector.http_router();
         let logs = logs_request(&["a", "b"]).encode_to_vec();
         let metrics = gauge_request(&[Some(1.0)]).encode_to_vec();
@@ -164,7 +167,8 @@ async fn what_storage_rejects_is_told() {
         2 of 3 samples were not stored: 2 rejected (too_old): a sample of 1970 is older than the retention of 15d
     "#]]
     .assert_eq(&answer.text());
-    let answer = post(collector.http_router(), "/otlp/v1/logs", PROTOBUF, logs_request(&["a", "b", "c"]).encode_to_vec()).await;
+    let answer =
+        post(collector.http_router(), "/otlp/v1/logs", PROTOBUF, logs_request(&["a", "b", "c"]).encode_to_vec()).await;
     assert_eq!(answer.status, StatusCode::OK, "OTLP says it in the partial success");
     expect![[r#"
         otlp_http logs: 3 = 1 + 2 too_old

@@ -62,12 +62,16 @@ struct MetricMetadata {
 }
 
 type Labels = Vec<(Vec<u8>, Vec<u8>)>;
+/// Labels, samples, exemplars, histograms.
+type SeriesFound = (Labels, Vec<(i64, u64)>, u64, u64);
+/// Kind, name, help, unit.
+type MetadataFound = (MetricKind, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// A request with samples as bits, so that NaN equals itself.
 #[derive(Debug, Default, PartialEq)]
 struct Found {
-    series: Vec<(Labels, Vec<(i64, u64)>, u64, u64)>,
-    metadata: Vec<(MetricKind, Vec<u8>, Vec<u8>, Vec<u8>)>,
+    series: Vec<SeriesFound>,
+    metadata: Vec<MetadataFound>,
 }
 
 impl<'a> Visit<'a> for Found {
@@ -132,8 +136,12 @@ fn any_request() -> impl Strategy<Value = WriteRequest> {
         prop::collection::vec(Just(Histogram {}), 0..2),
     )
         .prop_map(|(labels, samples, exemplars, histograms)| TimeSeries { labels, samples, exemplars, histograms });
-    let metadata = (-1..10_i32, bytes(), bytes(), bytes())
-        .prop_map(|(kind, name, help, unit)| MetricMetadata { kind, name, help, unit });
+    let metadata = (-1..10_i32, bytes(), bytes(), bytes()).prop_map(|(kind, name, help, unit)| MetricMetadata {
+        kind,
+        name,
+        help,
+        unit,
+    });
     (prop::collection::vec(series, 0..5), prop::collection::vec(metadata, 0..3))
         .prop_map(|(timeseries, metadata)| WriteRequest { timeseries, metadata })
 }
