@@ -213,6 +213,18 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
     i64::try_from(if negative { -sum } else { sum }).ok()
 }
 
+/// Reads a duration as Prometheus or Go write it (`1d`, `1.5s`), in nanoseconds; `None` when it is none.
+#[must_use]
+pub fn parse_any_duration(text: &str) -> Option<i64> {
+    parse_prometheus_duration(text).ok().or_else(|| parse_duration(text))
+}
+
+/// Says whether a text is a size with a unit, such as `10KB`.
+#[must_use]
+pub fn is_size(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit()) && parse_bytes(text).is_ok()
+}
+
 /// Says why a text is no duration, as Go does.
 pub(crate) fn duration_error(text: &str) -> String {
     let rest = text.trim_start_matches(['-', '+']);

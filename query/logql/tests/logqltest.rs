@@ -1,5 +1,7 @@
 //! Loki's evaluation scripts, read from `../shared/logql/logqltest`, where they are licensed AGPL-3.0.
 
+#![expect(clippy::unwrap_used, clippy::string_slice, clippy::print_stderr, reason = "a test of its own")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

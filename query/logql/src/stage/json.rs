@@ -283,6 +283,31 @@ fn nested(
     })
 }
 
+/// Collects the labels' names that a line gives, each with the keys that lead to it.
+pub(crate) fn paths(line: &str, out: &mut Vec<(String, Vec<String>)>) {
+    fn walk(text: &str, name: &mut String, keys: &mut Vec<String>, out: &mut Vec<(String, Vec<String>)>) {
+        if keys.len() > DEPTH_MAX {
+            return;
+        }
+        let walked = object_each(text, |key, kind, raw| {
+            let length = name.len();
+            push_key(name, key);
+            keys.push(key.to_owned());
+            match kind {
+                Kind::Object => walk(raw, name, keys, out),
+                Kind::Null | Kind::Array => {}
+                Kind::Text | Kind::Number | Kind::Bool => out.push((name.clone(), keys.clone())),
+            }
+            keys.pop();
+            name.truncate(length);
+            Ok(Go::On)
+        });
+        // What is malformed ends the walk; the parser itself tells of it.
+        drop(walked);
+    }
+    walk(line, &mut String::new(), &mut Vec::new(), out);
+}
+
 /// Appends a key to the name so far.
 fn push_key(prefix: &mut String, key: &str) {
     let key = key.trim();

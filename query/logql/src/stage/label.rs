@@ -117,8 +117,7 @@ impl CompiledLabel {
                 }
                 row.get(name).is_some_and(|text| matcher.is_in(text) != *negative)
             }
-            // Every side runs, for the error it may note.
-            Self::And(inner) => inner.iter().fold(true, |passes, filter| filter.keeps(row) && passes),
+            Self::And(inner) => inner.iter().all(|filter| filter.keeps(row)),
             Self::Or(inner) => inner.iter().any(|filter| filter.keeps(row)),
         }
     }

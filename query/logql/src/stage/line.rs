@@ -9,7 +9,7 @@ use crate::pattern::LinePattern;
 /// One thing a line filter looks for.
 #[derive(Debug)]
 enum LineTest {
-    Contains(memmem::Finder<'static>),
+    Contains(Box<memmem::Finder<'static>>),
     Regex(regex::Regex),
     Pattern(LinePattern),
     Ip(IpMatcher),
@@ -30,7 +30,7 @@ impl CompiledLine {
             }
             (LineNeedle::Ip(_), _) => Err("ip: invalid operation".to_owned()),
             (LineNeedle::Text(text), LineOp::Contains | LineOp::NotContains) => {
-                Ok(LineTest::Contains(memmem::Finder::new(text).into_owned()))
+                Ok(LineTest::Contains(Box::new(memmem::Finder::new(text).into_owned())))
             }
             (LineNeedle::Text(text), LineOp::Regex | LineOp::NotRegex) => {
                 crate::regex::compile(text).map(LineTest::Regex)

@@ -1,0 +1,405 @@
+//! The API through its router, on a store in memory.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use expect_test::{Expect, expect};
+use http_body_util::BodyExt;
+use model::{Labels, Timestamp};
+use runtime::{Clock, CpuPool, Telemetry};
+use serde_json::Value;
+use storage_api::Limits;
+use storage_api::fake::{FakeLogs, FakeMetrics};
+use tower::ServiceExt;
+
+use crate::Services;
+
+const SECOND: i64 = 1_000_000_000;
+const NOW: i64 = 1_700_000_000 * SECOND;
+
+struct Server {
+    logs: Arc<FakeLogs>,
+    router: axum::Router,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Self {
+        let logs = Arc::new(FakeLogs::default());
+        let services = Services::new(
+            Arc::new(FakeMetrics::default()),
+            Arc::clone(&logs) as Arc<dyn storage_api::LogQuerier>,
+            CpuPool::new(2).unwrap(),
+            Clock::fixed(NOW),
+            limits,
+            4,
+            &Telemetry::new(),
+        );
+        Self { logs, router: super::router(services) }
+    }
+
+    /// A server with ten lines of two streams, one every second up to now.
+    fn filled() -> Self {
+        let server = Self::new();
+        for i in 0..10 {
+            let app = if i % 2 == 0 { "web" } else { "db" };
+            let level = if i % 5 == 0 { "error" } else { "info" };
+            let line = format!(r#"{{"level":"{level}","n":{i},"path":"/a b"}}"#);
+            server.push(&[("app", app), ("env", "prod")], NOW - (10 - i) * SECOND, &line, &[("trace_id", "t1")]);
+        }
+        server
+    }
+
+    fn push(&self, labels: &[(&str, &str)], at: i64, line: &str, metadata: &[(&str, &str)]) {
+        self.logs.push(&Labels::from_pairs(labels.iter().copied()), Timestamp(at), line, metadata);
+    }
+
+    async fn send(&self, request: Request<Body>) -> (StatusCode, String) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn get(&self, path: &str, params: &[(&str, &str)]) -> (StatusCode, String) {
+        let uri = format!("/loki/api/v1/{path}?{}", encode(params));
+        self.send(Request::get(uri).body(Body::empty()).unwrap()).await
+    }
+
+    async fn json(&self, path: &str, params: &[(&str, &str)]) -> Value {
+        let (status, body) = self.get(path, params).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Asserts the `data` of an answer, or its status and text when it is an error; `stats` are left out.
+    #[track_caller]
+    fn check(&self, path: &str, params: &[(&str, &str)], expected: Expect) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (status, body) = runtime.block_on(self.get(path, params));
+        let shown = if status == StatusCode::OK {
+            let mut json: Value = serde_json::from_str(&body).unwrap();
+            match json.get_mut("data") {
+                Some(data) => {
+                    if let Some(object) = data.as_object_mut() {
+                        object.remove("stats");
+                    }
+                    data.to_string()
+                }
+                None => json.to_string(),
+            }
+        } else {
+            format!("{} {body}", status.as_u16())
+        };
+        expected.assert_eq(&shown);
+    }
+}
+
+fn encode(params: &[(&str, &str)]) -> String {
+    let escape = |text: &str| text.bytes().map(|c| format!("%{c:02x}")).collect::<String>();
+    params.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
+}
+
+#[test]
+fn lines_come_newest_first_by_stream() {
+    Server::filled().check(
+        "query_range",
+        &[("query", r#"{app="web"} |= "info" | json | n > 4 | keep app, n"#), ("limit", "2")],
+        expect![[r#"{"result":[{"stream":{"app":"web","n":"6"},"values":[["1699999996000000000","{\"level\":\"info\",\"n\":6,\"path\":\"/a b\"}"]]},{"stream":{"app":"web","n":"8"},"values":[["1699999998000000000","{\"level\":\"info\",\"n\":8,\"path\":\"/a b\"}"]]}],"resultType":"streams"}"#]],
+    );
+}
+
+#[test]
+fn metadata_and_parsed_labels_fold_into_the_stream() {
+    let server = Server::new();
+    server.push(&[("app", "a")], NOW - 5, "x=1 app=b", &[("trace_id", "t")]);
+    server.check(
+        "query_range",
+        &[("query", r#"{app="a"} | logfmt"#)],
+        expect![[r#"{"result":[{"stream":{"app":"a","app_extracted":"b","trace_id":"t","x":"1"},"values":[["1699999999999999995","x=1 app=b"]]}],"resultType":"streams"}"#]],
+    );
+}
+
+#[tokio::test]
+async fn categorised_labels_stay_with_their_entry() {
+    let server = Server::new();
+    server.push(&[("app", "a")], NOW - 5, "x=1", &[("trace_id", "t")]);
+    let uri = format!("/loki/api/v1/query_range?{}", encode(&[("query", r#"{app="a"} | logfmt"#)]));
+    let request = Request::get(uri).header("X-Loki-Response-Encoding-Flags", "categorize-labels");
+    let (_, body) = server.send(request.body(Body::empty()).unwrap()).await;
+    let json: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(json["data"]["encodingFlags"], serde_json::json!(["categorize-labels"]));
+    assert_eq!(
+        json["data"]["result"],
+        serde_json::json!([{"stream": {"app": "a"}, "values": [["1699999999999999995", "x=1",
+            {"structuredMetadata": {"trace_id": "t"}, "parsed": {"x": "1"}}]]}])
+    );
+}
+
+#[tokio::test]
+async fn pages_neither_skip_nor_repeat_a_line() {
+    let server = Server::new();
+    for i in 0..40i64 {
+        // Several lines share each timestamp, over two streams.
+        let app = if i % 3 == 0 { "a" } else { "b" };
+        server.push(&[("app", app)], NOW - SECOND + i / 4, &format!("line {i}"), &[]);
+    }
+    let lines = |json: &Value| -> Vec<(i64, String)> {
+        let mut out = Vec::new();
+        for stream in json["data"]["result"].as_array().unwrap() {
+            for value in stream["values"].as_array().unwrap() {
+                out.push((value[0].as_str().unwrap().parse().unwrap(), value[1].as_str().unwrap().to_owned()));
+            }
+        }
+        out
+    };
+    let ask = async |limit: &str, direction: &str| {
+        lines(&server.json("query_range", &[("query", "{}"), ("limit", limit), ("direction", direction)]).await)
+    };
+    for direction in ["forward", "backward"] {
+        let all = ask("1000", direction).await;
+        assert_eq!(all.len(), 40);
+        for limit in 1..40 {
+            let some = ask(&limit.to_string(), direction).await;
+            assert_eq!(some.len(), limit);
+            // A longer page holds all of the shorter one.
+            let more = ask(&(limit + 1).to_string(), direction).await;
+            assert!(some.iter().all(|line| more.contains(line)), "{direction} {limit}");
+        }
+    }
+}
+
+#[test]
+fn numbers_come_as_vector_matrix_and_scalar() {
+    let server = Server::filled();
+    server.check(
+        "query",
+        &[("query", r#"sum by (app) (count_over_time({env="prod"}[1m]))"#)],
+        expect![[r#"{"result":[{"metric":{"app":"db"},"value":[1700000000,"5"]},{"metric":{"app":"web"},"value":[1700000000,"5"]}],"resultType":"vector"}"#]],
+    );
+    server.check(
+        "query_range",
+        &[
+            ("query", r#"sum by (level) (rate({env="prod"} | json [5s]))"#),
+            ("start", "1699999995"),
+            ("end", "1700000000"),
+            ("step", "5"),
+        ],
+        expect![[r#"{"result":[{"metric":{"level":"error"},"values":[[1699999995,"0.2"]]},{"metric":{"level":"info"},"values":[[1699999995,"0.8"],[1700000000,"0.8"]]}],"resultType":"matrix"}"#]],
+    );
+    server.check("query", &[("query", "1 + 1")], expect![[r#"{"result":[1700000000,"2"],"resultType":"scalar"}"#]]);
+}
+
+#[test]
+fn grafanas_health_check_passes() {
+    Server::new().check(
+        "query",
+        &[("query", "vector(1)+vector(1)"), ("time", "4000000000")],
+        expect![[r#"{"result":[{"metric":{},"value":[4000000000,"2"]}],"resultType":"vector"}"#]],
+    );
+}
+
+#[test]
+fn labels_values_and_series_are_listed() {
+    let server = Server::filled();
+    server.check("labels", &[], expect![[r#"["app","env"]"#]]);
+    server.check("label", &[("query", r#"{app="db"}"#)], expect![[r#"["app","env"]"#]]);
+    server.check("label/app/values", &[], expect![[r#"["db","web"]"#]]);
+    server.check("label/app/values", &[("query", r#"{app=~"d.*"}"#)], expect![[r#"["db"]"#]]);
+    server.check("label/none/values", &[], expect![[r#"{"status":"success"}"#]]);
+    server.check("series", &[("match[]", r#"{app="web"}"#)], expect![[r#"[{"app":"web","env":"prod"}]"#]]);
+    server.check(
+        "series",
+        &[("match", r#"{app="db"}"#), ("match", r#"{app="web"}"#)],
+        expect![[r#"[{"app":"db","env":"prod"},{"app":"web","env":"prod"}]"#]],
+    );
+    server.check("labels", &[("start", "1"), ("end", "2")], expect![[r#"{"status":"success"}"#]]);
+}
+
+#[test]
+fn the_index_is_summed_up() {
+    let server = Server::filled();
+    server.check(
+        "index/stats",
+        &[("query", r#"{app="web"}"#)],
+        expect![[r#"{"bytes":181,"chunks":3,"entries":5,"streams":1}"#]],
+    );
+    server.check(
+        "index/volume",
+        &[("query", r#"{env="prod"}"#), ("targetLabels", "app")],
+        expect![[r#"{"result":[{"metric":{"app":"db"},"value":[1700000000,"181"]},{"metric":{"app":"web"},"value":[1700000000,"181"]}],"resultType":"vector"}"#]],
+    );
+    server.check(
+        "index/volume",
+        &[("query", r#"{env="prod"}"#), ("aggregateBy", "labels"), ("limit", "1")],
+        expect![[r#"{"result":[{"metric":{"app":""},"value":[1700000000,"362"]}],"resultType":"vector"}"#]],
+    );
+    server.check(
+        "index/volume_range",
+        &[("query", r#"{env="prod"}"#), ("start", "1699999900"), ("end", "1700000000"), ("step", "50s")],
+        expect![[r#"{"result":[{"metric":{"env":"prod"},"values":[[1699999950,"362"]]}],"resultType":"matrix"}"#]],
+    );
+}
+
+#[test]
+fn fields_are_detected() {
+    let server = Server::filled();
+    server.check(
+        "detected_labels",
+        &[],
+        expect![[r#"{"detectedLabels":[{"cardinality":2,"label":"app"},{"cardinality":1,"label":"env"}]}"#]],
+    );
+    server.check(
+        "detected_fields",
+        &[("query", r#"{app="web"}"#), ("limit", "2")],
+        expect![[r#"{"fields":[{"cardinality":2,"jsonPath":["level"],"label":"level","parsers":["json"],"type":"string"},{"cardinality":5,"jsonPath":["n"],"label":"n","parsers":["json"],"type":"int"}],"limit":2}"#]],
+    );
+    server.check(
+        "detected_field/level/values",
+        &[("query", r#"{app="web"}"#)],
+        expect![[r#"{"limit":1000,"values":["error","info"]}"#]],
+    );
+    server.check("patterns", &[("query", r#"{app="web"}"#)], expect!["[]"]);
+}
+
+#[test]
+fn the_query_is_formatted() {
+    let server = Server::new();
+    server.check(
+        "format_query",
+        &[("query", r#"sum(rate({app='x'}[1m]))"#)],
+        expect![[r#"400 {"error":"parse error at line 1, col 15: syntax error: unexpected IDENTIFIER, expecting STRING","status":"invalid-query"}"#]],
+    );
+    server.check("format_query", &[("query", r#"rate({app="x"}[60s])"#)], expect![[r#""rate({app=\"x\"}[1m])""#]]);
+}
+
+#[tokio::test]
+async fn clients_learn_the_version_and_limits() {
+    let server = Server::new();
+    assert_eq!(server.json("status/buildinfo", &[]).await["version"], "3.7.6");
+    assert_eq!(server.json("drilldown-limits", &[]).await["limits"]["volume_enabled"], true);
+}
+
+#[tokio::test]
+async fn forms_are_read_like_query_strings() {
+    let server = Server::filled();
+    let body = encode(&[("query", r#"count_over_time({app="web"}[1m])"#)]);
+    let request = Request::post("/loki/api/v1/query").header("content-type", "application/x-www-form-urlencoded");
+    let (status, body) = server.send(request.body(Body::from(body)).unwrap()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.contains(r#""value":[1700000000,"5"]"#), "{body}");
+}
+
+#[tokio::test]
+async fn answers_tell_what_they_took() {
+    let json = Server::filled().json("query_range", &[("query", r#"{app="web"}"#)]).await;
+    let summary = &json["data"]["stats"]["summary"];
+    assert_eq!(summary["totalLinesProcessed"], 5);
+    assert_eq!(summary["totalEntriesReturned"], 5);
+    assert!(summary["execTime"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn bad_requests_say_what_is_wrong() {
+    let server = Server::filled();
+    let deep = format!("{}1{}", "(".repeat(5000), ")".repeat(5000));
+    let hostile = format!("{{app=\"web\"}} |~ \"{}\"", "(a{1000}){1000}");
+    server.check("query", &[], expect!["400 parse error at line 1, col 1: syntax error: unexpected $end"]);
+    server.check(
+        "query",
+        &[("query", "{app=")],
+        expect!["400 parse error at line 1, col 6: syntax error: unexpected $end, expecting STRING"],
+    );
+    server.check(
+        "query",
+        &[("query", "up{")],
+        expect!["400 parse error at line 1, col 1: syntax error: unexpected IDENTIFIER"],
+    );
+    server.check(
+        "query",
+        &[("query", r#"{app="web"}"#)],
+        expect![
+            "400 log queries are not supported as an instant query type, please change your query to a range query type"
+        ],
+    );
+    server.check("query_range", &[("query", r#"{app=~".*"}"#)], expect![[r#"400 parse error : queries require at least one regexp or equality matcher that does not have an empty-compatible value. For instance, app=~".*" does not meet this requirement, but app=~".+" will"#]]);
+    server.check(
+        "query_range",
+        &[("query", &deep)],
+        expect!["400 parse error at line 1, col 101: the query is nested more than 100 levels deep"],
+    );
+    server.check(
+        "query_range",
+        &[("query", &hostile)],
+        expect![[
+            r#"400 parse error : stage '|~ "(a{1000}){1000}"' : the regular expression needs more than 4194304 bytes"#
+        ]],
+    );
+    server.check("query_range", &[("query", "{}"), ("limit", "0")], expect!["400 limit must be a positive value"]);
+    server.check("query_range", &[("query", "{}"), ("direction", "up")], expect!["400 invalid direction 'up'"]);
+    server.check(
+        "query_range",
+        &[("query", "{}"), ("start", "x")],
+        expect![[r#"400 could not parse 'start' parameter: invalid time "x""#]],
+    );
+    server.check(
+        "query_range",
+        &[("query", "{}"), ("start", "10"), ("end", "5")],
+        expect!["400 end timestamp must not be before or equal to start time"],
+    );
+    server.check(
+        "query_range",
+        &[("query", "rate({}[1m])"), ("step", "0")],
+        expect!["400 zero or negative query resolution step widths are not accepted. Try a positive integer"],
+    );
+    server.check("query_range", &[("query", "rate({}[1m])"), ("since", "10y"), ("step", "1s")], expect!["400 exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter"]);
+    server.check(
+        "series",
+        &[("match[]", r#"{app="x"} |= "y""#)],
+        expect!["400 parse error : only label matchers are supported"],
+    );
+    server.check(
+        "index/volume",
+        &[("query", "{}"), ("aggregateBy", "x")],
+        expect![[r#"400 invalid aggregation option: "x""#]],
+    );
+    server.check("tail", &[("query", "rate({}[1m])")], expect!["400 parse error : only log selector is supported"]);
+    server.check("tail", &[("query", "{}"), ("delay_for", "9")], expect!["400 delay_for can't be greater than 5"]);
+}
+
+#[test]
+fn lines_that_do_not_parse_fail_a_metric_query() {
+    let server = Server::new();
+    server.push(&[("app", "a")], NOW - 5, "no json", &[]);
+    let query = r#"sum by (x) (count_over_time({app="a"} | json [1m]))"#;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (status, body) = runtime.block_on(server.get("query", &[("query", query)]));
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.starts_with("pipeline error: 'JSONParserErr' for series: '{__error__=\"JSONParserErr\""), "{body}");
+    server.check(
+        "query",
+        &[("query", r#"sum(count_over_time({app="a"} | json | __error__="" [1m]))"#)],
+        expect![[r#"{"result":[],"resultType":"vector"}"#]],
+    );
+}
+
+#[test]
+fn limits_are_told() {
+    let server = Server::with_limits(Limits { bytes_max: 10, ..Limits::default() });
+    server.push(&[("app", "a")], NOW - 5, "a line of more than ten bytes", &[]);
+    server.check(
+        "query_range",
+        &[("query", "{}")],
+        expect!["400 the query would load 29 bytes, the limit is 10 (--query-max-bytes)"],
+    );
+    let server = Server::with_limits(Limits { memory_bytes_max: 100, ..Limits::default() });
+    server.push(&[("app", "a")], NOW - 5, &"x".repeat(200), &[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (status, body) = runtime.block_on(server.get("query_range", &[("query", "{}")]));
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.contains("bytes of memory, the limit is 100"), "{body}");
+}
