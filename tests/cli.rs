@@ -54,6 +54,38 @@ async fn query_prints_a_table_json_csv_and_a_chart() {
     assert!(!chart.contains('\u{1b}'), "no colours without a terminal");
 }
 
+/// Runs a client command whose output is a terminal, and returns what that would show.
+fn run_in_terminal(server: &Server, args: &[&str]) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&control).unwrap();
+    unlockpt(&control).unwrap();
+    let name = ptsname(&control, Vec::new()).unwrap();
+    let terminal = std::fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut child = daybook().args(args).env("DAYBOOK_URL", server.url("")).stdout(terminal).spawn().unwrap();
+    // Reading ends with an error once the last writer is gone, which is the child: this process has closed its own.
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        drop(std::fs::File::from(control).read_to_end(&mut text));
+        String::from_utf8(text).unwrap()
+    });
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    reader.join().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_gets_charts_and_colours_unless_told_otherwise() {
+    let (server, at) = with_data().await;
+    let time = seconds(at);
+    let range = ["query", "queue_length", "--end", &time, "--since", "1h"];
+    let chart = run_in_terminal(&server, &range);
+    assert!(chart.contains("━━") && chart.contains("\u{1b}[38;5;"), "{chart}");
+    let plain = run_in_terminal(&server, &[&range[..], &["--no-color"]].concat());
+    assert!(plain.contains("━━") && !plain.contains('\u{1b}'), "{plain}");
+    let table = run_in_terminal(&server, &["query", "queue_length", "--time", &time]);
+    assert!(table.contains("series") && table.contains("60"), "{table}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_prints_lines_in_every_form() {
     let (server, _) = with_data().await;
