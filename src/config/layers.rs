@@ -267,6 +267,8 @@ impl Typed<'_> {
             }
             agent.endpoint = endpoint;
         }
+        self.errors.extend(agent.problems().into_iter().map(|problem| format!("[agent] {problem}")));
+        self.errors.extend(collector.check());
         Config {
             role: match self.text("role").as_str() {
                 "collector" => Role::Collector,
@@ -306,10 +308,7 @@ impl Typed<'_> {
         if !streams.is_empty() {
             config.stream_labels = streams;
         }
-        let promoted = parse::list(&self.text("promote-resource-attributes"));
-        if !promoted.is_empty() {
-            config.promoted_resource_attributes = promoted;
-        }
+        config.promoted_resource_attributes = parse::list(&self.text("promote-resource-attributes"));
         config
     }
 }

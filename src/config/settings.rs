@@ -90,7 +90,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("flush-interval", "2h", Kind::Duration, Scope::Server, "Longest time that data stay in the head before they are written to a block"),
     row("max-line-bytes", "2MiB", Kind::Size, Scope::Server, "Longest log line; longer ones are refused and counted"),
     row("stream-labels", "", Kind::List, Scope::Server, "Resource attributes that become stream labels of logs; empty for the standard list"),
-    row("promote-resource-attributes", "", Kind::List, Scope::Server, "Resource attributes that become labels of metrics; empty for the standard list"),
+    row("promote-resource-attributes", "host.name,k8s.namespace.name,k8s.pod.name,k8s.container.name", Kind::List, Scope::Server, "Resource attributes that become labels of metrics"),
     row("agent-endpoint", "", Kind::Text, Scope::Agent, "OTLP/gRPC endpoint that the agent sends to, e.g. http://daybook:4317"),
 ];
 

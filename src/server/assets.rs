@@ -34,12 +34,18 @@ pub(super) fn router() -> Router {
         .route("/", get(index))
         .route("/explore", get(index))
         .route("/explore/{*page}", get(index))
-        .route("/favicon.ico", get(async |headers: HeaderMap| file("favicon.svg", &headers)))
+        .route("/favicon.ico", get(favicon))
         .route("/assets/{*path}", get(async |Path(path): Path<String>, headers: HeaderMap| file(&format!("assets/{path}"), &headers)))
 }
 
 async fn index(headers: HeaderMap) -> Response {
     if ASSETS.iter().any(|asset| asset.path == "index.html") { file("index.html", &headers) } else { Html(NO_UI).into_response() }
+}
+
+/// Answers browsers that ask before they have read the page; the icon's real name changes with its content.
+async fn favicon(headers: HeaderMap) -> Response {
+    let icon = ASSETS.iter().find(|asset| asset.path.starts_with("assets/favicon"));
+    file(icon.map_or("", |asset| asset.path), &headers)
 }
 
 fn file(path: &str, request: &HeaderMap) -> Response {
