@@ -436,3 +436,7 @@ fn write_acked(dir: &Path, seq: u64) -> std::io::Result<()> {
     std::fs::write(&temporary, format!("{seq}\n"))?;
     std::fs::rename(&temporary, dir.join("acked"))
 }
+
+#[cfg(test)]
+#[path = "buffer_tests.rs"]
+mod tests;

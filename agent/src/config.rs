@@ -462,6 +462,15 @@ mod tests {
     }
 
     #[test]
+    fn the_deployment_for_kubernetes_is_valid() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kubernetes/agent.toml");
+        let mut table: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+        let config: Config = table.remove("agent").unwrap().try_into().unwrap();
+        assert_eq!(config.problems(), Vec::<String>::new());
+        assert_eq!(config.host.proc_path, PathBuf::from("/host/proc"));
+    }
+
+    #[test]
     fn an_unknown_key_is_refused() {
         let error = serde_json::from_str::<Config>(r#"{"host":{"intervall":"1s"}}"#).unwrap_err().to_string();
         assert!(error.contains("intervall"), "{error}");

@@ -10,7 +10,9 @@ use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsS
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -334,7 +336,8 @@ async fn this_host_is_read() {
     eventually("a reading", || !server.metrics.lock().is_empty()).await;
     agent.stop().await;
     let request = server.metrics.lock()[0].clone();
-    let names: Vec<&str> = request.resource_metrics[0].scope_metrics[0].metrics.iter().map(|m| m.name.as_str()).collect();
+    let names: Vec<&str> =
+        request.resource_metrics[0].scope_metrics[0].metrics.iter().map(|m| m.name.as_str()).collect();
     for name in ["system.cpu.time", "system.memory.usage", "system.cpu.load_average.1m", "system.network.io"] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }

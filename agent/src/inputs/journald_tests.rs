@@ -29,7 +29,8 @@ fn an_entry_becomes_a_record() {
     let base = vec![("host.name".to_owned(), "h".to_owned())];
     let (resource, record, left_out) = record(entry.as_object().unwrap(), 7, &base, &Vec::new());
     expect!["host.name=h service.name=sshd systemd.unit=ssh.service"].assert_eq(&pairs(&resource.attributes));
-    expect!["process.pid=42 process.executable.name=sshd journald.transport=syslog"].assert_eq(&pairs(&record.attributes));
+    expect!["process.pid=42 process.executable.name=sshd journald.transport=syslog"]
+        .assert_eq(&pairs(&record.attributes));
     assert_eq!((record.time_unix_nano, record.observed_time_unix_nano), (1_704_164_645_000_001_000, 7));
     assert_eq!((record.severity_number, record.severity_text.as_str(), left_out), (17, "ERROR", 0));
     assert_eq!(record.body, Some(text("hi\u{fffd}")));

@@ -161,7 +161,9 @@ fn what_is_there_and_what_comes_is_read_once() {
     assert_eq!(rig.read(), lines(0..1000));
     rig.append("a.log", numbers(1000..1003));
     rig.append("b.log", "b\r\n\n");
-    assert_eq!(rig.read(), [lines(1000..1003), vec!["b".to_owned()]].concat());
+    let mut got = rig.read();
+    got.sort();
+    assert_eq!(got, [vec!["b".to_owned()], lines(1000..1003)].concat());
     assert_eq!(rig.read(), Vec::<String>::new());
     let entry = rig.running().ledger.entries().remove(0);
     assert_eq!((entry.received, entry.accepted, entry.dropped), (1005, 1004, vec![("empty".to_owned(), 1)]));
@@ -428,7 +430,9 @@ fn start_at_end_reads_only_what_comes() {
     assert_eq!(rig.read(), Vec::<String>::new());
     rig.append("a.log", "new\n");
     rig.append("b.log", "all of it\n");
-    assert_eq!(rig.read(), ["new", "all of it"]);
+    let mut got = rig.read();
+    got.sort();
+    assert_eq!(got, ["all of it", "new"]);
 }
 
 #[test]

@@ -37,11 +37,13 @@ fn print(metrics: &ResourceMetrics, wanted: impl Fn(&str) -> bool) -> String {
         };
         text.push_str(&format!("{} {} {kind}\n", metric.name, metric.unit));
         for point in points {
-            let show = |attribute: &opentelemetry_proto::tonic::common::v1::KeyValue| {
-                match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
-                    Some(any_value::Value::StringValue(value)) => format!("{}={value}", attribute.key),
-                    other => panic!("{other:?}"),
-                }
+            let show = |attribute: &opentelemetry_proto::tonic::common::v1::KeyValue| match attribute
+                .value
+                .as_ref()
+                .and_then(|value| value.value.as_ref())
+            {
+                Some(any_value::Value::StringValue(value)) => format!("{}={value}", attribute.key),
+                other => panic!("{other:?}"),
             };
             let attributes: Vec<String> = point.attributes.iter().map(show).collect();
             let value = match point.value {
@@ -49,7 +51,11 @@ fn print(metrics: &ResourceMetrics, wanted: impl Fn(&str) -> bool) -> String {
                 Some(Value::AsDouble(value)) => format!("{value:.3}"),
                 None => "none".to_owned(),
             };
-            let since = if point.start_time_unix_nano == 0 { String::new() } else { format!(" since {}", point.start_time_unix_nano / 1_000_000_000) };
+            let since = if point.start_time_unix_nano == 0 {
+                String::new()
+            } else {
+                format!(" since {}", point.start_time_unix_nano / 1_000_000_000)
+            };
             text.push_str(&format!("  {} {value}{since}\n", attributes.join(",")));
         }
     }
@@ -61,13 +67,28 @@ fn an_invented_host_is_read() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("net")).unwrap();
     for (name, text) in [
-        ("stat", "cpu  10 0 20 300 4 0 1 0 0 0\ncpu0 100 0 200 3000 40 0 10 0 0 0\nintr 1 2\nctxt 77\nbtime 1700000000\nprocesses 42\nprocs_running 2\nprocs_blocked 1\n"),
+        (
+            "stat",
+            "cpu  10 0 20 300 4 0 1 0 0 0\ncpu0 100 0 200 3000 40 0 10 0 0 0\nintr 1 2\nctxt 77\nbtime 1700000000\nprocesses 42\nprocs_running 2\nprocs_blocked 1\n",
+        ),
         ("loadavg", "0.50 0.25 0.10 2/345 6789\n"),
-        ("meminfo", "MemTotal: 1000 kB\nMemFree: 400 kB\nMemAvailable: 700 kB\nBuffers: 50 kB\nCached: 150 kB\nSwapCached: 0 kB\nActive: 0 kB\nInactive: 0 kB\nSwapTotal: 100 kB\nSwapFree: 75 kB\nDirty: 0 kB\nWriteback: 0 kB\nMapped: 0 kB\nSlab: 0 kB\nSReclaimable: 20 kB\nSUnreclaim: 10 kB\nCommitted_AS: 0 kB\nVmallocTotal: 0 kB\nVmallocUsed: 0 kB\nVmallocChunk: 0 kB\n"),
+        (
+            "meminfo",
+            "MemTotal: 1000 kB\nMemFree: 400 kB\nMemAvailable: 700 kB\nBuffers: 50 kB\nCached: 150 kB\nSwapCached: 0 kB\nActive: 0 kB\nInactive: 0 kB\nSwapTotal: 100 kB\nSwapFree: 75 kB\nDirty: 0 kB\nWriteback: 0 kB\nMapped: 0 kB\nSlab: 0 kB\nSReclaimable: 20 kB\nSUnreclaim: 10 kB\nCommitted_AS: 0 kB\nVmallocTotal: 0 kB\nVmallocUsed: 0 kB\nVmallocChunk: 0 kB\n",
+        ),
         ("vmstat", "pgpgin 1\npgpgout 2\npswpin 3\npswpout 4\npgfault 100\npgmajfault 10\n"),
-        ("diskstats", " 259 0 nvme0n1 10 1 200 3000 20 2 400 5000 1 6000 8000\n 7 0 loop0 1 0 2 0 0 0 0 0 0 0 0\n 8 0 sda 0 0 0 0 0 0 0 0 0 0 0\n"),
-        ("net/dev", "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n  eth0: 1000 10 1 2 0 0 0 0 2000 20 3 4 0 0 0 0\nveth12: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"),
-        ("net/tcp", "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A 0\n   1: 0100007F:1F90 0100007F:D431 01 0\n   2: broken\n"),
+        (
+            "diskstats",
+            " 259 0 nvme0n1 10 1 200 3000 20 2 400 5000 1 6000 8000\n 7 0 loop0 1 0 2 0 0 0 0 0 0 0 0\n 8 0 sda 0 0 0 0 0 0 0 0 0 0 0\n",
+        ),
+        (
+            "net/dev",
+            "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n  eth0: 1000 10 1 2 0 0 0 0 2000 20 3 4 0 0 0 0\nveth12: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n",
+        ),
+        (
+            "net/tcp",
+            "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A 0\n   1: 0100007F:1F90 0100007F:D431 01 0\n   2: broken\n",
+        ),
         ("uptime", "12345.67 1000.00\n"),
         ("mounts", ""),
     ] {
@@ -179,14 +200,19 @@ fn an_invented_host_is_read() {
            345 since 1700000000
         system.uptime s gauge
            12345.670
-    "#]].assert_eq(&print(&metrics, |_| true));
+    "#]]
+    .assert_eq(&print(&metrics, |_| true));
 }
 
 #[test]
 fn files_that_are_missing_or_broken_leave_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("meminfo"), "what is this\n\u{fffd}").unwrap();
-    std::fs::write(dir.path().join("stat"), b"cpu0 1 x\n\xff\xff\ncpu18446744073709551616 1\nbtime 99999999999999999999\n").unwrap();
+    std::fs::write(
+        dir.path().join("stat"),
+        b"cpu0 1 x\n\xff\xff\ncpu18446744073709551616 1\nbtime 99999999999999999999\n",
+    )
+    .unwrap();
     std::fs::write(dir.path().join("diskstats"), "1 2\n259 0 nvme0n1 10 1 200 x\n").unwrap();
     std::fs::write(dir.path().join("uptime"), "5.0 1.0\n").unwrap();
     let host = host(dir.path());
@@ -202,7 +228,9 @@ fn this_host_is_read_without_an_error() {
     let host = host(std::path::Path::new("/proc"));
     let metrics = host.read();
     assert_eq!(host.stats.host_errors.collect(), vec![]);
-    for name in ["system.cpu.time", "system.memory.usage", "system.network.io", "system.filesystem.usage", "system.uptime"] {
+    for name in
+        ["system.cpu.time", "system.memory.usage", "system.network.io", "system.filesystem.usage", "system.uptime"]
+    {
         assert!(print(&metrics, |have| have == name).lines().count() > 1, "{name}");
     }
     let used = print(&metrics, |name| name == "system.memory.utilization");

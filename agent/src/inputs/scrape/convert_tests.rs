@@ -16,11 +16,13 @@ fn target(honor_labels: bool) -> TargetLabels {
 
 fn labels_of(attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue]) -> String {
     use opentelemetry_proto::tonic::common::v1::any_value;
-    let text = |attribute: &opentelemetry_proto::tonic::common::v1::KeyValue| {
-        match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
-            Some(any_value::Value::StringValue(text)) => format!("{}={text}", attribute.key),
-            other => panic!("{other:?}"),
-        }
+    let text = |attribute: &opentelemetry_proto::tonic::common::v1::KeyValue| match attribute
+        .value
+        .as_ref()
+        .and_then(|value| value.value.as_ref())
+    {
+        Some(any_value::Value::StringValue(text)) => format!("{}={text}", attribute.key),
+        other => panic!("{other:?}"),
     };
     attributes.iter().map(text).collect::<Vec<_>>().join(",")
 }
@@ -48,9 +50,9 @@ fn print(metrics: &[ResourceMetrics]) -> String {
                     .for_each(|point| line(name.clone(), &labels_of(&point.attributes), number(point), point.flags)),
                 Data::Sum(sum) => {
                     assert!(sum.is_monotonic && name.ends_with("_total"));
-                    sum.data_points
-                        .iter()
-                        .for_each(|point| line(name.clone(), &labels_of(&point.attributes), number(point), point.flags));
+                    sum.data_points.iter().for_each(|point| {
+                        line(name.clone(), &labels_of(&point.attributes), number(point), point.flags)
+                    });
                 }
                 Data::Histogram(histogram) => {
                     for point in &histogram.data_points {
@@ -59,7 +61,12 @@ fn print(metrics: &[ResourceMetrics]) -> String {
                         let bounds = point.explicit_bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
                         for (bound, count) in bounds.zip(&point.bucket_counts) {
                             cumulative += count;
-                            line(format!("{name}_bucket"), &format!("{labels},le={bound}"), cumulative.to_string(), point.flags);
+                            line(
+                                format!("{name}_bucket"),
+                                &format!("{labels},le={bound}"),
+                                cumulative.to_string(),
+                                point.flags,
+                            );
                         }
                         line(format!("{name}_sum"), &labels, point.sum.unwrap().to_string(), point.flags);
                         line(format!("{name}_count"), &labels, point.count.to_string(), point.flags);
@@ -69,7 +76,12 @@ fn print(metrics: &[ResourceMetrics]) -> String {
                     for point in &summary.data_points {
                         let labels = labels_of(&point.attributes);
                         for value in &point.quantile_values {
-                            line(name.clone(), &format!("{labels},quantile={}", value.quantile), value.value.to_string(), point.flags);
+                            line(
+                                name.clone(),
+                                &format!("{labels},quantile={}", value.quantile),
+                                value.value.to_string(),
+                                point.flags,
+                            );
                         }
                         line(format!("{name}_sum"), &labels, point.sum.to_string(), point.flags);
                         line(format!("{name}_count"), &labels, point.count.to_string(), point.flags);
@@ -100,7 +112,10 @@ const PAGE: &str = "# TYPE c_total counter\nc_total{a=\"b\"} 5\n# TYPE old count
 
 #[test]
 fn names_come_back_as_they_were() {
-    check(PAGE, false, expect![[r#"
+    check(
+        PAGE,
+        false,
+        expect![[r#"
         [service.name=j,service.instance.id=h:1]
         c_total{a=b,env=prod} 5
         old{env=prod} 1
@@ -115,7 +130,8 @@ fn names_come_back_as_they_were() {
         s_sum{env=prod} 100
         s_count{env=prod} 60
         free_seconds{env=prod} 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -131,32 +147,48 @@ fn broken_histograms_are_sent_sample_by_sample() {
             h_count{env=prod} 4
         "#]],
     );
-    check("# TYPE h histogram\nh_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 4\nh_sum 1\nh_count 4\n", false, expect![[r#"
+    check(
+        "# TYPE h histogram\nh_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 4\nh_sum 1\nh_count 4\n",
+        false,
+        expect![[r#"
         [service.name=j,service.instance.id=h:1]
         h_bucket{env=prod,le=1.0} 1
         h_bucket{env=prod,le=+Inf} 4
         h_sum{env=prod} 1
         h_count{env=prod} 4
-    "#]]);
-    check("# TYPE s summary\ns{quantile=\"0.50\"} 1\ns_sum 1\ns_count 1.5\n", false, expect![[r#"
+    "#]],
+    );
+    check(
+        "# TYPE s summary\ns{quantile=\"0.50\"} 1\ns_sum 1\ns_count 1.5\n",
+        false,
+        expect![[r#"
         [service.name=j,service.instance.id=h:1]
         s{env=prod,quantile=0.50} 1
         s_sum{env=prod} 1
         s_count{env=prod} 1.5
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn labels_of_the_target_win_unless_the_page_is_honored() {
     let page = "a{job=\"x\",instance=\"y\",env=\"dev\",exported_env=\"z\",empty=\"\"} 1\n";
-    check(page, false, expect![[r#"
+    check(
+        page,
+        false,
+        expect![[r#"
         [service.name=j,service.instance.id=h:1]
         a{env=prod,exported_env=z,exported_exported_env=dev,exported_instance=y,exported_job=x} 1
-    "#]]);
-    check(page, true, expect![[r#"
+    "#]],
+    );
+    check(
+        page,
+        true,
+        expect![[r#"
         [service.name=x,service.instance.id=y]
         a{env=dev,exported_env=z} 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -182,7 +214,8 @@ fn series_that_vanish_are_ended_once() {
         s_sum{env=prod} stale
         s_count{env=prod} stale
         free_seconds{env=prod} stale
-    "#]].assert_eq(&print(&second.finish("http://h:1/", &Vec::new())));
+    "#]]
+    .assert_eq(&print(&second.finish("http://h:1/", &Vec::new())));
     let mut third = build("", &target);
     assert_eq!(third.end_missing(&earlier, 3_000_000_000), 1);
     assert_eq!(build("", &target).end_missing(&third.series, 4_000_000_000), 0);
