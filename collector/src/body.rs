@@ -1,5 +1,6 @@
 //! Reads and decompresses bodies, up to limits.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Largest window of a zstd stream, as a power of two: 8 MiB, what `zstd -19` uses. The format allows gigabytes.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// What is reserved for a window: that of `zstd -3`, which senders use.
+const ZSTD_WINDOW_BYTES: u64 = 2 << 20;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,43 +109,43 @@ pub(crate) async fn drain(mut stream: BodyDataStream) {
 }
 
 /// Decompresses a body; stops as soon as more than `limit_bytes` came out.
-pub(crate) fn decompress(
-    bytes: Vec<u8>,
+pub(crate) fn decompress<'a>(
+    bytes: &'a [u8],
     encoding: Encoding,
     limit_bytes: u64,
     admission: &mut Admission,
-) -> Result<Vec<u8>> {
+) -> Result<Cow<'a, [u8]>> {
     let too_large = Refusal::TooLarge { what: "the decompressed body", limit_bytes };
     let malformed = |what, error: &dyn std::fmt::Display| Refusal::Malformed { what, cause: error.to_string() };
-    match encoding {
-        Encoding::Identity if bytes.len() as u64 > limit_bytes => Err(too_large),
-        Encoding::Identity => Ok(bytes),
+    let out = match encoding {
+        Encoding::Identity if bytes.len() as u64 > limit_bytes => return Err(too_large),
+        Encoding::Identity => return Ok(Cow::Borrowed(bytes)),
         Encoding::Gzip => {
-            let decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice());
-            read_limited(decoder, "the gzip body", limit_bytes, admission)
+            let decoder = flate2::read::MultiGzDecoder::new(bytes);
+            read_limited(decoder, "the gzip body", limit_bytes, admission)?
         }
         Encoding::Deflate => {
-            let decoder = flate2::read::ZlibDecoder::new(bytes.as_slice());
-            read_limited(decoder, "the deflate body", limit_bytes, admission)
+            let decoder = flate2::read::ZlibDecoder::new(bytes);
+            read_limited(decoder, "the deflate body", limit_bytes, admission)?
         }
         Encoding::Zstd => {
             let what = "the zstd body";
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(bytes.as_slice()).map_err(|e| malformed(what, &e))?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(|e| malformed(what, &e))?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|e| malformed(what, &e))?;
-            admission.grow(1 << ZSTD_WINDOW_LOG_MAX.min(20))?;
-            read_limited(decoder, what, limit_bytes, admission)
+            admission.grow(ZSTD_WINDOW_BYTES)?;
+            read_limited(decoder, what, limit_bytes, admission)?
         }
         Encoding::Snappy => {
             let what = "the snappy body";
-            let length = snap::raw::decompress_len(&bytes).map_err(|e| malformed(what, &e))?;
+            let length = snap::raw::decompress_len(bytes).map_err(|e| malformed(what, &e))?;
             if length as u64 > limit_bytes {
                 return Err(too_large);
             }
             admission.grow(length as u64)?;
-            snap::raw::Decoder::new().decompress_vec(&bytes).map_err(|e| malformed(what, &e))
+            snap::raw::Decoder::new().decompress_vec(bytes).map_err(|e| malformed(what, &e))?
         }
-    }
+    };
+    Ok(Cow::Owned(out))
 }
 
 fn read_limited(

@@ -102,7 +102,7 @@ impl Collector {
     pub(crate) async fn ingest<T, W>(&self, place: Place, body: Body, encoding: Encoding, work: W) -> Result<T>
     where
         T: Send + 'static,
-        W: FnOnce(&Inner, Vec<u8>, &mut Admission) -> Result<T> + Send + 'static,
+        W: FnOnce(&Inner, &[u8], &mut Admission) -> Result<T> + Send + 'static,
     {
         let inner = &self.0;
         let mut admission = match inner.gate.admit().await {
@@ -118,9 +118,9 @@ impl Collector {
         let inner = Arc::clone(inner);
         let work = move || {
             let limit_bytes = inner.config.max_decoded_bytes;
-            let bytes = body::decompress(bytes, encoding, limit_bytes, &mut admission)?;
+            let bytes = body::decompress(&bytes, encoding, limit_bytes, &mut admission)?;
             inner.stats.decoded_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
-            work(&inner, bytes, &mut admission)
+            work(&inner, &bytes, &mut admission)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, place = place.as_str(), "an ingest request ended abnormally");

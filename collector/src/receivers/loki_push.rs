@@ -33,7 +33,8 @@ pub(super) async fn handle(collector: Collector, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let result = match form(&parts.headers) {
         Ok((json, encoding)) => {
-            let work = move |inner: &_, bytes: Vec<u8>, admission: &mut _| store(inner, &bytes, json, admission);
+            let work =
+                move |inner: &Inner, bytes: &[u8], admission: &mut Admission| store(inner, bytes, json, admission);
             collector.ingest(Place::LokiPush, body, encoding, work).await
         }
         Err(refusal) => {

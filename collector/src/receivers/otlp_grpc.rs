@@ -19,8 +19,9 @@ use super::otlp::Format;
 use super::otlp_http::{ENCODINGS, Service};
 use super::tally::Outcome;
 use super::text_response;
+use crate::admission::Admission;
 use crate::body::{self, Encoding, cut, decompress, media_type};
-use crate::collector::{Collector, Place};
+use crate::collector::{Collector, Inner, Place};
 use crate::error::{Refusal, Result};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -80,9 +81,10 @@ pub(super) async fn unknown(State(_): State<Collector>, request: Request) -> Res
 async fn handle(collector: Collector, request: Request, service: Service) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    if !media_type(&parts.headers).starts_with("application/grpc") {
+    let media_type = media_type(&parts.headers);
+    if !matches!(media_type.as_str(), "application/grpc" | "application/grpc+proto") {
         body::drain(body.into_data_stream()).await;
-        let got = cut(&media_type(&parts.headers));
+        let got = cut(&media_type);
         let refusal = Refusal::MediaType { got, expected: "application/grpc" };
         collector.count_refusal(Place::OtlpGrpc, &refusal);
         let response = text_response(StatusCode::UNSUPPORTED_MEDIA_TYPE, &refusal.to_string());
@@ -109,17 +111,14 @@ async fn receive(collector: &Collector, headers: &HeaderMap, body: Body, service
             return Err(refusal);
         }
     };
-    let work = move |inner: &crate::collector::Inner, bytes: Vec<u8>, admission: &mut _| {
-        let (compressed, message) = unframe(&bytes)?;
-        if !compressed || encoding == Encoding::Identity {
-            if compressed {
-                let cause = "it is flagged as compressed, but grpc-encoding names no compression".to_owned();
-                return Err(Refusal::Malformed { what: "the gRPC message", cause });
-            }
-            return service.store(inner, Place::OtlpGrpc, message, Format::Protobuf, admission);
+    let work = move |inner: &Inner, bytes: &[u8], admission: &mut Admission| {
+        let (compressed, message) = unframe(bytes)?;
+        if compressed && encoding == Encoding::Identity {
+            let cause = "it is flagged as compressed, but grpc-encoding names no compression".to_owned();
+            return Err(Refusal::Malformed { what: "the gRPC message", cause });
         }
-        let limit_bytes = inner.config.max_decoded_bytes;
-        let message = decompress(message.to_vec(), encoding, limit_bytes, admission)?;
+        let encoding = if compressed { encoding } else { Encoding::Identity };
+        let message = decompress(message, encoding, inner.config.max_decoded_bytes, admission)?;
         service.store(inner, Place::OtlpGrpc, &message, Format::Protobuf, admission)
     };
     // The compression is the message's, not the body's.

@@ -15,8 +15,9 @@ use super::otlp::{self, EXEMPLARS, Format};
 use super::otlp_grpc::RpcStatus;
 use super::tally::Outcome;
 use super::{add_retry_after, text_response};
+use crate::admission::Admission;
 use crate::body::{self, Encoding, cut, header_text, media_type};
-use crate::collector::{Collector, Place};
+use crate::collector::{Collector, Inner, Place};
 use crate::error::{Refusal, Result};
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -77,8 +78,8 @@ async fn receive(
             return Err(refusal);
         }
     };
-    let work = move |inner: &_, bytes: Vec<u8>, admission: &mut _| {
-        service.store(inner, Place::OtlpHttp, &bytes, format, admission)
+    let work = move |inner: &Inner, bytes: &[u8], admission: &mut Admission| {
+        service.store(inner, Place::OtlpHttp, bytes, format, admission)
     };
     collector.ingest(Place::OtlpHttp, body, encoding, work).await
 }
@@ -95,11 +96,11 @@ impl Service {
     /// Decodes and stores a request's body.
     pub(crate) fn store(
         self,
-        inner: &crate::collector::Inner,
+        inner: &Inner,
         place: Place,
         body: &[u8],
         format: Format,
-        admission: &mut crate::admission::Admission,
+        admission: &mut Admission,
     ) -> Result<Outcome> {
         match self {
             Self::Metrics => otlp::metrics(inner, place, body, format, admission),

@@ -72,10 +72,10 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding> {
     }
 }
 
-fn store(inner: &Inner, body: Vec<u8>, admission: &mut Admission) -> Result<Outcome> {
+fn store(inner: &Inner, body: &[u8], admission: &mut Admission) -> Result<Outcome> {
     let tally = Tally::new(Place::RemoteWrite, Signal::Metrics);
     let mut batch = Batch { batch: MetricBatch::default(), config: &inner.config, tally, admission };
-    decode(&body, inner.config.max_labels, &mut batch)?;
+    decode(body, inner.config.max_labels, &mut batch)?;
     let Batch { batch, mut tally, .. } = batch;
     if batch.is_empty() {
         return Ok(tally.finish(&inner.ledger));
@@ -126,7 +126,6 @@ impl<'a> Visit<'a> for Batch<'_, 'a> {
     }
 
     fn metadata(&mut self, metadata: &Metadata<'a>) -> Result<()> {
-        // Metadata is no record: what is not text is left out.
         let text = |bytes| std::str::from_utf8(bytes).ok();
         if let (Some(name), Some(help), Some(unit)) = (text(metadata.name), text(metadata.help), text(metadata.unit))
             && !name.is_empty()
@@ -136,6 +135,10 @@ impl<'a> Visit<'a> for Batch<'_, 'a> {
             self.admission.grow((name.len() + help.len() + unit.len() + 128) as u64)?;
             let (name, help, unit) = (name.to_owned(), help.to_owned(), unit.to_owned());
             self.batch.metadata.push(MetricMetadata { name, kind: metadata.kind, help, unit });
+        } else {
+            let detail =
+                || format!("metadata of {:?} is too long or no text", cut(&String::from_utf8_lossy(metadata.name)));
+            self.tally.drop_beside("invalid_metadata", 1, detail);
         }
         Ok(())
     }

@@ -176,3 +176,19 @@ async fn what_storage_rejects_is_told() {
     "#]]
     .assert_eq(&ledger_text(&ledger));
 }
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_408_and_gives_its_place_back() {
+    let config = Config { max_concurrent_requests: 1, body_timeout_ms: 20, ..Config::default() };
+    let harness = Harness::with(config);
+    for _ in 0..2 {
+        let stalled = axum::body::Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        let answer = harness.post("/api/v1/write", REMOTE_WRITE, stalled).await;
+        assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(answer.text(), "the body did not arrive within 20 ms\n");
+    }
+    let broken = futures_util::stream::iter([Ok(vec![1_u8]), Err(std::io::Error::other("reset"))]);
+    let answer = harness.post("/api/v1/write", REMOTE_WRITE, axum::body::Body::from_stream(broken)).await;
+    assert_eq!((answer.status, answer.text()), (StatusCode::BAD_REQUEST, "the body ended early: reset\n".to_owned()));
+    assert!(harness.telemetry.render().contains("daybook_ingest_requests_in_flight 0\n"));
+}
