@@ -32,8 +32,10 @@ impl Faults {
         self.0.sync_fails.store(fails, Ordering::SeqCst);
     }
 
-    /// Returns how many of `wanted` bytes may be written now.
-    pub(crate) fn allow(&self, wanted: usize) -> usize {
+    /// Takes up to `wanted` bytes from those that may still be written, and returns how many; for other files of the same
+    /// disk.
+    #[must_use]
+    pub fn allow(&self, wanted: usize) -> usize {
         let left = self.0.bytes_left.load(Ordering::SeqCst);
         if left == u64::MAX {
             return wanted;

@@ -1,0 +1,245 @@
+//! Reads samples: of some series at random for queries, of all series in turn for compaction.
+
+use std::sync::Arc;
+
+use model::Labels;
+use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
+use parquet::data_type::{DataType, DoubleType, Int64Type};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::serialized_reader::SerializedPageReader;
+use storage_api::{MillisRange, Result};
+
+use super::Block;
+use super::writer::{COLUMN_TIMESTAMP, COLUMN_VALUE};
+use crate::error::corrupt;
+use crate::merge::{Column, trim};
+
+/// Samples that a compaction decodes at a time.
+const BATCH_ROWS: u64 = 8_192;
+
+/// Rows of one series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) first_row: u64,
+    pub(crate) rows: u64,
+}
+
+/// One column of one row group, read from front to back.
+struct ColumnRows<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    /// The row that the reader stands at, counted from the row group's first.
+    at: u64,
+}
+
+impl<T: DataType> ColumnRows<T> {
+    fn open(block: &Block, footer: &ParquetMetaData, group: usize, column: usize) -> Result<Self> {
+        let bad = |reason: &dyn std::fmt::Display| corrupt(&block.samples.path, reason);
+        let row_group = footer.row_group(group);
+        let locations = footer.page_index().and_then(|index| index.page_locations(group, column)).cloned();
+        let locations = locations.ok_or_else(|| bad(&"a column has no page index"))?;
+        let rows = usize::try_from(row_group.num_rows()).map_err(|error| bad(&error))?;
+        let chunk = row_group.column(column);
+        let pages = SerializedPageReader::new(Arc::clone(&block.samples), chunk, rows, Some(locations));
+        let pages = Box::new(pages.map_err(|error| bad(&error))?);
+        let reader = get_column_reader(chunk.column_descr_ptr(), pages);
+        Ok(Self { reader: get_typed_column_reader(reader), at: 0 })
+    }
+
+    /// Appends rows `from..from + count` to `out`.
+    fn read(&mut self, block: &Block, from: u64, count: u64, out: &mut Vec<T::T>) -> Result<()> {
+        let bad = |reason: &dyn std::fmt::Display| corrupt(&block.samples.path, reason);
+        let skip = from.checked_sub(self.at).and_then(|skip| usize::try_from(skip).ok());
+        let skip = skip.ok_or_else(|| bad(&"rows are out of order"))?;
+        let mut left = usize::try_from(count).map_err(|error| bad(&error))?;
+        if skip > 0 && self.reader.skip_records(skip).map_err(|error| bad(&error))? != skip {
+            return Err(bad(&format!("there is no row {from}")));
+        }
+        while left > 0 {
+            let (read, ..) = self.reader.read_records(left, None, None, out).map_err(|error| bad(&error))?;
+            if read == 0 {
+                return Err(bad(&format!("{left} rows are missing")));
+            }
+            left = left.saturating_sub(read);
+        }
+        self.at = from + count;
+        Ok(())
+    }
+}
+
+/// Both columns of one row group.
+struct GroupRows {
+    group: usize,
+    times: ColumnRows<Int64Type>,
+    values: ColumnRows<DoubleType>,
+}
+
+/// Reads rows in ascending order, opening one row group at a time.
+struct Rows<'a> {
+    block: &'a Block,
+    footer: Arc<ParquetMetaData>,
+    /// The first row of each row group, and after the last one the number of rows.
+    starts: Vec<u64>,
+    open: Option<GroupRows>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(block: &'a Block) -> Result<Self> {
+        let footer = block.footer()?;
+        let mut starts = vec![0];
+        for group in footer.row_groups() {
+            let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+            starts.push(starts.last().copied().unwrap_or(0) + rows);
+        }
+        Ok(Self { block, footer, starts, open: None })
+    }
+
+    /// Returns the row group that holds `row`, its first row and the one after its last.
+    fn group_of(&self, row: u64) -> Result<(usize, u64, u64)> {
+        let group = self.starts.partition_point(|start| *start <= row).saturating_sub(1);
+        match (self.starts.get(group), self.starts.get(group + 1)) {
+            (Some(start), Some(end)) => Ok((group, *start, *end)),
+            _ => Err(corrupt(&self.block.samples.path, format!("there is no row {row}"))),
+        }
+    }
+
+    /// Appends the rows of `wanted` that may lie in `range`: pages whose times are known to lie outside are left out.
+    fn read(&mut self, wanted: Wanted, range: MillisRange, out: &mut Column) -> Result<()> {
+        let (mut at, end) = (wanted.first_row, wanted.first_row.saturating_add(wanted.rows));
+        while at < end {
+            let (group, start, group_end) = self.group_of(at)?;
+            let until = end.min(group_end);
+            for (from, to) in self.pages(group, at - start, until - start, range) {
+                let block = self.block;
+                let GroupRows { times, values, .. } = self.open(group)?;
+                times.read(block, from, to - from, &mut out.0)?;
+                values.read(block, from, to - from, &mut out.1)?;
+            }
+            at = until;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, group: usize) -> Result<&mut GroupRows> {
+        let rows = match self.open.take().filter(|open| open.group == group) {
+            Some(rows) => rows,
+            None => GroupRows {
+                group,
+                times: ColumnRows::open(self.block, &self.footer, group, COLUMN_TIMESTAMP)?,
+                values: ColumnRows::open(self.block, &self.footer, group, COLUMN_VALUE)?,
+            },
+        };
+        Ok(self.open.insert(rows))
+    }
+
+    /// Returns the parts of rows `from..to` of a row group whose pages' times touch `range`.
+    fn pages(&self, group: usize, from: u64, to: u64, range: MillisRange) -> Vec<(u64, u64)> {
+        let whole = vec![(from, to)];
+        let Some(index) = self.footer.page_index() else { return whole };
+        let (Some(locations), Some(ColumnIndexMetaData::INT64(bounds))) =
+            (index.page_locations(group, COLUMN_TIMESTAMP), index.column_index(group, COLUMN_TIMESTAMP))
+        else {
+            return whole;
+        };
+        let first = locations.partition_point(|page| page.first_row_index as u64 <= from).saturating_sub(1);
+        let mut parts: Vec<(u64, u64)> = Vec::new();
+        for (number, page) in locations.iter().enumerate().skip(first) {
+            let start = (page.first_row_index as u64).max(from);
+            if start >= to {
+                break;
+            }
+            let end = locations.get(number + 1).map_or(to, |next| next.first_row_index as u64).min(to);
+            let (Some(min_ms), Some(max_ms)) = (bounds.min_values().get(number), bounds.max_values().get(number))
+            else {
+                return whole;
+            };
+            if !range.overlaps(&MillisRange { min_ms: *min_ms, max_ms: *max_ms }) {
+                continue;
+            }
+            match parts.last_mut() {
+                Some(last) if last.1 == start => last.1 = end,
+                Some(_) | None => parts.push((start, end)),
+            }
+        }
+        parts
+    }
+}
+
+impl Block {
+    /// Reads several series, given by ascending rows, and returns the samples of each in `range`.
+    pub(crate) fn read(
+        &self,
+        wanted: &[Wanted],
+        range: MillisRange,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Vec<Column>> {
+        let mut rows = Rows::new(self)?;
+        let mut columns = Vec::with_capacity(wanted.len());
+        for one in wanted {
+            check()?;
+            let mut column = Column::default();
+            rows.read(*one, range, &mut column)?;
+            trim(&mut column.0, &mut column.1, range);
+            columns.push(column);
+        }
+        Ok(columns)
+    }
+}
+
+/// Walks over all series of a block in their order, a batch of samples in memory at a time.
+pub(crate) struct BlockCursor<'a> {
+    rows: Rows<'a>,
+    next_series: u32,
+    /// The labels of the series the cursor stands at.
+    pub(crate) labels: Option<Labels>,
+    left: Wanted,
+    /// The batch that was read last.
+    pub(crate) batch: Column,
+}
+
+impl std::fmt::Debug for BlockCursor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockCursor").field("labels", &self.labels).field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl<'a> BlockCursor<'a> {
+    /// Stands at the first series.
+    pub(crate) fn new(block: &'a Block) -> Result<Self> {
+        let rows = Rows::new(block)?;
+        let left = Wanted { first_row: 0, rows: 0 };
+        let mut cursor = Self { rows, next_series: 0, labels: None, left, batch: Column::default() };
+        cursor.next_series()?;
+        Ok(cursor)
+    }
+
+    pub(crate) fn block(&self) -> &'a Block {
+        self.rows.block
+    }
+
+    /// Goes to the next series; what is left of this one is passed over.
+    pub(crate) fn next_series(&mut self) -> Result<()> {
+        let index = &self.rows.block.index;
+        self.batch = Column::default();
+        if self.next_series >= index.series_len() {
+            self.labels = None;
+            return Ok(());
+        }
+        let entry = index.entry(self.next_series)?;
+        self.labels = Some(index.labels(&entry)?);
+        self.left = Wanted { first_row: entry.first_row, rows: entry.rows };
+        self.next_series += 1;
+        Ok(())
+    }
+
+    /// Reads the series' next samples into [`batch`](Self::batch); `false`, and an empty batch, when there are none.
+    pub(crate) fn next_batch(&mut self) -> Result<bool> {
+        self.batch.0.clear();
+        self.batch.1.clear();
+        let now = Wanted { first_row: self.left.first_row, rows: self.left.rows.min(BATCH_ROWS) };
+        self.rows.read(now, MillisRange::ALL, &mut self.batch)?;
+        self.left.first_row += now.rows;
+        self.left.rows -= now.rows;
+        Ok(now.rows > 0)
+    }
+}

@@ -1,0 +1,210 @@
+//! The newest samples, in memory, covered by the WAL.
+
+mod chunk;
+mod series;
+mod shard;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use model::{Labels, Matcher, Sample};
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use storage_api::{MillisRange, Result};
+
+pub(crate) use series::Snapshot;
+pub(crate) use shard::{LabelPairs, hash_labels};
+
+use series::Series;
+pub(crate) use shard::Shard;
+
+use crate::postings::find;
+
+/// Parts of the head, each with a lock of its own, so that appenders and queries seldom meet.
+const SHARDS: usize = 16;
+
+/// The id of a series in one head; it means nothing in the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SeriesRef(pub(crate) u32);
+
+impl SeriesRef {
+    fn new(shard: usize, index: u32) -> Self {
+        Self(index * SHARDS as u32 + shard as u32)
+    }
+    fn shard(self) -> usize {
+        self.0 as usize % SHARDS
+    }
+    fn index(self) -> usize {
+        self.0 as usize / SHARDS
+    }
+}
+
+/// The newest samples. Each shard has a lock; no two are held at a time.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Tells the WAL records of this head from those of others, whose series ids mean something else.
+    pub(crate) epoch: u64,
+    shards: Box<[Mutex<Shard>]>,
+    size_bytes: AtomicU64,
+    samples: AtomicU64,
+    series: AtomicU64,
+    min_ms: AtomicI64,
+    max_ms: AtomicI64,
+}
+
+/// What [`Head::resolve`] found or made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolved {
+    pub(crate) series: SeriesRef,
+    /// Its definition must go into the WAL.
+    pub(crate) needs_definition: bool,
+}
+
+impl Head {
+    pub(crate) fn new() -> Self {
+        use std::hash::BuildHasher;
+        Self {
+            epoch: std::collections::hash_map::RandomState::new().hash_one(0_u8),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            size_bytes: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+            min_ms: AtomicI64::new(i64::MAX),
+            max_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Returns the bytes that the head takes, near enough.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the samples in it; those that were overwritten count, too.
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn series(&self) -> u64 {
+        self.series.load(Ordering::Relaxed)
+    }
+
+    /// Returns the least and greatest time; nothing overlaps that of an empty head.
+    pub(crate) fn range(&self) -> Option<MillisRange> {
+        let range =
+            MillisRange { min_ms: self.min_ms.load(Ordering::Relaxed), max_ms: self.max_ms.load(Ordering::Relaxed) };
+        (range.min_ms <= range.max_ms).then_some(range)
+    }
+
+    fn shard_of(&self, hash: u64) -> (usize, &Mutex<Shard>) {
+        // The map takes the low bits.
+        let shard = (hash >> 60) as usize % SHARDS;
+        (shard, &self.shards[shard])
+    }
+
+    /// Returns the series with these labels, made if missing. `None` when no more series fit.
+    pub(crate) fn resolve(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<Resolved> {
+        let hash = hash_labels(labels, scratch);
+        let (number, shard) = self.shard_of(hash);
+        let mut shard = shard.lock();
+        if let Some(index) = shard.find(hash, labels) {
+            let needs_definition = !shard.series.get(index as usize)?.is_logged;
+            return Some(Resolved { series: SeriesRef::new(number, index), needs_definition });
+        }
+        let labels = Labels::from_sorted(labels.pairs());
+        let size = Series::empty_size_bytes(&labels);
+        let index = shard.create(hash, labels)?;
+        self.size_bytes.fetch_add(size as u64, Ordering::Relaxed);
+        self.series.fetch_add(1, Ordering::Relaxed);
+        Some(Resolved { series: SeriesRef::new(number, index), needs_definition: true })
+    }
+
+    /// Notes that the series' definitions are on disk.
+    pub(crate) fn set_logged(&self, series: impl IntoIterator<Item = SeriesRef>) {
+        for one in series {
+            if let Some(series) = self.shards[one.shard()].lock().series.get_mut(one.index()) {
+                series.is_logged = true;
+            }
+        }
+    }
+
+    /// Appends samples to their series, in this order.
+    pub(crate) fn append<'a>(&self, rows: impl IntoIterator<Item = (SeriesRef, &'a [Sample])>) {
+        let (mut grown, mut added) = (0, 0);
+        let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
+        let mut scratch = Vec::new();
+        for (series, samples) in rows {
+            let mut shard = self.shards[series.shard()].lock();
+            let Some(series) = shard.series.get_mut(series.index()) else { continue };
+            for sample in samples {
+                let (bytes, is_new) = series.push(sample.timestamp_ms, sample.value.to_bits(), &mut scratch);
+                grown += bytes;
+                added += u64::from(is_new);
+                min_ms = min_ms.min(sample.timestamp_ms);
+                max_ms = max_ms.max(sample.timestamp_ms);
+            }
+        }
+        self.min_ms.fetch_min(min_ms, Ordering::Relaxed);
+        self.max_ms.fetch_max(max_ms, Ordering::Relaxed);
+        self.samples.fetch_add(added, Ordering::Relaxed);
+        if grown >= 0 {
+            self.size_bytes.fetch_add(grown.unsigned_abs() as u64, Ordering::Relaxed);
+        } else {
+            self.size_bytes.fetch_sub(grown.unsigned_abs() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the series that pass all matchers and may have samples in `range`, in no order.
+    pub(crate) fn select(&self, matchers: &[Matcher], range: MillisRange) -> Result<Vec<(Labels, SeriesRef)>> {
+        let mut found = Vec::new();
+        if !self.range().is_some_and(|have| have.overlaps(&range)) {
+            return Ok(found);
+        }
+        for (number, shard) in self.shards.iter().enumerate() {
+            let shard = shard.lock();
+            for index in find(&*shard, matchers)? {
+                if let Some(series) = shard.series.get(index as usize).filter(|series| series.overlaps(range)) {
+                    found.push((series.labels.clone(), SeriesRef::new(number, index)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Calls `each` for every shard that may have samples in `range`, with the series that pass all matchers of at least
+    /// one selector and may have samples there.
+    pub(crate) fn each_shard(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        each: &mut dyn FnMut(&Shard, &RoaringBitmap) -> Result<()>,
+    ) -> Result<()> {
+        if !self.range().is_some_and(|have| have.overlaps(&range)) {
+            return Ok(());
+        }
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let mut found = crate::postings::find_any(&*shard, selectors)?;
+            let outside = |id: &u32| !shard.series.get(*id as usize).is_some_and(|series| series.overlaps(range));
+            let outside: Vec<u32> = found.iter().filter(outside).collect();
+            found -= RoaringBitmap::from_iter(outside);
+            each(&shard, &found)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is needed to read a series' samples in `range`.
+    pub(crate) fn snapshot(&self, series: SeriesRef, range: MillisRange) -> Option<Snapshot> {
+        let shard = self.shards.get(series.shard())?.lock();
+        Some(shard.series.get(series.index())?.snapshot(range))
+    }
+
+    /// Returns every series that has samples, in no order.
+    pub(crate) fn all(&self) -> Vec<(Labels, SeriesRef)> {
+        let mut all = Vec::new();
+        for (number, shard) in self.shards.iter().enumerate() {
+            for (index, series) in shard.lock().series.iter().enumerate().filter(|(_, series)| !series.is_empty()) {
+                all.push((series.labels.clone(), SeriesRef::new(number, index as u32)));
+            }
+        }
+        all
+    }
+}

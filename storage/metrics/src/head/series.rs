@@ -1,0 +1,124 @@
+//! One series of the head: its newest samples as they came, older ones packed.
+
+use model::Labels;
+use storage_api::MillisRange;
+
+use super::chunk::{Chunk, SAMPLES_PER_CHUNK};
+use crate::merge::sort_newest_wins;
+
+/// Bytes that a series takes beside its labels and samples: the struct, and its places in map and postings.
+const SERIES_OVERHEAD_BYTES: usize = 256;
+
+/// A series and its samples.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) labels: Labels,
+    pub(crate) hash: u64,
+    /// The next series with the same hash, or `u32::MAX`.
+    pub(crate) next: u32,
+    /// Its definition is in the WAL since the head began.
+    pub(crate) is_logged: bool,
+    /// Times ascend strictly over all samples, so that reading needs no sort.
+    is_sorted: bool,
+    min_ms: i64,
+    max_ms: i64,
+    packed: Vec<Chunk>,
+    times: Vec<i64>,
+    values: Vec<u64>,
+}
+
+/// What a query takes with it, to decode without the lock.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    packed: Vec<Chunk>,
+    times: Vec<i64>,
+    values: Vec<u64>,
+    is_sorted: bool,
+}
+
+impl Series {
+    pub(crate) fn new(labels: Labels, hash: u64, next: u32) -> Self {
+        Self {
+            labels,
+            hash,
+            next,
+            is_logged: false,
+            is_sorted: true,
+            min_ms: i64::MAX,
+            max_ms: i64::MIN,
+            packed: Vec::new(),
+            times: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Returns the bytes that a series takes before its first sample.
+    pub(crate) fn empty_size_bytes(labels: &Labels) -> usize {
+        // The label text is there twice: in the set and, at most, in the postings.
+        SERIES_OVERHEAD_BYTES + 2 * labels.size_bytes() + labels.len() * 16
+    }
+
+    /// Appends a sample and returns by how many bytes the series grew, and whether the sample is a new one.
+    pub(crate) fn push(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> (isize, bool) {
+        if let (Some(last_time), Some(last_value)) = (self.times.last(), self.values.last())
+            && *last_time == time_ms
+            && *last_value == value
+        {
+            return (0, false);
+        }
+        if time_ms <= self.max_ms && !self.is_empty() {
+            self.is_sorted = false;
+        }
+        self.min_ms = self.min_ms.min(time_ms);
+        self.max_ms = self.max_ms.max(time_ms);
+        let mut grown = 0;
+        if self.times.len() == SAMPLES_PER_CHUNK {
+            let chunk = Chunk::encode(&self.times, &self.values, scratch);
+            grown += chunk.size_bytes() as isize - 16 * SAMPLES_PER_CHUNK as isize;
+            self.packed.push(chunk);
+            self.times.clear();
+            self.values.clear();
+        }
+        self.times.push(time_ms);
+        self.values.push(value);
+        (grown + 16, true)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.times.is_empty() && self.packed.is_empty()
+    }
+
+    /// Says whether a sample may lie in `range`.
+    pub(crate) fn overlaps(&self, range: MillisRange) -> bool {
+        !self.is_empty() && range.overlaps(&MillisRange { min_ms: self.min_ms, max_ms: self.max_ms })
+    }
+
+    /// Copies what may lie in `range`; packed samples are shared.
+    pub(crate) fn snapshot(&self, range: MillisRange) -> Snapshot {
+        let overlaps = |chunk: &&Chunk| range.overlaps(&MillisRange { min_ms: chunk.min_ms, max_ms: chunk.max_ms });
+        Snapshot {
+            packed: self.packed.iter().filter(overlaps).cloned().collect(),
+            times: self.times.clone(),
+            values: self.values.clone(),
+            is_sorted: self.is_sorted,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Decodes the samples in `range`, oldest first, one per time.
+    pub(crate) fn decode(&self, range: MillisRange) -> (Vec<i64>, Vec<f64>) {
+        let count = self.packed.len() * SAMPLES_PER_CHUNK + self.times.len();
+        let (mut times, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for chunk in &self.packed {
+            chunk.decode(&mut times, &mut values);
+        }
+        times.extend_from_slice(&self.times);
+        values.extend(self.values.iter().map(|bits| f64::from_bits(*bits)));
+        if !self.is_sorted {
+            sort_newest_wins(&mut times, &mut values);
+        }
+        crate::merge::trim(&mut times, &mut values, range);
+        (times, values)
+    }
+}

@@ -1,0 +1,49 @@
+//! Limits and sizes of the store.
+
+use std::time::Duration;
+
+use storage_wal::Faults;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long samples are kept; older ones are refused, hidden and dropped. `None` keeps everything and accepts any
+    /// timestamp.
+    pub retention: Option<Duration>,
+    /// Most memory of the heads, in bytes; appends beyond are refused as overload.
+    pub head_bytes_max: u64,
+    /// Most labels of a series. Kubernetes with promoted resource attributes reaches some 60; a hundred thousand are an
+    /// attack or a bug.
+    pub labels_per_series_max: usize,
+    /// Longest label name, in bytes; the limit that Mimir has.
+    pub label_name_bytes_max: usize,
+    /// Longest label value, in bytes.
+    pub label_value_bytes_max: usize,
+    /// Most bytes of all names and values of one series.
+    pub series_bytes_max: usize,
+    /// Most metrics whose kind, help and unit are kept.
+    pub metadata_entries_max: usize,
+    /// Longest name, help and unit together, in bytes.
+    pub metadata_bytes_max: usize,
+    /// Most rows of a compacted block.
+    pub block_rows_max: u64,
+    /// Failures on demand, for tests: they hit the WAL and the files of blocks.
+    pub faults: Faults,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            retention: None,
+            head_bytes_max: 256 << 20,
+            labels_per_series_max: 256,
+            label_name_bytes_max: 1 << 10,
+            label_value_bytes_max: 64 << 10,
+            series_bytes_max: 256 << 10,
+            metadata_entries_max: 100_000,
+            metadata_bytes_max: 16 << 10,
+            block_rows_max: 500_000_000,
+            faults: Faults::default(),
+        }
+    }
+}

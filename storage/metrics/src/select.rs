@@ -1,0 +1,336 @@
+//! Finds and reads series over the heads and blocks.
+
+use std::sync::Arc;
+
+use model::{Labels, Matcher, MetricMetadata};
+use roaring::RoaringBitmap;
+use storage_api::{
+    Error, MetricQuerier, MillisRange, QueryContext, Result, SeriesPart, SeriesSamples, SeriesSelection,
+};
+
+use crate::block::{Block, Wanted};
+use crate::head::SeriesRef;
+use crate::merge::{Column, merge_columns};
+use crate::postings::{Postings, find_any};
+use crate::store::MetricStore;
+use crate::telemetry::Metrics;
+use crate::view::{Source, View};
+
+/// Series that are read together at most: enough to share pages, few enough for several threads.
+const PART_SERIES: usize = 128;
+/// Rows that are read together, unless one series alone has more.
+const PART_ROWS: u64 = 256 << 10;
+/// What a head's series is taken for when parts are cut.
+const HEAD_ROWS: u64 = 512;
+
+/// A series in one place.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Which of the part's label sets.
+    series: u32,
+    /// Which of the view's sources.
+    source: u32,
+    /// The series' id there.
+    id: u32,
+}
+
+/// Series that are read together.
+#[derive(Debug)]
+struct Part {
+    view: Arc<View>,
+    metrics: Metrics,
+    range: MillisRange,
+    labels: Vec<Labels>,
+    /// By label set, then from the oldest source to the newest.
+    places: Vec<Place>,
+}
+
+impl MetricStore {
+    /// Cuts off what is older than the retention; `None` when nothing is left.
+    fn visible(&self, mut range: MillisRange) -> Option<MillisRange> {
+        range.min_ms = range.min_ms.max(self.oldest_visible_ms().unwrap_or(i64::MIN));
+        (range.min_ms <= range.max_ms).then_some(range)
+    }
+
+    /// Warns of damaged blocks, and runs `each` over the sources. Damage that is found on the way becomes a warning.
+    fn each_source(
+        &self,
+        view: &View,
+        range: MillisRange,
+        context: &QueryContext,
+        each: &mut dyn FnMut(u32, Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for damaged in view.damaged.iter().filter(|damaged| damaged.range.overlaps(&range)) {
+            context.warn(format!("block {} is damaged and left out: {}", damaged.name, damaged.reason));
+        }
+        for (number, source) in view.sources().enumerate() {
+            context.check()?;
+            match (each(number as u32, source), source) {
+                (Err(error @ Error::Corrupt { .. }), Source::Block(block)) => {
+                    self.note_damage(block, &error);
+                    context.warn(format!("block {} is damaged and left out: {error}", block.name()));
+                }
+                (result, _) => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `each` over every place that has an index of its own, with the series that may have samples in `range` and
+    /// pass one of the selectors.
+    fn each_index(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+        each: &mut dyn FnMut(&dyn LabelIndex, &RoaringBitmap) -> Result<()>,
+    ) -> Result<()> {
+        let Some(range) = self.visible(range) else { return Ok(()) };
+        self.each_source(&self.snapshot(), range, context, &mut |_, source| match source {
+            Source::Head(head) => head.each_shard(selectors, range, &mut |shard, found| each(shard, found)),
+            Source::Block(block) if block.meta.range().overlaps(&range) => {
+                let mut found = find_any(&block.index, selectors)?;
+                let inside = range.min_ms <= block.meta.min_time_ms && block.meta.max_time_ms <= range.max_ms;
+                if !inside {
+                    let mut overlapping = RoaringBitmap::new();
+                    for id in found {
+                        if block.index.entry(id)?.range().overlaps(&range) {
+                            overlapping.insert(id);
+                        }
+                    }
+                    found = overlapping;
+                }
+                each(block.as_ref(), &found)
+            }
+            Source::Block(_) => Ok(()),
+        })
+    }
+}
+
+/// A place with labels of its own: a shard of a head, or a block.
+trait LabelIndex {
+    fn all_len(&self) -> u64;
+    fn labels(&self, id: u32) -> Result<Option<Labels>>;
+    fn label_names(&self) -> Vec<&str>;
+    fn label_values(&self, name: &str, found: &RoaringBitmap) -> Result<Vec<String>>;
+}
+
+impl LabelIndex for crate::head::Shard {
+    fn all_len(&self) -> u64 {
+        self.series.len() as u64
+    }
+    fn labels(&self, id: u32) -> Result<Option<Labels>> {
+        Ok(self.series.get(id as usize).map(|series| series.labels.clone()))
+    }
+    fn label_names(&self) -> Vec<&str> {
+        self.names()
+    }
+    fn label_values(&self, name: &str, found: &RoaringBitmap) -> Result<Vec<String>> {
+        self.values(name, &mut |id| found.contains(id))
+    }
+}
+
+impl LabelIndex for Block {
+    fn all_len(&self) -> u64 {
+        self.meta.series
+    }
+    fn labels(&self, id: u32) -> Result<Option<Labels>> {
+        self.index.labels(&self.index.entry(id)?).map(Some)
+    }
+    fn label_names(&self) -> Vec<&str> {
+        self.index.names()
+    }
+    fn label_values(&self, name: &str, found: &RoaringBitmap) -> Result<Vec<String>> {
+        self.index.values(name, &mut |id| found.contains(id))
+    }
+}
+
+impl MetricQuerier for MetricStore {
+    fn select(&self, matchers: &[Matcher], range: MillisRange, context: &QueryContext) -> Result<SeriesSelection> {
+        let Some(range) = self.visible(range) else { return Ok(SeriesSelection::default()) };
+        let view = self.snapshot();
+        let mut found: Vec<(Labels, u32, u32)> = Vec::new();
+        self.each_source(&view, range, context, &mut |number, source| {
+            match source {
+                Source::Block(block) => {
+                    let series = block.select(matchers, range)?;
+                    found.extend(series.into_iter().map(|(labels, id)| (labels, number, id)));
+                }
+                Source::Head(head) => {
+                    let series = head.select(matchers, range)?;
+                    found.extend(series.into_iter().map(|(labels, id)| (labels, number, id.0)));
+                }
+            }
+            Ok(())
+        })?;
+        // Blocks are in order already: the stable sort makes use of that.
+        found.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)));
+        let distinct = found.chunk_by(|a, b| a.0 == b.0).count();
+        context.charge_series(distinct as u64)?;
+        self.cut_parts(&view, range, &found)
+    }
+
+    fn series(&self, selectors: &[Vec<Matcher>], range: MillisRange, context: &QueryContext) -> Result<Vec<Labels>> {
+        let mut all: Vec<Labels> = Vec::new();
+        self.each_index(selectors, range, context, &mut |index, found| {
+            context.charge_series(found.len())?;
+            for id in found {
+                all.extend(index.labels(id)?);
+            }
+            Ok(())
+        })?;
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>> {
+        let mut names = std::collections::BTreeSet::new();
+        self.each_index(selectors, range, context, &mut |index, found| {
+            if found.len() == index.all_len() {
+                names.extend(index.label_names().into_iter().map(str::to_owned));
+                return Ok(());
+            }
+            for id in found {
+                for (name, _) in index.labels(id)?.iter().flat_map(Labels::iter) {
+                    if !names.contains(name) {
+                        names.insert(name.to_owned());
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(names.into_iter().collect())
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>> {
+        let mut values = std::collections::BTreeSet::new();
+        self.each_index(selectors, range, context, &mut |index, found| {
+            values.extend(index.label_values(name, found)?);
+            Ok(())
+        })?;
+        Ok(values.into_iter().collect())
+    }
+
+    fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>> {
+        Ok(self.metadata.read().get(metric))
+    }
+}
+
+impl MetricStore {
+    /// Groups neighbours, so that their pages are decoded once.
+    fn cut_parts(&self, view: &Arc<View>, range: MillisRange, found: &[(Labels, u32, u32)]) -> Result<SeriesSelection> {
+        let sources: Vec<Source<'_>> = view.sources().collect();
+        let mut selection = SeriesSelection::default();
+        let new = || Part {
+            view: Arc::clone(view),
+            metrics: self.metrics.clone(),
+            range,
+            labels: Vec::new(),
+            places: Vec::new(),
+        };
+        let (mut part, mut rows) = (new(), 0);
+        for series in found.chunk_by(|a, b| a.0 == b.0) {
+            let mut rows_of_series = 0;
+            for (_, source, id) in series {
+                rows_of_series += match sources.get(*source as usize) {
+                    Some(Source::Block(block)) => block.index.entry(*id)?.rows,
+                    Some(Source::Head(_)) | None => HEAD_ROWS,
+                };
+            }
+            if part.labels.len() >= PART_SERIES || (rows + rows_of_series > PART_ROWS && !part.labels.is_empty()) {
+                selection.parts.push(Box::new(std::mem::replace(&mut part, new())));
+                rows = 0;
+            }
+            rows += rows_of_series;
+            let number = part.labels.len() as u32;
+            part.labels.extend(series.first().map(|(labels, ..)| labels.clone()));
+            part.places.extend(series.iter().map(|(_, source, id)| Place { series: number, source: *source, id: *id }));
+        }
+        if !part.labels.is_empty() {
+            selection.parts.push(Box::new(part));
+        }
+        Ok(selection)
+    }
+}
+
+impl Part {
+    /// Reads this part's series from one block, and hands them out by their number.
+    fn read_block(
+        &self,
+        block: &Arc<Block>,
+        source: u32,
+        context: &QueryContext,
+        columns: &mut [Vec<(u32, Column)>],
+    ) -> Result<()> {
+        let mut wanted: Vec<(Wanted, u32)> = Vec::new();
+        for place in self.places.iter().filter(|place| place.source == source) {
+            let entry = block.index.entry(place.id)?;
+            wanted.push((Wanted { first_row: entry.first_row, rows: entry.rows }, place.series));
+        }
+        wanted.sort_unstable_by_key(|(wanted, _)| wanted.first_row);
+        let rows: Vec<Wanted> = wanted.iter().map(|(wanted, _)| *wanted).collect();
+        let read = block.read(&rows, self.range, &mut || context.check())?;
+        for ((_, series), column) in wanted.into_iter().zip(read) {
+            if let Some(columns) = columns.get_mut(series as usize) {
+                columns.push((source, column));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SeriesPart for Part {
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn read(&self, context: &QueryContext) -> Result<Vec<SeriesSamples>> {
+        let mut columns: Vec<Vec<(u32, Column)>> = vec![Vec::new(); self.labels.len()];
+        for (number, source) in self.view.sources().enumerate() {
+            let number = number as u32;
+            if !self.places.iter().any(|place| place.source == number) {
+                continue;
+            }
+            context.check()?;
+            match source {
+                Source::Block(block) => match self.read_block(block, number, context, &mut columns) {
+                    Err(error @ Error::Corrupt { .. }) => {
+                        self.metrics.corruptions.inc();
+                        block.set_damaged();
+                        context.warn(format!("block {} is damaged and left out: {error}", block.name()));
+                    }
+                    result => result?,
+                },
+                Source::Head(head) => {
+                    for place in self.places.iter().filter(|place| place.source == number) {
+                        let snapshot = head.snapshot(SeriesRef(place.id), self.range);
+                        let column = snapshot.map(|snapshot| snapshot.decode(self.range));
+                        if let (Some(column), Some(columns)) = (column, columns.get_mut(place.series as usize)) {
+                            columns.push((number, column));
+                        }
+                    }
+                }
+            }
+        }
+        let mut all = Vec::with_capacity(self.labels.len());
+        for (labels, columns) in self.labels.iter().zip(columns) {
+            // Sources were read from the oldest to the newest.
+            let (timestamps_ms, values) = merge_columns(columns.into_iter().map(|(_, column)| column).collect());
+            context.charge_samples(values.len() as u64)?;
+            all.push(SeriesSamples { labels: labels.clone(), timestamps_ms, values });
+        }
+        Ok(all)
+    }
+}

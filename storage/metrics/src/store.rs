@@ -1,0 +1,459 @@
+//! The store: opens a directory, and flushes, compacts and drops on request.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use runtime::{Clock, CpuPool, Ledger, Signal, Telemetry};
+use storage_api::{Error, MillisRange, Result};
+use storage_wal::{Commit, Observer, SegmentId, Wal};
+
+use crate::block::{self, Block, BlockCursor, BlockName, BlockWriter, NewBlock};
+use crate::compaction::{self, Bounds, Candidate, Choice, series_order};
+use crate::error::ReplayError;
+use crate::head::Head;
+use crate::metadata::{self, Metadata};
+use crate::options::Options;
+use crate::replay::Replayer;
+use crate::telemetry::Metrics;
+use crate::view::{Frozen, View};
+
+/// A merged block covers at most this part of the retention, so that whole blocks can be dropped.
+const RETENTION_PARTS: i64 = 8;
+/// The place in the ledger for samples that grew too old.
+const RETENTION_PLACE: &str = "storage_retention";
+
+/// Metrics under one directory: a head, covered by a WAL, and blocks.
+#[derive(Debug)]
+pub struct MetricStore {
+    dir: PathBuf,
+    pub(crate) options: Options,
+    clock: Clock,
+    ledger: Ledger,
+    pub(crate) metrics: Metrics,
+    pub(crate) wal: Wal,
+    /// Held for reading by appenders from the WAL to the head, for writing by the cut. The first in the order of locks.
+    pub(crate) gate: RwLock<()>,
+    /// Guards the change from one view to the next; held for a moment only.
+    pub(crate) view: RwLock<Arc<View>>,
+    pub(crate) metadata: RwLock<Metadata>,
+    /// Guards the directory: one flush, merge or removal at a time. Taken before `gate`.
+    work: Mutex<Work>,
+    pub(crate) is_closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Work {
+    next_sequence: u64,
+}
+
+/// What the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Series in the heads.
+    pub head_series: u64,
+    /// Samples in the heads.
+    pub head_samples: u64,
+    /// Memory of the heads, in bytes.
+    pub head_bytes: u64,
+    /// Intact blocks.
+    pub blocks: u64,
+    /// Their samples; one that lies in two blocks counts twice until they are merged.
+    pub block_samples: u64,
+    /// Their files, in bytes.
+    pub block_bytes: u64,
+    /// Memory of their label indexes, in bytes.
+    pub index_bytes: u64,
+    /// Blocks that could not be opened.
+    pub damaged_blocks: u64,
+    /// The WAL, in bytes.
+    pub wal_bytes: u64,
+}
+
+impl MetricStore {
+    /// Opens the store with blocks in `dir` and the WAL in `wal_dir`; both are made if missing. Removes what a crash
+    /// left half done, sets damaged blocks aside, and replays the WAL.
+    ///
+    /// # Errors
+    /// I/O. A damaged block or WAL is no error: what is lost is logged and counted.
+    pub fn open(
+        dir: &Path,
+        wal_dir: &Path,
+        options: Options,
+        clock: Clock,
+        telemetry: &Telemetry,
+        ledger: Ledger,
+        _cpu: CpuPool,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(|source| Error::io("creating", dir, source))?;
+        let metrics = Metrics::register(telemetry);
+        let mut found = block::open_all(dir)?;
+        for damaged in &found.damaged {
+            tracing::error!(block = %damaged.name, reason = damaged.reason, "a block is damaged and left out");
+            metrics.corruptions.inc();
+        }
+        let mut metadata = Metadata::load(dir).unwrap_or_else(|error| {
+            tracing::error!(%error, "metric metadata is lost until it is sent again");
+            metrics.corruptions.inc();
+            Metadata::default()
+        });
+        let (wal, head) = replay(dir, wal_dir, &options, &mut found, &mut metadata, &metrics, &ledger)?;
+        let blocks = found.blocks.into_iter().map(Arc::new).collect();
+        let view = View { head: Arc::new(head), frozen: None, blocks, damaged: found.damaged };
+        let store = Self {
+            dir: dir.to_owned(),
+            options,
+            clock,
+            ledger,
+            metrics,
+            wal,
+            gate: RwLock::default(),
+            view: RwLock::new(Arc::new(view)),
+            metadata: RwLock::new(metadata),
+            work: Mutex::new(Work { next_sequence: found.last_sequence + 1 }),
+            is_closed: AtomicBool::new(false),
+        };
+        store.show_head();
+        store.show_blocks();
+        Ok(store)
+    }
+
+    /// Returns the heads and blocks of this moment.
+    pub(crate) fn snapshot(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.view.write();
+        let mut next = View::clone(&view);
+        change(&mut next);
+        *view = Arc::new(next);
+    }
+
+    /// Returns the oldest time that is kept, when there is one.
+    pub(crate) fn oldest_visible_ms(&self) -> Option<i64> {
+        self.options.retention.map(|retention| self.clock.now_millis().saturating_sub(millis(retention)))
+    }
+
+    pub(crate) fn show_head(&self) {
+        let view = self.view.read();
+        let frozen = view.frozen.as_ref().map(|frozen| &frozen.head);
+        let sum = |of: fn(&Head) -> u64| of(&view.head) + frozen.map_or(0, |head| of(head));
+        self.metrics.head_series.set(sum(Head::series) as f64);
+        self.metrics.head_samples.set(sum(Head::samples) as f64);
+        self.metrics.head_bytes.set(sum(Head::size_bytes) as f64);
+        self.metrics.wal_bytes.set(self.wal.size_bytes() as f64);
+    }
+
+    fn show_blocks(&self) {
+        let stats = self.stats();
+        self.metrics.blocks.set(stats.blocks as f64);
+        self.metrics.block_bytes.set(stats.block_bytes as f64);
+        self.metrics.block_samples.set(stats.block_samples as f64);
+        self.metrics.index_bytes.set(stats.index_bytes as f64);
+        self.metrics.damaged_blocks.set(stats.damaged_blocks as f64);
+    }
+
+    /// Returns the memory of the heads, in bytes; 0 when there is nothing to flush.
+    #[must_use]
+    pub fn head_bytes(&self) -> u64 {
+        self.view.read().head_bytes()
+    }
+
+    /// Says whether the head is so large that it should be flushed now.
+    #[must_use]
+    pub fn should_flush(&self) -> bool {
+        let view = self.view.read();
+        view.frozen.is_some() || view.head.size_bytes() >= self.options.head_bytes_max / 2
+    }
+
+    /// Returns what the store holds.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let view = self.snapshot();
+        let frozen = view.frozen.as_ref().map(|frozen| &frozen.head);
+        Stats {
+            head_series: view.head.series() + frozen.map_or(0, |head| head.series()),
+            head_samples: view.head.samples() + frozen.map_or(0, |head| head.samples()),
+            head_bytes: view.head_bytes(),
+            blocks: view.blocks.len() as u64,
+            block_samples: view.blocks.iter().map(|block| block.meta.samples).sum(),
+            block_bytes: view.blocks.iter().map(|block| block.meta.size_bytes()).sum(),
+            index_bytes: view.blocks.iter().map(|block| block.index.size_bytes()).sum(),
+            damaged_blocks: view.damaged.len() as u64,
+            wal_bytes: self.wal.size_bytes(),
+        }
+    }
+
+    /// Writes the head to a block, all on disk on return, and trims the WAL. Appends and queries go on meanwhile.
+    ///
+    /// # Errors
+    /// Disk full and other I/O; nothing is lost then, and the next call tries again.
+    pub fn flush(&self) -> Result<()> {
+        let mut work = self.work.lock();
+        let started = Instant::now();
+        let flushed = self.flush_frozen(&mut work).and_then(|again| {
+            let fresh = self.freeze()? && self.flush_frozen(&mut work)?;
+            Ok(again || fresh)
+        });
+        if !matches!(flushed, Ok(false)) {
+            let result = if flushed.is_ok() { "ok" } else { "failed" };
+            self.metrics.flushes.with(&[result]).inc();
+            self.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        self.show_head();
+        self.show_blocks();
+        flushed.map(drop)
+    }
+
+    /// Puts an empty head in the place of the full one. Says whether there was something to freeze.
+    fn freeze(&self) -> Result<bool> {
+        let _gate = self.gate.write();
+        let view = self.snapshot();
+        if view.head.series() == 0 && !self.metadata.read().is_dirty() {
+            return Ok(false);
+        }
+        let cut = self.wal.cut().map_err(crate::error::wal)?;
+        self.change_view(|view| {
+            let head = std::mem::replace(&mut view.head, Arc::new(Head::new()));
+            view.frozen = Some(Frozen { head, cut });
+        });
+        Ok(true)
+    }
+
+    /// Writes the frozen head, if there is one, to a block.
+    fn flush_frozen(&self, work: &mut Work) -> Result<bool> {
+        let Some(Frozen { head, cut }) = self.snapshot().frozen.clone() else { return Ok(false) };
+        self.store_metadata()?;
+        let sequence = work.next_sequence;
+        let block = write_head(&self.dir, &head, sequence, cut, &self.options)?;
+        work.next_sequence += 1;
+        self.change_view(|view| {
+            view.frozen = None;
+            view.blocks.extend(block.map(Arc::new));
+        });
+        // What stays is covered by the block, and removed unread at the next start.
+        if let Err(error) = self.wal.remove_before(cut) {
+            tracing::warn!(%error, "covered WAL segments could not be removed");
+        }
+        Ok(true)
+    }
+
+    fn store_metadata(&self) -> Result<()> {
+        let content = {
+            let mut metadata = self.metadata.write();
+            if !metadata.is_dirty() {
+                return Ok(());
+            }
+            metadata.take_for_file()
+        };
+        let stored = metadata::store(&self.dir, &content, &self.options.faults);
+        if stored.is_err() {
+            self.metadata.write().set_dirty();
+        }
+        stored
+    }
+
+    /// Merges some blocks, if there are enough small ones; says whether there were.
+    ///
+    /// # Errors
+    /// Disk full, other I/O, and damage, which is found by reading: the damaged block is left alone from then on.
+    pub fn compact_once(&self) -> Result<bool> {
+        let mut work = self.work.lock();
+        let view = self.snapshot();
+        let Choice::Merge(range) = self.choose(&view) else { return Ok(false) };
+        let started = Instant::now();
+        // The places are those of blocks and damaged ones together; a merge never spans a damaged one.
+        let names: Vec<BlockName> = all_names(&view).get(range).unwrap_or_default().to_vec();
+        let merged = self.merge(&mut work, &view, &names);
+        self.metrics.compactions.with(&[if merged.is_ok() { "ok" } else { "failed" }]).inc();
+        self.metrics.compaction_seconds.observe(started.elapsed().as_secs_f64());
+        self.show_blocks();
+        merged.map(|()| true)
+    }
+
+    fn choose(&self, view: &View) -> Choice {
+        let blocks = view.blocks.iter().map(|block| {
+            let candidate = Candidate {
+                level: block.meta.level,
+                samples: block.meta.samples,
+                min_ms: block.meta.min_time_ms,
+                max_ms: block.meta.max_time_ms,
+                is_damaged: block.is_damaged(),
+            };
+            (block.name(), candidate)
+        });
+        let damaged = view.damaged.iter().map(|damaged| {
+            let MillisRange { min_ms, max_ms } = damaged.range;
+            (damaged.name, Candidate { level: damaged.name.level, samples: 0, min_ms, max_ms, is_damaged: true })
+        });
+        let mut all: Vec<(BlockName, Candidate)> = blocks.chain(damaged).collect();
+        all.sort_by_key(|(name, _)| *name);
+        let candidates: Vec<Candidate> = all.into_iter().map(|(_, candidate)| candidate).collect();
+        let span_ms_max = self.options.retention.map(|retention| millis(retention) / RETENTION_PARTS);
+        compaction::choose(&candidates, Bounds { samples_max: self.options.block_rows_max, span_ms_max })
+    }
+
+    fn merge(&self, _work: &mut Work, view: &View, names: &[BlockName]) -> Result<()> {
+        let blocks: Vec<&Arc<Block>> = view.blocks.iter().filter(|block| names.contains(&block.name())).collect();
+        let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(()) };
+        let level = blocks.iter().map(|block| block.meta.level).max().unwrap_or(0) + 1;
+        let new = NewBlock {
+            name: BlockName { first: first.meta.first_sequence, last: last.meta.last_sequence, level },
+            wal_first_needed_segment: last.meta.wal_first_needed_segment,
+        };
+        let mut cursors = Vec::with_capacity(blocks.len());
+        for block in &blocks {
+            cursors.push(BlockCursor::new(block).inspect_err(|error| self.note_damage(block, error))?);
+        }
+        let mut writer = BlockWriter::create(&self.dir, new, &self.options.faults)?;
+        let check = &mut || if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) };
+        compaction::merge(&mut cursors, &mut writer, check).map_err(|(place, error)| {
+            if let Some(cursor) = place.and_then(|place| cursors.get(place)) {
+                self.note_damage(cursor.block(), &error);
+            }
+            error
+        })?;
+        drop(cursors);
+        let Some(path) = writer.finish()? else { return Ok(()) };
+        let merged = Arc::new(Block::open(&path, new.name)?);
+        self.change_view(|view| {
+            let place = view.blocks.iter().position(|block| names.contains(&block.name()));
+            view.blocks.retain(|block| !names.contains(&block.name()));
+            view.blocks.insert(place.unwrap_or(view.blocks.len()).min(view.blocks.len()), merged);
+        });
+        for block in blocks {
+            if let Err(error) = block::discard(&block.dir) {
+                tracing::warn!(%error, "a merged block could not be removed, the next start will do it");
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts damage that was found by reading, and keeps the block from being merged.
+    pub(crate) fn note_damage(&self, block: &Block, error: &Error) {
+        if matches!(error, Error::Corrupt { .. }) {
+            self.metrics.corruptions.inc();
+            if !block.is_damaged() {
+                tracing::error!(block = %block.name(), %error, "a block is damaged");
+            }
+            block.set_damaged();
+        }
+    }
+
+    /// Removes the blocks whose samples are all older than `retention` before `now_ms`, and counts the samples. Older
+    /// samples of other blocks are hidden from queries at once, and go with their block.
+    ///
+    /// # Errors
+    /// I/O; what was removed before stays so.
+    pub fn apply_retention(&self, now_ms: i64, retention: Duration) -> Result<()> {
+        let _work = self.work.lock();
+        let oldest_ms = now_ms.saturating_sub(millis(retention));
+        let view = self.snapshot();
+        for block in view.blocks.iter().filter(|block| block.meta.max_time_ms < oldest_ms) {
+            self.change_view(|view| view.blocks.retain(|have| have.name() != block.name()));
+            let samples = block.meta.samples;
+            self.ledger.received(RETENTION_PLACE, Signal::Metrics, samples);
+            self.ledger.dropped(RETENTION_PLACE, Signal::Metrics, "too_old", samples);
+            self.metrics.retention_samples.inc_by(samples);
+            block::discard(&block.dir)?;
+        }
+        self.show_blocks();
+        Ok(())
+    }
+
+    /// Refuses appends from now on, and stops a running compaction. Queries go on.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.wal.close();
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn all_names(view: &View) -> Vec<BlockName> {
+    let damaged = view.damaged.iter().map(|damaged| damaged.name);
+    let mut names: Vec<BlockName> = view.blocks.iter().map(|block| block.name()).chain(damaged).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Writes a head that takes no more samples to a block; `None` when it has no sample.
+fn write_head(
+    dir: &Path,
+    head: &Head,
+    sequence: u64,
+    first_needed: SegmentId,
+    options: &Options,
+) -> Result<Option<Block>> {
+    let name = BlockName { first: sequence, last: sequence, level: 0 };
+    let new = NewBlock { name, wal_first_needed_segment: first_needed.0 };
+    let mut all = head.all();
+    if all.is_empty() {
+        return Ok(None);
+    }
+    all.sort_unstable_by(|(a, _), (b, _)| series_order(a, b));
+    let mut writer = BlockWriter::create(dir, new, &options.faults)?;
+    for (labels, series) in &all {
+        let Some(snapshot) = head.snapshot(*series, MillisRange::ALL) else { continue };
+        let (times, values) = snapshot.decode(MillisRange::ALL);
+        writer.begin_series(labels);
+        writer.push(&times, &values)?;
+    }
+    match writer.finish()? {
+        Some(path) => Block::open(&path, name).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Opens the WAL and brings the head back; a head over its size becomes a block on the way.
+fn replay(
+    dir: &Path,
+    wal_dir: &Path,
+    options: &Options,
+    found: &mut block::Found,
+    metadata: &mut Metadata,
+    metrics: &Metrics,
+    ledger: &Ledger,
+) -> Result<(Wal, Head)> {
+    let covered = found.blocks.iter().map(|block| block.meta.wal_first_needed_segment).max().unwrap_or(1);
+    let (written, syncs) = (metrics.wal_written.clone(), metrics.wal_syncs.clone());
+    let observer = Observer::new(move |Commit { bytes, sync, .. }| {
+        written.inc_by(bytes);
+        syncs.observe(sync.as_secs_f64());
+    });
+    let wal_options = storage_wal::Options {
+        record_bytes_max: u32::try_from(2 * crate::record::RECORD_BYTES_MAX).unwrap_or(u32::MAX),
+        first_segment: SegmentId(covered.max(1)),
+        observer: Some(observer),
+        faults: options.faults.clone(),
+        ..storage_wal::Options::default()
+    };
+    let mut replayer = Replayer::new(metadata, metrics, ledger, options.head_bytes_max / 2);
+    let mut spill = |head: &Head, segment: SegmentId| {
+        let block = write_head(dir, head, found.last_sequence + 1, segment, options)?;
+        found.last_sequence += 1;
+        found.blocks.extend(block);
+        Ok(())
+    };
+    let (wal, report) = Wal::open::<ReplayError>(wal_dir, wal_options, &mut |segment, record| {
+        replayer.apply(segment, record, &mut spill);
+        Ok(())
+    })
+    .map_err(|ReplayError(error)| error)?;
+    if report.torn_bytes > 0 {
+        tracing::warn!(bytes = report.torn_bytes, "a record at the end of the WAL was never finished and is cut off");
+        metrics.wal_lost.with(&["torn"]).inc_by(report.torn_bytes);
+    }
+    if report.corrupt_gaps > 0 {
+        let (gaps, bytes) = (report.corrupt_gaps, report.corrupt_bytes);
+        tracing::error!(gaps, bytes, first = ?report.damage.first(), "the WAL is damaged, acknowledged samples are lost");
+        metrics.wal_lost.with(&["corrupt"]).inc_by(bytes);
+    }
+    tracing::info!(records = report.records, bytes = report.bytes, samples = replayer.head.samples(), "WAL replayed");
+    Ok((wal, replayer.head))
+}
