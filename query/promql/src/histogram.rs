@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::is_stale;
 
-use crate::number::format_float;
+use crate::number::{format_float, kahan_add};
 
 /// A native histogram: exponential buckets, or custom ones.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -76,6 +76,12 @@ impl Histogram {
     #[must_use]
     pub fn is_custom(&self) -> bool {
         self.schema == CUSTOM
+    }
+
+    /// Says whether count and sum are finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.count.is_finite() && self.sum.is_finite() && self.zero_count.is_finite()
     }
 
     /// Says whether it is the marker that ends a series.
@@ -316,6 +322,92 @@ impl Histogram {
             && self.custom == other.custom
             && sides(&self.positive, &other.positive)
             && sides(&self.negative, &other.negative)
+    }
+}
+
+/// Adds histograms with compensation for rounding, so that large terms that cancel out leave the small ones.
+#[derive(Debug, Clone)]
+pub struct HistogramSum {
+    sum: Histogram,
+    /// What rounding took from each field of `sum`, in the same buckets.
+    error: Histogram,
+}
+
+impl HistogramSum {
+    /// Starts with one histogram.
+    #[must_use]
+    pub fn new(first: &Histogram) -> Self {
+        let error = Histogram {
+            schema: first.schema,
+            zero_threshold: first.zero_threshold,
+            custom: Arc::clone(&first.custom),
+            ..Histogram::default()
+        };
+        Self { sum: first.clone(), error }
+    }
+
+    /// Adds another; says whether custom bounds had to be reconciled. `None` when the buckets do not go together.
+    pub fn add(&mut self, other: &Histogram) -> Option<bool> {
+        if self.sum.is_custom() != other.is_custom() {
+            return None;
+        }
+        let mut other = other.clone();
+        let mut reconciled = false;
+        self.sum.hint = join_hints(self.sum.hint, other.hint).0;
+        if other.is_custom() {
+            if self.sum.custom != other.custom {
+                reconciled = true;
+                let common: Arc<[f64]> =
+                    self.sum.custom.iter().copied().filter(|bound| other.custom.contains(bound)).collect();
+                for one in [&mut self.sum, &mut self.error, &mut other] {
+                    one.rebound(&common);
+                }
+            }
+        } else {
+            reconcile_zero_buckets(&mut self.sum, &mut other);
+            self.error.widen_zero(self.sum.zero_threshold);
+            let schema = self.sum.schema.min(other.schema);
+            for one in [&mut self.sum, &mut self.error, &mut other] {
+                one.reduce(schema);
+            }
+        }
+        let add = |term: f64, sum: &mut f64, error: &mut f64| {
+            (*sum, *error) = kahan_add(term, *sum, *error);
+        };
+        add(other.zero_count, &mut self.sum.zero_count, &mut self.error.zero_count);
+        add(other.count, &mut self.sum.count, &mut self.error.count);
+        add(other.sum, &mut self.sum.sum, &mut self.error.sum);
+        add_side(&other.positive, &mut self.sum.positive, &mut self.error.positive);
+        add_side(&other.negative, &mut self.sum.negative, &mut self.error.negative);
+        Some(reconciled)
+    }
+
+    /// Returns the sum.
+    #[must_use]
+    pub fn finish(self) -> Histogram {
+        let Self { mut sum, error } = self;
+        let with = |sum: f64, error: f64| if sum.is_infinite() { sum } else { sum + error };
+        sum.zero_count = with(sum.zero_count, error.zero_count);
+        sum.count = with(sum.count, error.count);
+        sum.sum = with(sum.sum, error.sum);
+        sum.positive = merge(&sum.positive, &error.positive, |a, b| if a.is_infinite() { a } else { a + b });
+        sum.negative = merge(&sum.negative, &error.negative, |a, b| if a.is_infinite() { a } else { a + b });
+        sum
+    }
+}
+
+/// Adds buckets with compensation; buckets that come to nothing stay, because their errors count.
+fn add_side(terms: &[(i32, f64)], sums: &mut Vec<(i32, f64)>, errors: &mut Vec<(i32, f64)>) {
+    let slot = |side: &mut Vec<(i32, f64)>, index: i32| match side.binary_search_by_key(&index, |(i, _)| *i) {
+        Ok(place) => place,
+        Err(place) => {
+            side.insert(place, (index, 0.0));
+            place
+        }
+    };
+    for (index, term) in terms {
+        let (sum, error) = (slot(sums, *index), slot(errors, *index));
+        (sums[sum].1, errors[error].1) = kahan_add(*term, sums[sum].1, errors[error].1);
     }
 }
 

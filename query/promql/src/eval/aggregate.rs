@@ -8,13 +8,14 @@ use rayon::prelude::*;
 
 use super::Evaluator;
 use super::label;
-use super::window::mixed_floats;
+use super::over_time::{Note, combine};
+use super::window::{mixed_floats, mixed_schemas};
 use crate::error::{Error, Result};
-use crate::histogram::{Histogram, ResetHint};
+use crate::histogram::Histogram;
 use crate::notes::Notes;
 use crate::number::{Mean, format_float, kahan_add, nan_first, quantile};
 use crate::parse::ast::{Aggregate, AggregateOp, ExprKind, Span};
-use crate::value::{Grid, Merger, Point, Series, is_absent, without_metadata};
+use crate::value::{Grid, Point, Series, is_absent, without_metadata};
 
 /// The series of one group, by place in the input.
 struct Group {
@@ -235,30 +236,13 @@ fn sum_points(op: AggregateOp, points: &[Point], span: Span, notes: &Notes) -> O
             Point::Float(_) => None,
         })
         .collect();
-    let hints: Vec<ResetHint> = histograms.iter().map(|one| one.hint).collect();
-    if hints.contains(&ResetHint::Reset) && hints.contains(&ResetHint::NotReset) {
-        notes.warn(span, "conflicting counter resets during histogram aggregation");
-    }
-    let mut sum = histograms.first()?.as_ref().clone();
-    for one in &histograms[1..] {
-        let Some((next, odd)) = sum.add(one) else {
-            notes.warn(
-                span,
-                "vector contains a mix of histograms with exponential and custom buckets schemas for metric name \"\"",
-            );
-            return None;
-        };
-        if odd.bounds_reconciled {
-            notes.info(span, "mismatched custom buckets were reconciled during aggregation");
-        }
-        sum = next;
-    }
-    if op == AggregateOp::Avg {
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        let n = histograms.len() as f64;
-        sum = sum.divided(n);
-    }
-    Some(Point::Histogram(Arc::new(sum)))
+    let histograms: Vec<&Histogram> = histograms.into_iter().map(Arc::as_ref).collect();
+    let combined = combine(&histograms, op == AggregateOp::Avg, |note| match note {
+        Note::Resets => notes.warn(span, "conflicting counter resets during histogram aggregation"),
+        Note::Schemas => notes.warn(span, mixed_schemas("\"\"")),
+        Note::Bounds => notes.info(span, "mismatched custom buckets were reconciled during aggregation"),
+    });
+    combined.map(|sum| Point::Histogram(Arc::new(sum)))
 }
 
 fn mixed_floats_in_aggregation() -> String {
@@ -292,7 +276,7 @@ impl Evaluator<'_> {
                     return Err(Error::evaluation("expected a label name"));
                 };
                 label::check_name(label).map_err(|name| Error::evaluation(format!("invalid label name {name}")))?;
-                count_values(&vector, &groups, label)?
+                count_values(&vector, &groups, label)
             }
             op => reduce(op, &vector, &groups, span, self.notes),
         };
@@ -306,13 +290,12 @@ impl Evaluator<'_> {
             match op {
                 AggregateOp::Quantile => self.note_quantile(*value, span),
                 AggregateOp::LimitRatio if value.is_nan() => return Err(Error::evaluation("Ratio value is NaN")),
-                AggregateOp::LimitRatio => {
-                    if !(-1.0..=1.0).contains(value) {
-                        let (got, cap) = (format_float(*value), if *value > 0.0 { "1" } else { "-1" });
-                        let text = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
-                        self.notes.warn(span, text);
-                    }
+                AggregateOp::LimitRatio if !(-1.0..=1.0).contains(value) => {
+                    let (got, cap) = (format_float(*value), if *value > 0.0 { "1" } else { "-1" });
+                    let text = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
+                    self.notes.warn(span, text);
                 }
+                AggregateOp::LimitRatio => {}
                 _ if value.is_nan() => return Err(Error::evaluation("Parameter value is NaN")),
                 _ if *value >= 9.223_372_036_854_775e18 || *value <= -9.223_372_036_854_775e18 => {
                     let (way, value) = if *value > 0.0 { ("over", value) } else { ("under", value) };
@@ -409,34 +392,29 @@ fn rank(a: f64, b: f64, top: bool) -> std::cmp::Ordering {
     }
 }
 
-fn count_values(vector: &[Series], groups: &[Group], label: &str) -> Result<Vec<Series>> {
-    let mut merger = Merger::default();
+fn count_values(vector: &[Series], groups: &[Group], label: &str) -> Vec<Series> {
+    // The label may be one of the grouping's own: then values of several groups meet under the same labels.
+    let mut counts: Vec<Series> = Vec::new();
+    let mut places: HashMap<Labels, usize> = HashMap::new();
     for group in groups {
         let steps = vector[group.members[0]].values.len();
-        let mut counts: Vec<(String, Series)> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
         for (member, i) in group.members.iter().flat_map(|member| (0..steps).map(move |i| (*member, i))) {
             let text = match vector[member].get(i) {
                 None => continue,
                 Some(Point::Float(value)) => format_float(value),
                 Some(Point::Histogram(histogram)) => histogram.to_string(),
             };
-            let place = *places.entry(text.clone()).or_insert_with(|| {
-                let labels = group.labels.to_builder().set(label, &text).build();
-                counts.push((text, Series::absent(labels, group.drop_name, steps)));
+            let labels = group.labels.to_builder().set(label, &text).build();
+            let place = *places.entry(labels.clone()).or_insert_with(|| {
+                let drop_name = group.drop_name && label != model::METRIC_NAME;
+                counts.push(Series::absent(labels, drop_name, steps));
                 counts.len() - 1
             });
-            let count = &mut counts[place].1.values[i];
+            let count = &mut counts[place].values[i];
             *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
         }
-        for (_, mut series) in counts {
-            if label == model::METRIC_NAME {
-                series.drop_name = false;
-            }
-            merger.push(series)?;
-        }
     }
-    Ok(merger.finish())
+    counts
 }
 
 /// Says whether `limit_ratio` keeps the series: its hash, as a share of all hashes, lies below the ratio, or above one

@@ -75,7 +75,7 @@ impl Evaluator<'_> {
         let op = binary.op;
         let mut kept = Vec::with_capacity(vector.len());
         for mut series in vector {
-            if !op.is_comparison() || binary.returns_bool {
+            if computes(op) || binary.returns_bool {
                 series.drop_name = true;
             }
             for (i, scalar) in scalar.iter().enumerate() {
@@ -319,7 +319,7 @@ impl Match<'_> {
         let (many, one) = (side(self.many, many), side(self.one, one));
         let op = self.binary.op;
         let matching = &self.binary.matching;
-        let computes = !op.is_comparison();
+        let computes = computes(op);
         let mut labels = if computes { without_metadata(&many.0) } else { many.0 };
         if matching.cardinality == Cardinality::OneToOne {
             labels = if matching.on {
@@ -338,6 +338,11 @@ impl Match<'_> {
         let drop_name = computes || self.binary.returns_bool || many.1;
         Series::absent(labels, drop_name, steps)
     }
+}
+
+/// Says whether the result is another quantity, so that the metric's name no longer fits. Trimming keeps it.
+fn computes(op: BinaryOp) -> bool {
+    !op.is_comparison() && !matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
 }
 
 /// Returns the labels by which series find each other.

@@ -50,12 +50,10 @@ impl Evaluator<'_> {
             _ => {
                 let vector = self.vector(&args[0], grid)?;
                 let value = |i: usize| {
-                    let mut present = vector.iter().filter(|series| series.has(i));
+                    let floats = vector.iter().map(|series| series.values[i]);
+                    let mut present = floats.filter(|value| !crate::value::is_absent(*value));
                     match (present.next(), present.next()) {
-                        (Some(one), None) => match one.get(i) {
-                            Some(Point::Float(value)) => value,
-                            _ => f64::NAN,
-                        },
+                        (Some(value), None) => value,
                         _ => f64::NAN,
                     }
                 };

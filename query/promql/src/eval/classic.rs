@@ -79,11 +79,9 @@ impl Evaluator<'_> {
                 self.notes.warn(span, text);
             }
             let native = series.histograms.is_some();
-            let labels = if native && !has_floats {
-                series.labels.filtered(|name| name != model::METRIC_NAME)
-            } else {
-                series.labels.filtered(|name| name != model::METRIC_NAME && name != "le")
-            };
+            // The name stays until the end, so that histograms of different names do not mix.
+            let labels =
+                if native && !has_floats { series.labels.clone() } else { series.labels.filtered(|name| name != "le") };
             let place = *places.entry(labels.clone()).or_insert_with(|| {
                 families.push(Family { labels, metric: metric.to_owned(), buckets: Vec::new(), native: Vec::new() });
                 families.len() - 1
@@ -124,7 +122,7 @@ impl Evaluator<'_> {
                 let labels = match label {
                     None => family.labels.clone(),
                     Some(label) => {
-                        let value = q.first().map(|q| format_float(*q)).unwrap_or_default();
+                        let value = q.first().map(|q| format_quantile(*q)).unwrap_or_default();
                         family.labels.to_builder().set(label, &value).build()
                     }
                 };
@@ -217,6 +215,12 @@ impl Evaluator<'_> {
         self.charge(result.len(), grid.len())?;
         Ok(result)
     }
+}
+
+/// Writes a label's value as OpenMetrics writes numbers: with a fraction, even where it is zero.
+fn format_quantile(q: f64) -> String {
+    let text = format_float(q);
+    if q.is_finite() && !text.contains('.') { format!("{text}.0") } else { text }
 }
 
 /// Reads `le` as Go reads a float: `+Inf`, `1e3`, `0.5`.
@@ -327,7 +331,8 @@ fn classic_fraction(low: f64, high: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
     if low >= high {
         return 0.0;
     }
-    let rank_of = |value: f64| {
+    // A bucket without lower border cannot be cut: it counts neither from nor up to a point inside it.
+    let rank_of = |value: f64, is_low: bool| {
         let mut rank = 0.0;
         let mut lower = if buckets[0].0 > 0.0 { 0.0 } else { f64::NEG_INFINITY };
         for (upper, cumulative) in buckets.iter() {
@@ -336,7 +341,7 @@ fn classic_fraction(low: f64, high: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
             }
             if *upper > value {
                 if lower.is_infinite() {
-                    return rank;
+                    return if is_low { *cumulative } else { rank };
                 }
                 if upper.is_infinite() {
                     return rank;
@@ -348,7 +353,7 @@ fn classic_fraction(low: f64, high: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
         }
         count
     };
-    (rank_of(high).min(count) - rank_of(low).min(count)) / count
+    (rank_of(high, false).min(count) - rank_of(low, true).min(count)) / count
 }
 
 /// Returns the quantile, and how NaN observations changed it, if there are any.
@@ -449,7 +454,7 @@ fn native_fraction(low: f64, high: f64, histogram: &Histogram) -> f64 {
     let buckets = histogram.buckets();
     let in_buckets: f64 = buckets.iter().map(|bucket| bucket.count).sum();
     let whole = if histogram.sum.is_nan() { in_buckets } else { histogram.count };
-    let rank_of = |value: f64| {
+    let rank_of = |value: f64, is_low: bool| {
         let mut rank = 0.0;
         for bucket in &buckets {
             let mut bucket = *bucket;
@@ -458,7 +463,7 @@ fn native_fraction(low: f64, high: f64, histogram: &Histogram) -> f64 {
                 return if bucket.lower >= value || value < f64::INFINITY { rank } else { rank + bucket.count };
             }
             if fixed.is_some() && value < bucket.upper {
-                return rank;
+                return if is_low && value != f64::NEG_INFINITY { rank + bucket.count } else { rank };
             }
             if bucket.lower >= value {
                 return rank;
@@ -470,7 +475,7 @@ fn native_fraction(low: f64, high: f64, histogram: &Histogram) -> f64 {
         }
         whole
     };
-    (rank_of(high).min(whole) - rank_of(low).min(whole)) / histogram.count
+    (rank_of(high, false).min(whole) - rank_of(low, true).min(whole)) / histogram.count
 }
 
 /// Keeps the observations below (`upper`) or above the bound; the sum is estimated from the buckets' middles.
@@ -481,6 +486,9 @@ pub(super) fn trim(histogram: &Histogram, bound: f64, upper: bool) -> Histogram 
         if bucket.upper <= low || bucket.lower >= high {
             return (0.0, 0.0, 0.0);
         }
+        if bucket.lower.is_infinite() && bucket.upper.is_infinite() {
+            return if bound.is_infinite() { (bucket.count, low, high) } else { (0.0, 0.0, 0.0) };
+        }
         let mut narrowed = *bucket;
         adjust(histogram, &mut narrowed);
         let below = |value: f64| {
@@ -489,7 +497,8 @@ pub(super) fn trim(histogram: &Histogram, bound: f64, upper: bool) -> Histogram 
             } else if value >= narrowed.upper {
                 1.0
             } else if narrowed.lower.is_infinite() || narrowed.upper.is_infinite() {
-                if upper { 0.0 } else { 1.0 }
+                // What has no border goes whole to the side of the border that it has.
+                if narrowed.lower.is_infinite() { 1.0 } else { 0.0 }
             } else {
                 part_below(histogram, &narrowed, value)
             }
@@ -497,12 +506,12 @@ pub(super) fn trim(histogram: &Histogram, bound: f64, upper: bool) -> Histogram 
         let part = below(high) - below(low);
         (bucket.count * part, narrowed.lower.max(low), narrowed.upper.min(high))
     };
-    let middle = |low: f64, high: f64| {
+    let middle = |linear: bool, low: f64, high: f64| {
         if low.is_infinite() {
             high
         } else if high.is_infinite() {
             low
-        } else if histogram.is_custom() || (low <= 0.0 && high >= 0.0) {
+        } else if linear {
             f64::midpoint(low, high)
         } else {
             (low * high).sqrt().copysign(high)
@@ -514,7 +523,8 @@ pub(super) fn trim(histogram: &Histogram, bound: f64, upper: bool) -> Histogram 
         changed |= kept != bucket.count;
         count += kept;
         if kept != 0.0 {
-            sum += kept * middle(low, high);
+            let linear = histogram.is_custom() || (bucket.lower <= 0.0 && bucket.upper >= 0.0);
+            sum += kept * middle(linear, low, high);
         }
         kept
     };

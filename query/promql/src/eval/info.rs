@@ -28,6 +28,10 @@ impl Evaluator<'_> {
             names.iter().copied().filter(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex)).collect();
         if names.is_empty() {
             matchers.push(Matcher::equal(METRIC_NAME, "target_info"));
+        } else if positive.is_empty() {
+            // Only names to leave out were given: take the usual names of info metrics.
+            let usual = Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info");
+            matchers.push(usual.map_err(|error| Error::evaluation(error.to_string()))?);
         }
         let is_info = |labels: &Labels| {
             let name = labels.metric_name();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::window::{Window, mean, mixed_schemas, total};
-use crate::histogram::{Histogram, ResetHint};
+use crate::histogram::{Histogram, HistogramSum, ResetHint};
 use crate::value::Point;
 
 /// Says whether the window mixes floats and histograms, with a warning.
@@ -23,10 +23,9 @@ pub(super) fn sum(w: &Window<'_>) -> Option<Point> {
     if w.histogram(0).is_none() {
         return Some(Point::Float(total(w.values.iter().copied())));
     }
-    Some(Point::Histogram(Arc::new(add_all(w)?)))
+    Some(Point::Histogram(Arc::new(add_all(w, false)?)))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub(super) fn avg(w: &Window<'_>) -> Option<Point> {
     if w.len() == 0 || mixed(w) {
         return None;
@@ -34,24 +33,59 @@ pub(super) fn avg(w: &Window<'_>) -> Option<Point> {
     if w.histogram(0).is_none() {
         return Some(Point::Float(mean(w.values.iter().copied())));
     }
-    Some(Point::Histogram(Arc::new(add_all(w)?.divided(w.len() as f64))))
+    Some(Point::Histogram(Arc::new(add_all(w, true)?)))
 }
 
-fn add_all(w: &Window<'_>) -> Option<Histogram> {
-    let mut sum: Histogram = w.histogram(0)?.as_ref().clone();
-    let hints: Vec<ResetHint> = w.histograms?.iter().flatten().map(|one| one.hint).collect();
-    if hints.contains(&ResetHint::Reset) && hints.contains(&ResetHint::NotReset) {
-        w.warn("conflicting counter resets during histogram aggregation");
+fn add_all(w: &Window<'_>, mean: bool) -> Option<Histogram> {
+    let all: Vec<&Histogram> = w.histograms?.iter().flatten().map(Arc::as_ref).collect();
+    combine(&all, mean, |note| match note {
+        Note::Resets => w.warn("conflicting counter resets during histogram aggregation"),
+        Note::Schemas => w.warn(mixed_schemas(&w.metric())),
+        Note::Bounds => w.info("mismatched custom buckets were reconciled during aggregation"),
+    })
+}
+
+/// What is odd about histograms that are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Note {
+    /// One says that there was a reset, another that there was none.
+    Resets,
+    /// Exponential and custom buckets do not go together.
+    Schemas,
+    /// Custom bounds differ.
+    Bounds,
+}
+
+/// Returns the sum or the mean of histograms; `None` when they do not go together.
+pub(super) fn combine(all: &[&Histogram], mean: bool, note: impl Fn(Note)) -> Option<Histogram> {
+    let has = |hint: ResetHint| all.iter().any(|one| one.hint == hint);
+    if has(ResetHint::Reset) && has(ResetHint::NotReset) {
+        note(Note::Resets);
     }
-    for one in w.histograms?.iter().flatten().skip(1) {
-        let Some((next, odd)) = sum.add(one) else {
-            w.warn(mixed_schemas(&w.metric()));
-            return None;
-        };
-        if odd.bounds_reconciled {
-            w.info("mismatched custom buckets were reconciled during aggregation");
+    let first = all.first()?;
+    if all.iter().any(|one| one.is_custom() != first.is_custom()) {
+        note(Note::Schemas);
+        return None;
+    }
+    let mut sum = HistogramSum::new(first);
+    for one in &all[1..] {
+        if sum.add(one)? {
+            note(Note::Bounds);
         }
-        sum = next;
     }
-    Some(sum)
+    let total = sum.finish();
+    if !mean {
+        return Some(total);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let count = all.len() as f64;
+    if total.is_finite() || all.iter().any(|one| !one.is_finite()) {
+        return Some(total.divided(count));
+    }
+    // The sum overflows, so that each is divided before it is added.
+    let mut sum = HistogramSum::new(&first.divided(count));
+    for one in &all[1..] {
+        sum.add(&one.divided(count))?;
+    }
+    Some(sum.finish())
 }

@@ -19,21 +19,39 @@ pub(super) fn extrapolated(w: &Window<'_>, is_counter: bool, is_rate: bool) -> O
         return None;
     }
     let (first, last) = (*w.times.first()?, *w.times.last()?);
-    if w.len() < 2 {
+    let start = if is_counter { start_inside(w) } else { None };
+    if w.len() < 2 && start.is_none() {
         return None;
     }
-    let change = if histograms > 0 {
+    if is_counter {
+        note_overlaps(w);
+    }
+    let mut change = if histograms > 0 {
         Point::Histogram(Arc::new(histogram_change(w, is_counter)?))
     } else {
-        Point::Float(float_change(w.values, is_counter))
+        Point::Float(float_change(w, is_counter))
     };
-    let sampled = seconds(last - first);
+    let mut sampled = seconds(last - first);
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    let average = sampled / (w.len() - 1) as f64;
+    let average = if w.len() > 1 { sampled / (w.len() - 1) as f64 } else { 0.0 };
     let threshold = average * 1.1;
     let mut to_start = seconds(first - w.start_ms);
+    if let Some(start) = start {
+        // The counter was zero at a known time inside the window: no need to guess.
+        change = match (change, w.get(0)) {
+            (Point::Float(change), Point::Float(first)) => Point::Float(change + first),
+            (Point::Histogram(change), Point::Histogram(first)) => {
+                let mut sum = change.add(&first)?.0;
+                sum.hint = ResetHint::Gauge;
+                Point::Histogram(Arc::new(sum))
+            }
+            (change, _) => change,
+        };
+        sampled = seconds(last - start);
+        to_start = 0.0;
+    }
     let mut to_end = seconds(w.end_ms - last);
-    if to_start >= threshold {
+    if to_start >= threshold && start.is_none() {
         to_start = average / 2.0;
     }
     if is_counter {
@@ -64,13 +82,33 @@ fn to_zero(w: &Window<'_>, change: &Point, sampled: f64, otherwise: f64) -> f64 
     }
 }
 
-fn float_change(values: &[f64], is_counter: bool) -> f64 {
+/// Returns the first sample's start, where it lies inside the window and before the sample.
+fn start_inside(w: &Window<'_>) -> Option<i64> {
+    let start = *w.starts?.first()?;
+    (start != 0 && w.start_ms < start && start < *w.times.first()?).then_some(start)
+}
+
+/// Warns of a sample that starts before the one before it and counts from elsewhere.
+fn note_overlaps(w: &Window<'_>) {
+    let Some(starts) = w.starts else { return };
+    let overlaps = (1..w.len()).any(|i| {
+        let (start, before) = (starts[i], starts[i - 1]);
+        start != 0 && start < w.times[i - 1] && start != before
+    });
+    if overlaps {
+        let metric = w.metric();
+        w.warn(format!("sample has start time that overlaps with previous sample timestamp for metric {metric}"));
+    }
+}
+
+fn float_change(w: &Window<'_>, is_counter: bool) -> f64 {
+    let values = w.values;
     let (Some(first), Some(last)) = (values.first(), values.last()) else { return 0.0 };
     let mut change = last - first;
     if is_counter {
         let mut before = *first;
-        for value in &values[1..] {
-            if *value < before {
+        for (i, value) in values.iter().enumerate().skip(1) {
+            if *value < before || w.started_anew(i) {
                 change += before;
             }
             before = *value;
@@ -81,18 +119,28 @@ fn float_change(values: &[f64], is_counter: bool) -> f64 {
 
 fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
     let column = w.histograms?;
-    let all: Vec<&Arc<Histogram>> = column.iter().flatten().collect();
-    let (first, last) = (*all.first()?, *all.last()?);
+    let mut all: Vec<&Arc<Histogram>> = column.iter().flatten().collect();
+    let (mut first, last) = (*all.first()?, *all.last()?);
+    let gauge = |one: &Histogram| one.hint == ResetHint::Gauge;
+    let gauges = [gauge(first), gauge(last)];
+    // A reset after the first sample makes it worth nothing, whatever its buckets are.
+    let nothing;
+    if let (true, Some(second)) = (is_counter, all.get(1).copied())
+        && (second.detect_reset(first) || w.started_anew(1))
+    {
+        nothing = Arc::new(second.scaled(0.0));
+        first = &nothing;
+        all[0] = first;
+    }
     let uses_custom = last.is_custom();
     if all.iter().any(|one| one.is_custom() != uses_custom) {
         w.warn(mixed_schemas(&w.metric()));
         return None;
     }
-    let gauge = |one: &&Arc<Histogram>| one.hint == ResetHint::Gauge;
-    if is_counter && all.iter().any(gauge) {
+    if is_counter && (gauges[0] || all.iter().any(|one| gauge(one))) {
         w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
     }
-    if !is_counter && !(gauge(&first) && gauge(&last)) {
+    if !is_counter && gauges != [true, true] {
         w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
     }
     // All are brought to the coarsest resolution first, so that no intermediate step loses more than the result does.
@@ -108,9 +156,11 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
     let (mut change, odd) = reduced(last).sub(&reduced(first))?;
     reconciled |= odd.bounds_reconciled;
     if is_counter {
-        for two in all.windows(2) {
+        for (i, two) in all.windows(2).enumerate() {
             if let [before, now] = two
-                && now.detect_reset(before)
+                // The first pair was looked at above.
+                && i > 0
+                && (now.detect_reset(before) || w.started_anew(i + 1))
             {
                 let (sum, odd) = change.add(&reduced(before))?;
                 reconciled |= odd.bounds_reconciled;
@@ -135,12 +185,13 @@ pub(super) fn instant(w: &Window<'_>, is_rate: bool) -> Option<Point> {
     if elapsed_ms == 0 {
         return None;
     }
+    let anew = w.started_anew(n - 1);
     let change = match (w.get(n - 2), w.get(n - 1)) {
         (Point::Float(before), Point::Float(now)) => {
-            Point::Float(if is_rate && now < before { now } else { now - before })
+            Point::Float(if is_rate && (now < before || anew) { now } else { now - before })
         }
         (Point::Histogram(before), Point::Histogram(now)) => {
-            Point::Histogram(Arc::new(instant_histogram(w, &before, &now, is_rate)?))
+            Point::Histogram(Arc::new(instant_histogram(w, &before, &now, is_rate, anew)?))
         }
         _ => {
             w.warn_mixed();
@@ -156,7 +207,13 @@ pub(super) fn instant(w: &Window<'_>, is_rate: bool) -> Option<Point> {
     })
 }
 
-fn instant_histogram(w: &Window<'_>, before: &Histogram, now: &Histogram, is_rate: bool) -> Option<Histogram> {
+fn instant_histogram(
+    w: &Window<'_>,
+    before: &Histogram,
+    now: &Histogram,
+    is_rate: bool,
+    anew: bool,
+) -> Option<Histogram> {
     let gauges = [before, now].map(|one| one.hint == ResetHint::Gauge);
     if is_rate && gauges.contains(&true) {
         w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
@@ -164,7 +221,7 @@ fn instant_histogram(w: &Window<'_>, before: &Histogram, now: &Histogram, is_rat
     if !is_rate && gauges.contains(&false) {
         w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
     }
-    let mut change = if is_rate && now.detect_reset(before) {
+    let mut change = if is_rate && (anew || now.detect_reset(before)) {
         now.clone()
     } else if let Some((change, odd)) = now.sub(before) {
         if odd.bounds_reconciled {

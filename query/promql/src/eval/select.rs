@@ -168,6 +168,10 @@ impl Evaluator<'_> {
         let part = (time - times[before]) as f64 / (times[next] - times[before]) as f64;
         match (samples.get(before), samples.get(next)) {
             (Point::Float(a), Point::Float(b)) => Some(Point::Float(a + (b - a) * part)),
+            // After a reset the counter comes from zero.
+            (Point::Histogram(a), Point::Histogram(b)) if a.is_custom() == b.is_custom() && b.detect_reset(&a) => {
+                Some(super::call::histogram_point(b.scaled(part)))
+            }
             (Point::Histogram(a), Point::Histogram(b)) => super::window::interpolate_histograms(&a, &b, part)
                 .map_or_else(
                     || {

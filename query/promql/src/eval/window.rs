@@ -112,6 +112,20 @@ impl<'a> Window<'a> {
         (self.len() - histograms, histograms)
     }
 
+    /// Says whether sample `i` counts from a start after the sample before: the counter was reset, whatever its value.
+    ///
+    /// A start exactly at the sample before is a reset only where that one has a valid start itself: deltas come so, while
+    /// a cumulative series with unknown start begins with a sample that starts at nothing or at itself.
+    pub(crate) fn started_anew(&self, i: usize) -> bool {
+        let (Some(starts), Some(before)) = (self.starts, i.checked_sub(1)) else { return false };
+        let (start, at) = (starts[i], self.times[i]);
+        let (start_before, at_before) = (starts[before], self.times[before]);
+        if start == 0 || start >= at {
+            return false;
+        }
+        start > at_before || (start == at_before && start_before != 0 && start_before < at_before)
+    }
+
     pub(crate) fn warn(&self, text: impl Into<String>) {
         self.notes.warn(self.span, text);
     }
@@ -199,6 +213,9 @@ fn mad(w: &Window<'_>) -> Option<Point> {
         return None;
     }
     let mut values: Vec<f64> = floats.into_iter().map(|(_, value)| value).collect();
+    if values.iter().any(|value| value.is_nan()) {
+        return some(f64::NAN);
+    }
     let median = quantile(0.5, &mut values);
     let mut distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
     some(quantile(0.5, &mut distances))
@@ -285,22 +302,30 @@ fn first_compared(w: &Window<'_>) -> usize {
 }
 
 fn changes(w: &Window<'_>) -> Option<Point> {
-    count_pairs(w, |a, b| match (a, b) {
-        (Point::Float(a), Point::Float(b)) => a != b && !(a.is_nan() && b.is_nan()),
-        (Point::Histogram(a), Point::Histogram(b)) => !a.same_as(b),
-        _ => true,
-    })
+    count_pairs(
+        w,
+        |a, b| match (a, b) {
+            (Point::Float(a), Point::Float(b)) => a != b && !(a.is_nan() && b.is_nan()),
+            (Point::Histogram(a), Point::Histogram(b)) => !a.same_as(b),
+            _ => true,
+        },
+        false,
+    )
 }
 
 fn resets(w: &Window<'_>) -> Option<Point> {
-    count_pairs(w, |a, b| match (a, b) {
-        (Point::Float(a), Point::Float(b)) => b < a,
-        (Point::Histogram(a), Point::Histogram(b)) => b.detect_reset(a),
-        _ => true,
-    })
+    count_pairs(
+        w,
+        |a, b| match (a, b) {
+            (Point::Float(a), Point::Float(b)) => b < a,
+            (Point::Histogram(a), Point::Histogram(b)) => b.detect_reset(a),
+            _ => true,
+        },
+        true,
+    )
 }
 
-fn count_pairs(w: &Window<'_>, differs: fn(&Point, &Point) -> bool) -> Option<Point> {
+fn count_pairs(w: &Window<'_>, differs: fn(&Point, &Point) -> bool, by_start: bool) -> Option<Point> {
     let first = first_compared(w);
     if w.len() == 0 || w.times.last().is_some_and(|at| *at <= w.start_ms) {
         return None;
@@ -309,7 +334,7 @@ fn count_pairs(w: &Window<'_>, differs: fn(&Point, &Point) -> bool) -> Option<Po
     let mut before = w.get(first);
     for i in first + 1..w.len() {
         let point = w.get(i);
-        if differs(&before, &point) {
+        if differs(&before, &point) || (by_start && w.started_anew(i)) {
             n += 1.0;
         }
         before = point;

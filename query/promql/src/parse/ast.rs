@@ -92,7 +92,7 @@ impl PartialEq for Number {
 }
 
 /// `name{matchers} @ at offset duration`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Selector {
     /// The metric's name where it stands before the braces, or quoted within.
     pub name: Option<String>,
@@ -104,6 +104,22 @@ pub struct Selector {
     pub at: Option<At>,
     /// What happens at the window's borders.
     pub borders: Borders,
+}
+
+/// Equal whatever the order of the matchers, which does not change what is selected.
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        let sorted = |selector: &Self| {
+            let mut all: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
+            all.sort();
+            all
+        };
+        self.name == other.name
+            && self.offset == other.offset
+            && self.at == other.at
+            && self.borders == other.borders
+            && sorted(self) == sorted(other)
+    }
 }
 
 /// What a range selector takes in at its window's borders.
@@ -290,7 +306,7 @@ pub struct Binary {
 }
 
 /// How series of two sides find each other.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Matching {
     /// Whether `labels` are those to compare (`on`) or those not to (`ignoring`).
     pub on: bool,
@@ -304,6 +320,20 @@ pub struct Matching {
     pub fill_left: Option<f64>,
     /// What stands for a missing sample on the right.
     pub fill_right: Option<f64>,
+}
+
+/// Equal when all parts are; NaN equals NaN.
+impl PartialEq for Matching {
+    fn eq(&self, other: &Self) -> bool {
+        let bits =
+            |fill: Option<f64>| fill.map(|value| if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() });
+        self.on == other.on
+            && self.labels == other.labels
+            && self.cardinality == other.cardinality
+            && self.include == other.include
+            && bits(self.fill_left) == bits(other.fill_left)
+            && bits(self.fill_right) == bits(other.fill_right)
+    }
 }
 
 /// Which side may have more than one series for a match.

@@ -128,11 +128,12 @@ fn binary(one: &Binary) -> Parsed<()> {
         return error(at, "comparisons between scalars must use BOOL modifier".to_owned());
     }
     let matching = &one.matching;
-    if matching.on && matching.cardinality != Cardinality::OneToOne {
-        if let Some(label) = matching.labels.iter().find(|label| matching.include.contains(label)) {
-            let message = format!("label {} must not occur in ON and GROUP clause at once", quote(label));
-            return error(between, message);
-        }
+    if matching.on
+        && matching.cardinality != Cardinality::OneToOne
+        && let Some(label) = matching.labels.iter().find(|label| matching.include.contains(label))
+    {
+        let message = format!("label {} must not occur in ON and GROUP clause at once", quote(label));
+        return error(between, message);
     }
     if !vectors {
         if matching.on || !matching.labels.is_empty() {

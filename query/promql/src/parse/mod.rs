@@ -24,7 +24,7 @@ pub fn parse(input: &str) -> Result<Expr, ParseError> {
 
 fn parse_inner(input: &str) -> Result<Expr, ParseError> {
     let tokens = lexer::tokens(input)?;
-    let mut parser = parser::Parser::new(input, tokens);
+    let mut parser = parser::Parser::new(tokens);
     if parser.peek().kind == Kind::End {
         return Err(ParseError::new(ast::Span::new(0, 0), "no expression found in input"));
     }

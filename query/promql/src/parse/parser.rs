@@ -9,7 +9,6 @@ use crate::functions;
 pub(crate) const DEPTH_MAX: u16 = 200;
 
 pub(super) struct Parser<'a> {
-    pub(super) input: &'a str,
     tokens: Vec<Token<'a>>,
     at: usize,
     nesting: u16,
@@ -18,8 +17,8 @@ pub(super) struct Parser<'a> {
 pub(super) type Parsed<T> = Result<T, ParseError>;
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(input: &'a str, tokens: Vec<Token<'a>>) -> Self {
-        Self { input, tokens, at: 0, nesting: 0 }
+    pub(super) fn new(tokens: Vec<Token<'a>>) -> Self {
+        Self { tokens, at: 0, nesting: 0 }
     }
 
     pub(super) fn peek(&self) -> Token<'a> {

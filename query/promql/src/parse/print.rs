@@ -93,7 +93,7 @@ fn duration_ms(ms: i64, f: &mut Formatter<'_>) -> fmt::Result {
     }
     let mut rest = ms.unsigned_abs();
     for (unit, size, exact) in UNITS {
-        if exact && rest % size != 0 {
+        if exact && !rest.is_multiple_of(size) {
             continue;
         }
         let n = rest / size;

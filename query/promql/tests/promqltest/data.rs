@@ -99,9 +99,7 @@ fn float_points(word: &str, out: &mut Vec<MaybePoint>) {
         out.push(None);
         return;
     }
-    let hex = word.to_ascii_lowercase().starts_with("0x");
-    let split = if hex { None } else { word.rsplit_once('x') };
-    let Some((terms, count)) = split else {
+    let Some((terms, count)) = word.rsplit_once('x') else {
         out.push(Some(Point::Float(number(word))));
         return;
     };
@@ -217,6 +215,30 @@ impl Store {
             let at = step_ms * i as i64;
             let start = starts.and_then(|starts| starts.get(i).copied().flatten()).map_or(0, |offset| at + offset);
             self.series.entry(labels.clone()).or_default().insert(at, (point.clone(), start));
+        }
+    }
+
+    /// Marks each histogram as reset or not, going by the one before, as a store does when it takes samples in.
+    pub(crate) fn mark_resets(&mut self) {
+        for points in self.series.values_mut() {
+            let mut before: Option<Arc<Histogram>> = None;
+            for (point, _) in points.values_mut() {
+                let Point::Histogram(histogram) = point else {
+                    before = None;
+                    continue;
+                };
+                let raw = Arc::clone(histogram);
+                let hint = match &before {
+                    _ if raw.hint == ResetHint::Gauge => ResetHint::Gauge,
+                    _ if raw.hint == ResetHint::Reset => ResetHint::Reset,
+                    None => raw.hint,
+                    Some(before) if before.hint == ResetHint::Gauge => ResetHint::Unknown,
+                    Some(before) if raw.detect_reset(before) => ResetHint::Reset,
+                    Some(_) => ResetHint::NotReset,
+                };
+                *point = Point::Histogram(Arc::new(Histogram { hint, ..raw.as_ref().clone() }));
+                before = Some(raw);
+            }
         }
     }
 

@@ -33,8 +33,17 @@ pub(crate) fn script(text: &str) -> (usize, Vec<String>) {
         } else if let Some(rest) = line.strip_prefix("load") {
             i += block.len();
             load(&mut store, rest, &block);
-        } else if let Some(rest) = line.strip_prefix("eval ") {
+        } else if let Some((command, rest)) = line.split_once(' ').filter(|(word, _)| word.starts_with("eval")) {
             i += block.len();
+            let mut block = block;
+            // The older form of `expect …`.
+            block.extend(match command {
+                "eval_fail" => Some("expect fail"),
+                "eval_warn" => Some("expect warn"),
+                "eval_info" => Some("expect info"),
+                "eval_ordered" => Some("expect ordered"),
+                _ => None,
+            });
             match case(&store, rest, &block) {
                 Ok(()) => passed += 1,
                 Err(reason) => failures.push(format!("{number}: {rest}\n    {reason}")),
@@ -63,6 +72,7 @@ fn load(store: &mut Store, rest: &str, block: &[&str]) {
     if custom {
         store.add_custom_histograms(&loaded);
     }
+    store.mark_resets();
 }
 
 /// Reads `_ _ -30s-1mx2 -1m`: offsets with repetition, as points are.
