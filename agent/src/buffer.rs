@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,10 +24,13 @@ use crate::stats::Stats;
 const VERSION: u8 = 1;
 /// Bytes before meta.
 const HEADER_BYTES: usize = 1 + 8 + 4 + 4;
-/// Largest record: two megabytes of lines, their attributes and the read positions.
-const RECORD_BYTES_MAX: u32 = 16 << 20;
+/// Largest record: four megabytes of lines, their attributes and the read positions, with unfinished lines in them whose
+/// every byte may be escaped.
+const RECORD_BYTES_MAX: u32 = 48 << 20;
 /// Bytes of requests kept in memory for sending; what does not fit is read back from disk when its turn comes.
 const WINDOW_BYTES: usize = 8 << 20;
+/// Time between two logged failures to write.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Parts that the space is given back in.
 const SEGMENTS: u64 = 32;
 
@@ -80,6 +84,8 @@ struct Inner {
     window_bytes: usize,
     /// Where reading back goes on.
     read_from: Position,
+    /// When a failed write was logged last.
+    logged: Option<Instant>,
 }
 
 /// The requests of one segment, both ends included.
@@ -210,6 +216,9 @@ impl Queue {
         let record = frame(seq, items, meta, request);
         if inner.size_bytes() + record.len() as u64 > self.bytes_max {
             self.trim_locked(&mut inner);
+            if inner.acked + 1 == inner.next_seq {
+                self.empty_locked(&mut inner);
+            }
             if inner.size_bytes() + record.len() as u64 > self.bytes_max {
                 return Push::Full;
             }
@@ -233,7 +242,10 @@ impl Queue {
                 Push::Stored
             }
             Err(error) => {
-                tracing::error!(%error, dir = %self.dir.display(), "could not write to the buffer, trying again");
+                if inner.logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
+                    tracing::error!(%error, dir = %self.dir.display(), "could not write to the buffer, trying again");
+                    inner.logged = Some(Instant::now());
+                }
                 self.stats.buffer_errors.with(&[self.signal.as_str()]).inc();
                 if matches!(error, storage_wal::Error::DiskFull { .. } | storage_wal::Error::RecordTooLarge { .. }) {
                     return Push::Failed;
@@ -317,6 +329,17 @@ impl Queue {
         }
         inner.segments = inner.segments.split_off(&keep);
         self.show(inner);
+    }
+
+    /// Gives back the newest segment too, in which nothing waits any more.
+    fn empty_locked(&self, inner: &mut Inner) {
+        let Some(wal) = inner.wal.as_ref() else { return };
+        match wal.cut().and_then(|id| wal.remove_before(id)) {
+            Ok(_) => inner.segments.clear(),
+            Err(error) => {
+                tracing::warn!(%error, dir = %self.dir.display(), "could not remove sent parts of the buffer")
+            }
+        }
     }
 
     /// Returns how many requests wait.

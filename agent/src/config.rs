@@ -328,6 +328,9 @@ pub enum Compression {
     Gzip,
 }
 
+/// Least size of the disk buffer: the largest record must fit into the part for logs.
+const BUFFER_BYTES_MIN: u64 = 64 << 20;
+
 impl Config {
     /// Adds the server's own `/metrics` to the targets, unless it is one already.
     pub fn scrape_self(&mut self, url: &str) {
@@ -372,7 +375,10 @@ impl Config {
         check(self.file.line_bytes_max >= 64, "file.line_bytes_max must be 64 or more".to_owned());
         check(self.file.line_bytes_max <= 2 << 20, "file.line_bytes_max must be 2097152 or less".to_owned());
         check(self.file.open_files_max > 0, "file.open_files_max must be more than 0".to_owned());
-        check(self.buffer.bytes_max >= 4 << 20, "buffer.bytes_max must be 4194304 or more".to_owned());
+        check(
+            self.buffer.bytes_max >= BUFFER_BYTES_MIN,
+            format!("buffer.bytes_max must be {BUFFER_BYTES_MIN} or more"),
+        );
         check(
             (1024..=2 << 20).contains(&self.buffer.batch_bytes),
             "buffer.batch_bytes must be between 1024 and 2097152".to_owned(),

@@ -219,11 +219,13 @@ fn start_inputs(config: Config, deps: &Deps, stats: &Stats, state: &State) -> Re
             "host"
         });
     }
+    let client = inputs::scrape::client()
+        .map_err(|error| Error::Config { problems: vec![format!("the HTTP client does not start: {error}")] })?;
     for target in config.scrape.targets {
         let scraper = inputs::scrape::Scraper {
             target,
             body_bytes_max: config.scrape.body_bytes_max,
-            client: reqwest::Client::new(),
+            client: client.clone(),
             sink: metric_sink.clone(),
             clock: deps.clock.clone(),
             stats: stats.clone(),

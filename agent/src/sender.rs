@@ -26,6 +26,9 @@ const PLACE: &str = "agent_sender";
 /// Time between two logged failures of one signal.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
+/// Wait after the buffer could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
 /// How far the agent is with stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -166,8 +169,11 @@ impl Sender {
                 (None, Phase::Draining(_)) => return,
                 (None, Phase::Running) => {
                     // `notify_one` leaves a permit when nobody waits, so a push between the look and here is not missed.
+                    // What waits but could not be read is tried again.
+                    let again = if self.queue.len() > 0 { READ_AGAIN } else { Duration::from_hours(1) };
                     tokio::select! {
                         () = self.queue.ready.notified() => {}
+                        () = tokio::time::sleep(again) => {}
                         changed = phase.changed() => if changed.is_err() { return },
                     }
                 }

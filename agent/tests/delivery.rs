@@ -1,5 +1,7 @@
 //! The whole agent against an OTLP server that fails, stalls, refuses and comes back.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::origin::{better, origin, stem};
+use super::origin::{better, stem};
 use super::tail::{Tailed, open};
 use super::{Key, Tailer, mark};
 use crate::checkpoint::FileMark;
@@ -138,8 +138,7 @@ impl Tailer {
     }
 
     fn follow(&mut self, mark: FileMark, size: u64, modified: (i64, i64)) {
-        let origin = origin(&mark.path, &self.base, &self.extra);
-        let mut file = Tailed::new(mark, origin);
+        let mut file = Tailed::new(mark);
         file.noticed(size, modified);
         self.files.insert(file.key(), file);
     }

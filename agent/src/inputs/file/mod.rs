@@ -77,8 +77,6 @@ pub(crate) struct Tailer {
     shared: Shared,
     sink: LogSink,
     clock: Clock,
-    base: Pairs,
-    extra: Pairs,
     batch_wait: Duration,
     batch_since: Option<Instant>,
     /// Files whose positions changed since the last flush.
@@ -89,7 +87,7 @@ pub(crate) struct Tailer {
     next_discovery: Instant,
     discovered: bool,
     first_start: bool,
-    last_save: Instant,
+    next_save: Instant,
     /// Where the next round begins.
     cursor: Option<Key>,
     open_count: usize,
@@ -107,7 +105,7 @@ impl Tailer {
         let (include, exclude) = (globs(&config.include)?, globs(&config.exclude)?);
         let known: BTreeMap<_, _> =
             sink.checkpoints.files().into_iter().map(|mark| ((mark.dev, mark.ino), mark)).collect();
-        let mut shared = Shared::new(config, buffer.batch_bytes, ledger, stats);
+        let mut shared = Shared::new(config, buffer.batch_bytes, ledger, stats, (base, extra));
         shared.pieces_bytes = known.values().flat_map(|mark| &mark.pieces).map(|piece| piece.text.len()).sum();
         Ok(Self {
             include,
@@ -119,8 +117,6 @@ impl Tailer {
             shared,
             sink,
             clock,
-            base,
-            extra,
             batch_wait: buffer.batch_wait,
             batch_since: None,
             touched: BTreeSet::new(),
@@ -128,7 +124,7 @@ impl Tailer {
             pending: None,
             next_discovery: Instant::now(),
             discovered: false,
-            last_save: Instant::now(),
+            next_save: Instant::now() + SAVE_EVERY,
             cursor: None,
             open_count: 0,
             cannot_open: BTreeSet::new(),
@@ -147,9 +143,11 @@ impl Tailer {
                 let round = if stop { self.stop() } else { self.round() };
                 (self, round)
             });
-            let Ok((tailer, round)) = round.await else {
-                tracing::error!("reading files panicked");
-                return;
+            let (tailer, round) = match round.await {
+                Ok(done) => done,
+                // Passed on, so that the agent stops rather than runs without its files.
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => return,
             };
             self = tailer;
             if stop {
@@ -203,7 +201,7 @@ impl Tailer {
         if waited && !self.flush() {
             return Round::Blocked;
         }
-        if self.last_save.elapsed() >= SAVE_EVERY {
+        if Instant::now() >= self.next_save {
             self.save();
         }
         round
@@ -287,7 +285,7 @@ impl Tailer {
             self.close(idle);
         }
         let Some(file) = self.files.get_mut(&key) else { return false };
-        match file.open() {
+        match file.open(&self.shared) {
             Ok(()) => {
                 self.open_count += 1;
                 self.cannot_open.remove(&key);
@@ -306,7 +304,7 @@ impl Tailer {
 
     fn close(&mut self, key: Key) {
         if let Some(file) = self.files.get_mut(&key)
-            && file.file.take().is_some()
+            && file.close()
         {
             self.open_count -= 1;
         }
@@ -387,11 +385,13 @@ impl Tailer {
     }
 
     fn save(&mut self) {
-        self.last_save = Instant::now();
+        let began = Instant::now();
         if let Err(error) = self.sink.checkpoints.save() {
             tracing::warn!(%error, "could not save checkpoints");
             self.shared.stats.file_errors.with(&["checkpoint"]).inc();
         }
+        // With very many files the saving takes at most a twentieth of the time.
+        self.next_save = Instant::now() + SAVE_EVERY.max(began.elapsed() * 20);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges")]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
@@ -11,11 +12,11 @@ use runtime::{Ledger, Signal};
 
 use super::frame::{plain, unframe};
 use super::mark;
-use super::origin::Origin;
+use super::origin::{Origin, origin};
 use super::shape::shape;
 use crate::checkpoint::{FileMark, Piece};
 use crate::config::{FileConfig, Format};
-use crate::otlp::{LogBatch, attribute, bool_attribute, text};
+use crate::otlp::{LogBatch, Pairs, attribute, bool_attribute, text};
 use crate::stats::Stats;
 
 /// The name of this input in metrics.
@@ -27,7 +28,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Bytes that one file may read before the others have their turn.
 const TURN_BYTES: u64 = 1 << 20;
 /// Most bytes of unfinished lines that container runtimes wrote in pieces, over all files.
-const PIECES_BYTES_MAX: usize = 64 << 20;
+const PIECES_BYTES_MAX: usize = 6 << 20;
 
 /// What all files share while they are read.
 #[derive(Debug)]
@@ -42,12 +43,20 @@ pub(super) struct Shared {
     buffer: Vec<u8>,
     /// Bytes held in pieces, over all files.
     pub(super) pieces_bytes: usize,
+    /// Attributes of the host, and of the settings.
+    pairs: (Pairs, Pairs),
 }
 
 impl Shared {
-    pub(super) fn new(config: FileConfig, batch_bytes: usize, ledger: Ledger, stats: Stats) -> Self {
+    pub(super) fn new(
+        config: FileConfig,
+        batch_bytes: usize,
+        ledger: Ledger,
+        stats: Stats,
+        pairs: (Pairs, Pairs),
+    ) -> Self {
         let buffer = vec![0; READ_BYTES.max(config.line_bytes_max + 2)];
-        Self { config, ledger, stats, now: 0, batch: LogBatch::default(), batch_bytes, buffer, pieces_bytes: 0 }
+        Self { config, ledger, stats, now: 0, batch: LogBatch::default(), batch_bytes, buffer, pieces_bytes: 0, pairs }
     }
 
     fn full(&self) -> bool {
@@ -70,7 +79,8 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Tailed {
     pub(super) mark: FileMark,
-    pub(super) origin: Origin,
+    /// Known while it is open: a hundred thousand of them would be much memory.
+    origin: Option<Arc<Origin>>,
     /// Open while it is read or may be; closed after a while without change.
     pub(super) file: Option<File>,
     /// Its size when last looked at.
@@ -90,10 +100,10 @@ pub(super) struct Tailed {
 }
 
 impl Tailed {
-    pub(super) fn new(mark: FileMark, origin: Origin) -> Self {
+    pub(super) fn new(mark: FileMark) -> Self {
         Self {
             mark,
-            origin,
+            origin: None,
             file: None,
             size: 0,
             modified: (0, 0),
@@ -139,7 +149,7 @@ impl Tailed {
     }
 
     /// Opens the file at its path, unless another one is there now.
-    pub(super) fn open(&mut self) -> io::Result<()> {
+    pub(super) fn open(&mut self, shared: &Shared) -> io::Result<()> {
         if self.file.is_some() {
             return Ok(());
         }
@@ -149,8 +159,20 @@ impl Tailed {
             return Err(io::ErrorKind::NotFound.into());
         }
         self.file = Some(file);
+        self.origin = Some(self.describe(shared));
         self.noticed(meta.len(), (meta.mtime(), meta.mtime_nsec()));
         Ok(())
+    }
+
+    fn describe(&self, shared: &Shared) -> Arc<Origin> {
+        let known = self.origin.as_ref().map(Arc::clone);
+        known.unwrap_or_else(|| Arc::new(origin(&self.mark.path, &shared.pairs.0, &shared.pairs.1)))
+    }
+
+    /// Closes the file; says whether it was open.
+    pub(super) fn close(&mut self) -> bool {
+        self.origin = None;
+        self.file.take().is_some()
     }
 
     /// Looks at the open file's size, and begins anew when it was truncated.
@@ -310,7 +332,7 @@ impl Tailed {
             shared.stats.truncated_bytes.with(&[INPUT]).inc_by(cut.len() as u64);
         }
         let format = match shared.config.format {
-            Format::Auto => self.origin.format,
+            Format::Auto => self.origin.as_ref().map_or(Format::Auto, |origin| origin.format),
             given => given,
         };
         let framed = unframe(line, format).unwrap_or_else(|| {
@@ -397,11 +419,21 @@ impl Tailed {
 
     fn emit(&self, line: &[u8], stream: &str, time: Option<i64>, truncated: bool, shared: &mut Shared) {
         let found = shape(line, shared.now);
-        let body = String::from_utf8_lossy(line);
-        if matches!(body, std::borrow::Cow::Owned(_)) {
+        let mut body = String::from_utf8_lossy(line);
+        let mut truncated = truncated;
+        if let std::borrow::Cow::Owned(body) = &mut body {
             shared.stats.replaced_lines.with(&[INPUT]).inc();
+            // A replaced byte becomes three.
+            let kept = utf8_floor(body.as_bytes(), shared.config.line_bytes_max);
+            if kept < body.len() {
+                shared.stats.truncated_lines.with(&[INPUT]).inc();
+                shared.stats.truncated_bytes.with(&[INPUT]).inc_by((body.len() - kept) as u64);
+                body.truncate(kept);
+                truncated = true;
+            }
         }
-        let mut attributes = self.origin.attributes.clone();
+        let origin = self.describe(shared);
+        let mut attributes = origin.attributes.clone();
         if !stream.is_empty() {
             attributes.push(attribute("log.iostream", stream));
         }
@@ -418,7 +450,7 @@ impl Tailed {
             attributes,
             ..LogRecord::default()
         };
-        shared.batch.push(&self.origin.resource, INPUT, record);
+        shared.batch.push(&origin.resource, INPUT, record);
     }
 }
 

@@ -241,7 +241,7 @@ fn copytruncate_loses_and_repeats_nothing() {
     assert_eq!(rig.read(), lines(0..100));
     rig.append("a.log", numbers(100..105));
     fs::copy(rig.path("a.log"), rig.path("a.log.1")).unwrap();
-    rig.running().tailer.files.values_mut().for_each(|file| file.file = None);
+    rig.running().tailer.files.values_mut().for_each(|file| assert!(file.close()));
     rig.running().tailer.open_count = 0;
     OpenOptions::new().write(true).open(rig.path("a.log")).unwrap().set_len(0).unwrap();
     rig.append("a.log", numbers(105..110));
@@ -387,6 +387,17 @@ fn bytes_that_are_no_text_are_replaced_and_counted() {
 }
 
 #[test]
+fn replaced_bytes_do_not_make_a_line_longer_than_the_limit() {
+    let mut rig = Rig::new();
+    rig.config.line_bytes_max = 1000;
+    rig.append("a.log", vec![0xff; 900]);
+    rig.append("a.log", "\n");
+    rig.start();
+    let got = rig.read();
+    assert_eq!((got.len(), got[0].len()), (1, 999));
+}
+
+#[test]
 fn pieces_of_container_lines_are_joined_over_restarts() {
     let mut rig = Rig::new();
     rig.append(
@@ -452,6 +463,22 @@ fn more_files_than_may_be_open_take_turns() {
     }
     let got: Vec<String> = (0..10).flat_map(|_| rig.read()).collect();
     assert_eq!(got, vec!["more"; 20]);
+}
+
+#[test]
+fn thousands_of_files_are_all_read() {
+    let mut rig = Rig::new();
+    rig.config.open_files_max = 100;
+    for i in 0..3000 {
+        rig.append(&format!("{i}.log"), format!("{i}\n"));
+    }
+    rig.start();
+    let got: BTreeSet<String> = (0..40).flat_map(|_| rig.read()).collect();
+    assert_eq!(got.len(), 3000);
+    rig.stop();
+    rig.append("7.log", "more\n");
+    rig.start();
+    assert_eq!(rig.read(), ["more"]);
 }
 
 #[test]

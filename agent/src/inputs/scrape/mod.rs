@@ -21,6 +21,18 @@ const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;q=0.5,text/pl
 /// Time between two logged failures of one target.
 const LOG_EVERY: Duration = Duration::from_mins(1);
 
+/// Longest wait for the first scrape.
+const SPREAD_MAX: Duration = Duration::from_secs(2);
+
+/// Makes the client that all targets share. No proxy: what the environment says of one is not meant for neighbours.
+///
+/// # Errors
+/// When the system's resolver cannot be set up.
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
+    let agent = concat!("daybook-agent/", env!("CARGO_PKG_VERSION"));
+    reqwest::Client::builder().no_proxy().user_agent(agent).redirect(reqwest::redirect::Policy::limited(3)).build()
+}
+
 /// Why a scrape failed.
 #[derive(Debug, thiserror::Error)]
 enum ScrapeError {
@@ -83,7 +95,11 @@ impl Scraper {
             honor_labels: self.target.honor_labels,
             honor_timestamps: self.target.honor_timestamps,
         };
-        let mut ticks = tokio::time::interval(self.target.interval);
+        // Spread, so that the targets are not all scraped at the same moment.
+        let spread = self.target.interval.min(SPREAD_MAX).as_millis().max(1);
+        let hash = u128::from(xxhash_rust::xxh3::xxh3_64(self.target.url.as_bytes()));
+        let offset = Duration::from_millis(u64::try_from(hash % spread).unwrap_or(0));
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + offset, self.target.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut earlier = SeriesSet::new();
         let mut last_logged: Option<Instant> = None;
