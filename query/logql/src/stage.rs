@@ -270,12 +270,10 @@ fn format_labels(formats: &[(String, Format)], at: Timestamp, line: &str, row: &
                 }
             }
             Format::Template(template) => {
-                let labels = seen.get_or_insert_with(|| {
-                    row.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
+                let labels: &Vec<(String, String)> = seen.get_or_insert_with(|| {
+                    row.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
                 });
-                match template.render_with(at, line, |want| {
-                    labels.iter().rev().find(|(name, _)| name == want).map(|(_, value)| value.as_str())
-                }) {
+                match template.render_with(at, line, labels) {
                     Ok(value) => row.set_parsed(name.clone(), value),
                     Err(error) => row.fail(TEMPLATE_ERROR, error),
                 }

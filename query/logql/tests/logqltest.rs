@@ -341,7 +341,7 @@ macro_rules! files {
 files! {
     binary_operations: 223,
     conversions: 14,
-    formatters: 19,
+    formatters: 20,
     functions: 15,
     label_filters: 190,
     line_filters: 24,

@@ -204,7 +204,7 @@ fn seconds_or_duration(text: &str) -> Result<i64, LokiError> {
     if let Ok(seconds) = text.parse::<f64>() {
         let nanos = seconds * 1e9;
         #[expect(clippy::cast_precision_loss, reason = "a bound")]
-        if !(nanos.abs() <= i64::MAX as f64) {
+        if nanos.is_nan() || nanos.abs() > i64::MAX as f64 {
             return Err(LokiError::bad(format!("cannot parse {text:?} to a valid duration. It overflows int64")));
         }
         #[expect(clippy::cast_possible_truncation, reason = "checked above")]

@@ -403,3 +403,91 @@ fn limits_are_told() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(body.contains("bytes of memory, the limit is 100"), "{body}");
 }
+
+/// Serves on a free port of the loopback until dropped.
+struct Listening {
+    url: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen(server: &Server) -> Listening {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/loki/api/v1/tail", listener.local_addr().unwrap());
+    let router = server.router.clone();
+    let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Listening { url, task }
+}
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+/// Reads frames until `count` lines came; returns them and how many were dropped.
+async fn read_lines(socket: &mut Socket, count: usize) -> (Vec<String>, u64) {
+    use futures_util::StreamExt;
+    let mut lines = Vec::new();
+    let mut dropped = 0;
+    while lines.len() < count {
+        let message = tokio::time::timeout(std::time::Duration::from_secs(20), socket.next()).await;
+        let message = message.expect("a frame in time").unwrap().unwrap();
+        let tokio_tungstenite::tungstenite::Message::Text(text) = message else { continue };
+        let frame: query_wire::loki::TailFrame = serde_json::from_str(&text).unwrap();
+        dropped += frame.dropped_count;
+        lines.extend(frame.streams.into_iter().flat_map(|stream| stream.values).map(|entry| entry.line));
+    }
+    (lines, dropped)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_gives_the_past_and_then_new_lines() {
+    let server = Server::new();
+    server.push(&[("app", "a")], NOW - 2, "old", &[]);
+    server.push(&[("app", "b")], NOW - 1, "other", &[]);
+    let listening = listen(&server).await;
+    let url = format!("{}?{}", listening.url, encode(&[("query", r#"{app="a"} != "skip""#)]));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    assert_eq!(read_lines(&mut socket, 1).await.0, ["old"]);
+    for line in ["new 1", "skip", "new 2"] {
+        server.push(&[("app", "a")], NOW, line, &[]);
+        server.push(&[("app", "b")], NOW, line, &[]);
+    }
+    assert_eq!(read_lines(&mut socket, 2).await.0, ["new 1", "new 2"]);
+    socket.close(None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_reader_that_stalls_is_told_what_it_missed() {
+    const LINES: usize = 40_000;
+    let server = Server::new();
+    let listening = listen(&server).await;
+    let url = format!("{}?{}", listening.url, encode(&[("query", "{}")]));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    server.push(&[("app", "a")], NOW, "first", &[]);
+    assert_eq!(read_lines(&mut socket, 1).await.0, ["first"]);
+    // More than the sockets' buffers and the queue hold, while nobody reads.
+    let padding = "x".repeat(2000);
+    for i in 0..LINES {
+        server.push(&[("app", "a")], NOW + 1 + i as i64, &format!("{i} {padding}"), &[]);
+    }
+    server.push(&[("app", "a")], NOW + SECOND, "last", &[]);
+    let mut read = 0;
+    let mut dropped = 0;
+    // What was queued comes, then a frame that counts the rest: together they are all lines.
+    while read + dropped < LINES as u64 + 1 {
+        let (lines, missed) = read_lines(&mut socket, 1).await;
+        read += lines.len() as u64;
+        dropped += missed;
+    }
+    assert_eq!(read + dropped, LINES as u64 + 1);
+    assert!(dropped > 0, "{read} of {LINES} lines were read");
+}
+
+#[tokio::test]
+async fn tail_without_upgrade_is_refused() {
+    let (status, _) = Server::new().get("tail", &[("query", "{}")]).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}

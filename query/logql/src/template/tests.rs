@@ -1,0 +1,126 @@
+//! Templates, as users write them.
+
+use expect_test::{Expect, expect};
+use model::{Labels, Timestamp};
+
+use super::Template;
+use crate::row::RowLabels;
+
+#[track_caller]
+fn check(text: &str, expected: Expect) {
+    let stream = Labels::from_pairs([
+        ("app", "web"),
+        ("level", "warn"),
+        ("path", "/a b/c"),
+        ("n", "42"),
+        ("json", r#"{"a":{"b":[1,2.5,"x"]},"ok":true}"#),
+    ]);
+    let row = RowLabels::new(&stream);
+    let at = Timestamp(1_700_000_000_123_456_789);
+    let shown = match Template::new(text).and_then(|template| template.render(at, "the line", &row)) {
+        Ok(text) => text,
+        Err(error) => format!("error: {error}"),
+    };
+    expected.assert_eq(&shown);
+}
+
+#[test]
+fn fields_are_put_in() {
+    check("{{.app}} {{ .level }}{{.missing}}!", expect!["web warn!"]);
+    check("{{.app}}", expect!["web"]);
+    check("plain", expect!["plain"]);
+    check("{{__line__}} {{ __timestamp__ | unixEpochMillis }}", expect!["the line 1700000000123"]);
+    check("a {{- .app -}} b{{/* no */}}", expect!["awebb"]);
+}
+
+#[test]
+fn functions_may_be_piped_and_nested() {
+    check(r#"{{ .level | upper | printf "%-6s|" }}"#, expect!["WARN  |"]);
+    check(r#"{{ ToUpper (Replace .path "/" "-" 1) }}"#, expect!["-A B/C"]);
+    check(r#"{{ .app | replace "w" "W" | trunc 2 }} {{ substr 1 2 .app }}"#, expect!["We e"]);
+    check(r#"{{ alignLeft 5 .app }}|{{ alignRight 5 .app }}|{{ alignLeft 2 .app }}"#, expect!["web  |  web|we"]);
+    check(
+        r#"{{ .path | urlencode }} {{ "a%20b" | urldecode }} {{ b64enc .app }} {{ b64dec "d2Vi" }}"#,
+        expect!["%2Fa+b%2Fc a b d2Vi web"],
+    );
+    check(r#"{{ regexReplaceAll "([a-z])b" .app "<$1>" }} {{ count "/" .path }}"#, expect!["w<e> 2"]);
+    check(r#"{{ default "none" .missing }} {{ .app | title }} {{ trimPrefix "we" .app }}"#, expect!["none Web b"]);
+}
+
+#[test]
+fn numbers_are_computed() {
+    check("{{ add .n 1 2 }} {{ sub .n 2 }} {{ mul 2 3 }} {{ div 7 2 }} {{ mod 7 2 }}", expect!["45 40 6 3 1"]);
+    check(
+        "{{ addf 1.5 .n }} {{ divf 1 4 }} {{ round 1.256 2 }} {{ ceil 1.2 }} {{ max 1 .n }}",
+        expect!["43.5 0.25 1.26 2 42"],
+    );
+    check(
+        r#"{{ printf "%05.1f|%d|%x|%q|%v|%t" 3.14159 7 255 "a" 1.5 true }}"#,
+        expect![[r#"003.1|7|ff|"a"|1.5|true"#]],
+    );
+    check(r#"{{ duration "1m30s" }} {{ bytes "2KB" }} {{ int "12" }}"#, expect!["90 2000 12"]);
+    check("{{ div 1 0 }}", expect!["error: error calling div: integer divide by zero"]);
+}
+
+#[test]
+fn blocks_choose_and_repeat() {
+    check(r#"{{ if eq .level "warn" }}W{{ else if eq .level "error" }}E{{ else }}-{{ end }}"#, expect!["W"]);
+    check(r#"{{ if and (gt (int .n) 40) (not .missing) }}big{{ end }}"#, expect!["big"]);
+    check(r#"{{ with .missing }}x{{ else }}none{{ end }}{{ with .app }}<{{.}}>{{ end }}"#, expect!["none<web>"]);
+    check(
+        r#"{{ range $i, $x := (fromJson .json).a.b }}{{ if $i }},{{ end }}{{ $i }}={{ $x }}{{ end }}"#,
+        expect!["0=1,1=2.5,2=x"],
+    );
+    check(
+        r#"{{ $x := .app }}{{ range fromJson "[1,2,3]" }}{{ if eq . 2.0 }}{{ continue }}{{ end }}{{ $x }}{{ end }}"#,
+        expect!["webweb"],
+    );
+    check(r#"{{ $x := "a" }}{{ if true }}{{ $x = "b" }}{{ end }}{{ $x }}"#, expect!["b"]);
+}
+
+#[test]
+fn times_follow_gos_layouts() {
+    check(r#"{{ __timestamp__ | date "2006-01-02T15:04:05.000Z07:00" }}"#, expect!["2023-11-14T22:13:20.123Z"]);
+    check(r#"{{ date "Mon Jan _2 3:04PM 06" (unixToTime "1700000000") }}"#, expect!["Tue Nov 14 10:13PM 23"]);
+    check(r#"{{ toDate "2006-01-02" "2023-11-14" | unixEpoch }}"#, expect!["1699920000"]);
+    check(
+        r#"{{ toDateInZone "2006-01-02 15:04" "UTC" "2023-11-14 22:13" | unixEpochNanos }}"#,
+        expect!["1699999980000000000"],
+    );
+    check("{{ __timestamp__ }}", expect!["2023-11-14 22:13:20.123456789 +0000 UTC"]);
+}
+
+#[test]
+fn bad_templates_are_refused_when_read() {
+    check("{{ nosuch }}", expect![[r#"error: template: :1: function "nosuch" not defined"#]]);
+    check("x\n{{", expect!["error: template: :2: unclosed action"]);
+    check("{{ if .app }}x", expect!["error: template: :1: unexpected EOF"]);
+    check("{{ end }}", expect!["error: template: :1: unexpected {{end}}"]);
+    check("{{ }}", expect!["error: template: :1: missing value for command"]);
+    check("{{ (.app }}", expect!["error: template: :1: unclosed left paren"]);
+    check("{{ $x }}", expect![[r#"error: template: :1: undefined variable "$x""#]]);
+    check("{{ .app | \"x\" }}", expect!["error: template: :1: non executable command in pipeline"]);
+    check("{{ break }}", expect!["error: template: :1: {{break}} outside {{range}}"]);
+    check("{{ \"a }}", expect!["error: template: :1: unterminated quoted string"]);
+    check(&"{{ if 1 }}".repeat(100), expect!["error: template: :1: blocks are nested more than 50 levels deep"]);
+}
+
+#[test]
+fn failing_and_hostile_templates_end_with_an_error() {
+    check("{{ upper 1 }}", expect!["error: error calling upper: wrong type for value; expected string; got int"]);
+    check(
+        r#"{{ repeat 1000000000 "x" }}"#,
+        expect!["error: error calling repeat: the text is over the limit of 4194304 bytes"],
+    );
+    check(r#"{{ lt 1 "x" }}"#, expect!["error: error calling lt: incompatible types for comparison"]);
+    check(
+        r#"{{ regexReplaceAll "(" .app "" }}"#,
+        expect![[r#"
+        error: error calling regexReplaceAll: error parsing regexp: regex parse error:
+            (
+            ^
+        error: unclosed group"#]],
+    );
+    check(r#"{{ index "abc" 9 }}"#, expect!["error: error calling index: index out of range: 9"]);
+    check(r#"{{ printf "%d %s" "x" }}"#, expect!["%!d(string=x) %!s(MISSING)"]);
+}
