@@ -14,7 +14,9 @@ pub(crate) fn command(args: Vec<Arg>) -> Command {
         .about("Check or print the configuration")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(Command::new("check").about("Check file, environment and flags; tell every fault").args(args.clone()))
+        .subcommand(
+            Command::new("check").about("Check file, environment and flags; tell every fault").args(args.clone()),
+        )
         .subcommand(Command::new("print").about("Print each value and where it came from; no secrets").args(args))
 }
 
@@ -30,7 +32,11 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         Ok(loaded) => {
             let mut out = std::io::stdout().lock();
-            if name == "print" { print(&loaded, &mut out)? } else { writeln!(out, "the configuration is good")? }
+            if name == "print" {
+                print(&loaded, &mut out)?
+            } else {
+                writeln!(out, "the configuration is good")?
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -61,7 +67,8 @@ fn redact_value(key: &str, value: &toml::Value) -> toml::Value {
         toml::Value::String(text) => toml::Value::String(redact(key, text)),
         toml::Value::Array(items) => toml::Value::Array(items.iter().map(|item| redact_value(key, item)).collect()),
         toml::Value::Table(table) => {
-            let redacted = table.iter().map(|(name, value)| (name.clone(), redact_value(&format!("{key}.{name}"), value)));
+            let redacted =
+                table.iter().map(|(name, value)| (name.clone(), redact_value(&format!("{key}.{name}"), value)));
             toml::Value::Table(redacted.collect())
         }
         other => other.clone(),
@@ -74,7 +81,8 @@ mod tests {
 
     #[test]
     fn secrets_in_the_agent_table_are_replaced_at_any_depth() {
-        let table: toml::Table = "headers = { authorization = 'Bearer x' }\nlist = [{ password = 'p', user = 'u' }]".parse().unwrap();
+        let table: toml::Table =
+            "headers = { authorization = 'Bearer x' }\nlist = [{ password = 'p', user = 'u' }]".parse().unwrap();
         let shown = redact_value("agent", &toml::Value::Table(table)).to_string();
         assert!(!shown.contains("Bearer") && !shown.contains("\"p\"") && shown.contains("\"u\""), "{shown}");
     }

@@ -62,7 +62,11 @@ pub(crate) fn cli() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(settings("up", "Run the server and an agent for this host in one process", &all))
-        .subcommand(settings("serve", "Receive, store and answer: OTLP, remote write, Loki push; PromQL, LogQL, UI", &server))
+        .subcommand(settings(
+            "serve",
+            "Receive, store and answer: OTLP, remote write, Loki push; PromQL, LogQL, UI",
+            &server,
+        ))
         .subcommand(settings("agent", "Tail logs, read host metrics, scrape targets, and send it all by OTLP", &agent))
         .subcommand(query::Args::augment_args(Command::new("query").about("Run a PromQL query")))
         .subcommand(logs::Args::augment_args(Command::new("logs").about("Run a LogQL query")))
@@ -90,12 +94,13 @@ fn setting_args(scopes: &[Scope]) -> Vec<Arg> {
             Kind::Word(_) => "WORD",
             Kind::Text => "TEXT",
         };
-        let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
-        Arg::new(setting.name)
-            .long(setting.name)
-            .value_name(value_name)
-            .allow_hyphen_values(true)
-            .help(format!("{}{default} [env: {}]", setting.help, setting.env()))
+        let default =
+            if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+        Arg::new(setting.name).long(setting.name).value_name(value_name).allow_hyphen_values(true).help(format!(
+            "{}{default} [env: {}]",
+            setting.help,
+            setting.env()
+        ))
     });
     std::iter::once(file).chain(flags).collect()
 }
@@ -108,10 +113,7 @@ pub(crate) fn load_config(matches: &ArgMatches) -> Result<Loaded, Vec<String>> {
 }
 
 /// Runs `work` with the configuration, or tells all its faults.
-fn configured(
-    matches: &ArgMatches,
-    work: impl FnOnce(Loaded) -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
+fn configured(matches: &ArgMatches, work: impl FnOnce(Loaded) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     match load_config(matches) {
         Ok(loaded) => work(loaded),
         Err(errors) => {

@@ -111,7 +111,11 @@ fn pick(
     let from_file = table.remove(&setting.key()).and_then(|value| match plain(&value) {
         Some(text) => Some(text),
         None => {
-            errors.push(format!("file: {} must be text, a number or a list of text, not {}", setting.key(), value.type_str()));
+            errors.push(format!(
+                "file: {} must be text, a number or a list of text, not {}",
+                setting.key(),
+                value.type_str()
+            ));
             None
         }
     });
@@ -281,7 +285,11 @@ impl Typed<'_> {
             otlp_http_addr: self.addr("otlp-http-addr"),
             retention: (!retention.is_zero()).then_some(retention),
             log_level,
-            log_format: if self.text("log-format") == "text" { runtime::LogFormat::Text } else { runtime::LogFormat::Json },
+            log_format: if self.text("log-format") == "text" {
+                runtime::LogFormat::Text
+            } else {
+                runtime::LogFormat::Json
+            },
             shutdown_timeout: self.positive_duration("shutdown-timeout"),
             cpu_threads: usize::try_from(self.count("cpu-threads", 0).min(1024)).unwrap_or(1024),
             query_limits,

@@ -4,7 +4,7 @@ mod layers;
 mod parse;
 mod settings;
 
-pub(crate) use layers::{Loaded, Source, load, redact};
+pub(crate) use layers::{Loaded, load, redact};
 pub(crate) use settings::{Kind, SETTINGS, Scope};
 
 use std::net::SocketAddr;

@@ -54,25 +54,43 @@ impl Setting {
     }
 }
 
-const fn row(
-    name: &'static str,
-    default: &'static str,
-    kind: Kind,
-    scope: Scope,
-    help: &'static str,
-) -> Setting {
+const fn row(name: &'static str, default: &'static str, kind: Kind, scope: Scope, help: &'static str) -> Setting {
     Setting { name, default, kind, scope, help }
 }
 
 /// Every setting, in the order that `config print` shows them.
 pub(crate) const SETTINGS: &[Setting] = &[
     row("data-dir", "data", Kind::Path, Scope::Both, "Directory for all state; the agent keeps its own below agent/"),
-    row("http-addr", "127.0.0.1:4319", Kind::Addr, Scope::Server, "Address of the UI, the query APIs, remote write and Loki push"),
+    row(
+        "http-addr",
+        "127.0.0.1:4319",
+        Kind::Addr,
+        Scope::Server,
+        "Address of the UI, the query APIs, remote write and Loki push",
+    ),
     row("otlp-grpc-addr", "127.0.0.1:4317", Kind::Addr, Scope::Server, "Address of the OTLP/gRPC receiver"),
     row("otlp-http-addr", "127.0.0.1:4318", Kind::Addr, Scope::Server, "Address of the OTLP/HTTP receiver"),
-    row("retention", "15d", Kind::Duration, Scope::Server, "How long data are kept; 0 keeps everything and accepts any timestamp"),
-    row("role", "all", Kind::Word(&["all", "collector", "query"]), Scope::Server, "Which parts run: collector receives, query answers, all does both"),
-    row("log-level", "info", Kind::Text, Scope::Both, "Level of our own logs, or a filter such as info,storage_wal=debug"),
+    row(
+        "retention",
+        "15d",
+        Kind::Duration,
+        Scope::Server,
+        "How long data are kept; 0 keeps everything and accepts any timestamp",
+    ),
+    row(
+        "role",
+        "all",
+        Kind::Word(&["all", "collector", "query"]),
+        Scope::Server,
+        "Which parts run: collector receives, query answers, all does both",
+    ),
+    row(
+        "log-level",
+        "info",
+        Kind::Text,
+        Scope::Both,
+        "Level of our own logs, or a filter such as info,storage_wal=debug",
+    ),
     row("log-format", "json", Kind::Word(&["json", "text"]), Scope::Both, "Form of our own logs on stdout"),
     row("shutdown-timeout", "30s", Kind::Duration, Scope::Both, "Longest time that a graceful stop may take"),
     row("cpu-threads", "0", Kind::Count, Scope::Server, "Threads for queries and flushes; 0 is one per core"),
@@ -81,17 +99,65 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("query-max-series", "1000000", Kind::Count, Scope::Server, "Most series or streams that one query may select"),
     row("query-max-samples", "50000000", Kind::Count, Scope::Server, "Most samples that one query may hold in memory"),
     row("query-max-bytes", "100GiB", Kind::Size, Scope::Server, "Most bytes of log lines that one query may read"),
-    row("query-max-memory-bytes", "2GiB", Kind::Size, Scope::Server, "Most memory that one query may take for its answer"),
+    row(
+        "query-max-memory-bytes",
+        "2GiB",
+        Kind::Size,
+        Scope::Server,
+        "Most memory that one query may take for its answer",
+    ),
     row("max-body-bytes", "64MiB", Kind::Size, Scope::Server, "Largest request body as sent"),
     row("max-decoded-bytes", "256MiB", Kind::Size, Scope::Server, "Largest request body after decompression"),
-    row("ingest-memory-bytes", "1GiB", Kind::Size, Scope::Server, "Memory for requests that are being taken in; more are told to retry"),
-    row("metrics-head-bytes", "512MiB", Kind::Size, Scope::Server, "Most memory of the metrics head before it is written to a block"),
-    row("logs-head-bytes", "256MiB", Kind::Size, Scope::Server, "Most memory of the logs head before it is written to a block"),
-    row("flush-interval", "2h", Kind::Duration, Scope::Server, "Longest time that data stay in the head before they are written to a block"),
+    row(
+        "ingest-memory-bytes",
+        "1GiB",
+        Kind::Size,
+        Scope::Server,
+        "Memory for requests that are being taken in; more are told to retry",
+    ),
+    row(
+        "metrics-head-bytes",
+        "512MiB",
+        Kind::Size,
+        Scope::Server,
+        "Most memory of the metrics head before it is written to a block",
+    ),
+    row(
+        "logs-head-bytes",
+        "256MiB",
+        Kind::Size,
+        Scope::Server,
+        "Most memory of the logs head before it is written to a block",
+    ),
+    row(
+        "flush-interval",
+        "2h",
+        Kind::Duration,
+        Scope::Server,
+        "Longest time that data stay in the head before they are written to a block",
+    ),
     row("max-line-bytes", "2MiB", Kind::Size, Scope::Server, "Longest log line; longer ones are refused and counted"),
-    row("stream-labels", "", Kind::List, Scope::Server, "Resource attributes that become stream labels of logs; empty for the standard list"),
-    row("promote-resource-attributes", "host.name,k8s.namespace.name,k8s.pod.name,k8s.container.name", Kind::List, Scope::Server, "Resource attributes that become labels of metrics"),
-    row("agent-endpoint", "", Kind::Text, Scope::Agent, "OTLP/gRPC endpoint that the agent sends to, e.g. http://daybook:4317"),
+    row(
+        "stream-labels",
+        "",
+        Kind::List,
+        Scope::Server,
+        "Resource attributes that become stream labels of logs; empty for the standard list",
+    ),
+    row(
+        "promote-resource-attributes",
+        "host.name,k8s.namespace.name,k8s.pod.name,k8s.container.name",
+        Kind::List,
+        Scope::Server,
+        "Resource attributes that become labels of metrics",
+    ),
+    row(
+        "agent-endpoint",
+        "",
+        Kind::Text,
+        Scope::Agent,
+        "OTLP/gRPC endpoint that the agent sends to, e.g. http://daybook:4317",
+    ),
 ];
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use query_wire::{LedgerEntry, prometheus};
+use query_wire::prometheus::{self, LedgerEntry};
 use runtime::Ledger;
 use storage::Storage;
 

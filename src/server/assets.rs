@@ -35,11 +35,18 @@ pub(super) fn router() -> Router {
         .route("/explore", get(index))
         .route("/explore/{*page}", get(index))
         .route("/favicon.ico", get(favicon))
-        .route("/assets/{*path}", get(async |Path(path): Path<String>, headers: HeaderMap| file(&format!("assets/{path}"), &headers)))
+        .route(
+            "/assets/{*path}",
+            get(async |Path(path): Path<String>, headers: HeaderMap| file(&format!("assets/{path}"), &headers)),
+        )
 }
 
 async fn index(headers: HeaderMap) -> Response {
-    if ASSETS.iter().any(|asset| asset.path == "index.html") { file("index.html", &headers) } else { Html(NO_UI).into_response() }
+    if ASSETS.iter().any(|asset| asset.path == "index.html") {
+        file("index.html", &headers)
+    } else {
+        Html(NO_UI).into_response()
+    }
 }
 
 /// Answers browsers that ask before they have read the page; the icon's real name changes with its content.

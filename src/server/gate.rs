@@ -55,14 +55,18 @@ impl Gate {
             .route("/-/ready", get(ready))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
-            .fallback(|State(gate): State<Self>, request: Request| async move { gate.pass(&gate.0.main, request).await })
+            .fallback(
+                |State(gate): State<Self>, request: Request| async move { gate.pass(&gate.0.main, request).await },
+            )
             .with_state(self.clone())
     }
 
     /// Returns the router of the OTLP/HTTP port.
     pub(super) fn otlp_router(&self) -> Router {
         Router::new()
-            .fallback(|State(gate): State<Self>, request: Request| async move { gate.pass(&gate.0.otlp, request).await })
+            .fallback(
+                |State(gate): State<Self>, request: Request| async move { gate.pass(&gate.0.otlp, request).await },
+            )
             .with_state(self.clone())
     }
 
@@ -82,5 +86,6 @@ async fn ready(State(gate): State<Gate>) -> Response {
 }
 
 fn starting() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "Daybook is starting or stopping.\n").into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "Daybook is starting or stopping.\n")
+        .into_response()
 }

@@ -102,7 +102,7 @@ pub(crate) async fn run(
     let (main, otlp, grpc) = routers(&config, &ground, &storage, cpu);
     gate.open(main, otlp);
     if let Some(routes) = grpc {
-        serve_grpc(otlp_grpc, routes, &ground.shutdown);
+        serve_http("otlp-grpc", otlp_grpc, routes, &ground.shutdown);
     }
     storage.start_maintenance(&ground.shutdown);
     own_logs::start(events, storage.logs_appender(), ground.ledger.clone(), &ground.shutdown);
@@ -142,13 +142,9 @@ async fn open_storage(config: &Config, ground: &Ground, cpu: &CpuPool) -> anyhow
     Ok(Arc::new(storage.context("opening the data directory failed")?))
 }
 
-/// Builds the routers of the main port, of OTLP/HTTP and of OTLP/gRPC for the configured role.
-fn routers(
-    config: &Config,
-    ground: &Ground,
-    storage: &Arc<Storage>,
-    cpu: CpuPool,
-) -> (Router, Router, Option<tonic::service::Routes>) {
+/// Builds the routers of the main port, of OTLP/HTTP and of OTLP/gRPC for the configured role. gRPC is HTTP/2 like any
+/// other to the server below.
+fn routers(config: &Config, ground: &Ground, storage: &Arc<Storage>, cpu: CpuPool) -> (Router, Router, Option<Router>) {
     let mut main = admin::router(storage, ground);
     let mut otlp = Router::new();
     let mut grpc = None;
@@ -173,19 +169,24 @@ fn routers(
             &ground.telemetry,
             ground.ledger.clone(),
         );
-        main = main.merge(collector::http_router(&collector));
-        otlp = collector::otlp_http_router(&collector);
-        grpc = Some(collector::grpc_routes(&collector));
+        main = main.merge(collector.http_router());
+        otlp = collector.otlp_http_router();
+        grpc = Some(collector.grpc_routes());
     }
     (main, otlp, grpc)
 }
 
 /// Bounds what an idle or stalled peer can hold, and sends small answers at once.
 fn tune(stream: &TcpStream) {
-    // A socket that refuses an option still works; it is only less well guarded.
-    drop(stream.set_nodelay(true));
-    drop(rustix::net::sockopt::set_tcp_user_timeout(stream, PEER_TIMEOUT_MS));
-    drop(rustix::net::sockopt::set_socket_keepalive(stream, true));
+    use rustix::net::sockopt;
+    let tuned = stream
+        .set_nodelay(true)
+        .and_then(|()| Ok(sockopt::set_tcp_user_timeout(&*stream, PEER_TIMEOUT_MS)?))
+        .and_then(|()| Ok(sockopt::set_socket_keepalive(&*stream, true)?));
+    if let Err(error) = tuned {
+        // The connection still works; it is only less well guarded.
+        tracing::debug!(%error, "a connection could not be tuned");
+    }
 }
 
 fn serve_http(name: &str, listener: TcpListener, router: Router, shutdown: &Shutdown) {
@@ -195,17 +196,6 @@ fn serve_http(name: &str, listener: TcpListener, router: Router, shutdown: &Shut
         let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.wait().await });
         if let Err(error) = served.await {
             tracing::error!(%error, "an HTTP port stopped serving");
-        }
-    });
-}
-
-fn serve_grpc(listener: TcpListener, routes: tonic::service::Routes, shutdown: &Shutdown) {
-    let stop = shutdown.clone();
-    shutdown.spawn("otlp-grpc", async move {
-        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-        let server = tonic::transport::Server::builder().add_routes(routes);
-        if let Err(error) = server.serve_with_incoming_shutdown(incoming, async move { stop.wait().await }).await {
-            tracing::error!(%error, "the OTLP/gRPC port stopped serving");
         }
     });
 }

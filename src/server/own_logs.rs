@@ -82,7 +82,11 @@ fn record(event: OwnEvent) -> LogRecord {
         line.push_str(&name);
         line.push('=');
         // As logfmt: quoted where a reader would otherwise split it.
-        if value.is_empty() || value.contains([' ', '=', '"', '\n']) { line.push_str(&format!("{value:?}")) } else { line.push_str(&value) }
+        if value.is_empty() || value.contains([' ', '=', '"', '\n']) {
+            line.push_str(&format!("{value:?}"))
+        } else {
+            line.push_str(&value)
+        }
         attributes.push((name, Value::Str(value)));
     }
     LogRecord {
