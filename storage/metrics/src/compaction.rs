@@ -64,14 +64,18 @@ pub(crate) fn choose(blocks: &[Candidate], bounds: Bounds) -> Choice {
 /// Returns how many blocks from the first on may become one block of a level above `level`.
 fn run_length(blocks: &[Candidate], level: u32, bounds: Bounds) -> usize {
     let (mut samples, mut min_ms, mut max_ms) = (0_u64, i64::MAX, i64::MIN);
+    let mut all_wide = true;
     let fits = |block: &&Candidate| {
         samples = samples.saturating_add(block.samples);
         min_ms = min_ms.min(block.min_ms);
         max_ms = max_ms.max(block.max_ms);
-        let span_fits = bounds.span_ms_max.is_none_or(|most| max_ms.saturating_sub(min_ms) <= most);
-        // What is in the block already cannot be taken apart; only growth is held back.
-        let spans_anyway = block.min_ms == min_ms && block.max_ms == max_ms;
-        !block.is_damaged && block.level <= level && samples <= bounds.samples_max && (span_fits || spans_anyway)
+        let fits =
+            |min_ms: i64, max_ms: i64| bounds.span_ms_max.is_none_or(|most| max_ms.saturating_sub(min_ms) <= most);
+        // Blocks that are too wide as they are (one stray timestamp is enough) cannot be dropped early in any case; left
+        // apart they would grow in number without end.
+        all_wide = all_wide && !fits(block.min_ms, block.max_ms);
+        let may_grow = fits(min_ms, max_ms) || all_wide;
+        !block.is_damaged && block.level <= level && samples <= bounds.samples_max && may_grow
     };
     blocks.iter().take(MERGED_MAX).take_while(fits).count()
 }
@@ -205,5 +209,6 @@ mod tests {
         check(&[block(0, 300, 0, 1); 5], Choice::DoNothing);
         let spread: Vec<Candidate> = (0..6).map(|i| block(0, 1, i * 50, i * 50 + 50)).collect();
         check(&spread, Choice::DoNothing);
+        check(&[block(0, 1, 0, 1_000_000); 4], Choice::Merge(0..4));
     }
 }

@@ -39,14 +39,16 @@ pub struct MetricStore {
     /// Guards the change from one view to the next; held for a moment only.
     pub(crate) view: RwLock<Arc<View>>,
     pub(crate) metadata: RwLock<Metadata>,
-    /// Guards the directory: one flush, merge or removal at a time. Taken before `gate`.
-    work: Mutex<Work>,
+    /// Held by the one flush that runs, and holds the number of its block. Taken before `gate`.
+    flushing: Mutex<NextBlock>,
+    /// Held by the one merge or removal that runs, which may flush meanwhile. Taken before `flushing`.
+    merging: Mutex<()>,
     pub(crate) is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Work {
-    next_sequence: u64,
+struct NextBlock {
+    sequence: u64,
 }
 
 /// What the store holds.
@@ -112,7 +114,8 @@ impl MetricStore {
             gate: RwLock::default(),
             view: RwLock::new(Arc::new(view)),
             metadata: RwLock::new(metadata),
-            work: Mutex::new(Work { next_sequence: found.last_sequence + 1 }),
+            flushing: Mutex::new(NextBlock { sequence: found.last_sequence + 1 }),
+            merging: Mutex::default(),
             is_closed: AtomicBool::new(false),
         };
         store.show_head();
@@ -192,10 +195,10 @@ impl MetricStore {
     /// # Errors
     /// Disk full and other I/O; nothing is lost then, and the next call tries again.
     pub fn flush(&self) -> Result<()> {
-        let mut work = self.work.lock();
+        let mut next = self.flushing.lock();
         let started = Instant::now();
-        let flushed = self.flush_frozen(&mut work).and_then(|again| {
-            let fresh = self.freeze()? && self.flush_frozen(&mut work)?;
+        let flushed = self.flush_frozen(&mut next).and_then(|again| {
+            let fresh = self.freeze()? && self.flush_frozen(&mut next)?;
             Ok(again || fresh)
         });
         if !matches!(flushed, Ok(false)) {
@@ -224,12 +227,11 @@ impl MetricStore {
     }
 
     /// Writes the frozen head, if there is one, to a block.
-    fn flush_frozen(&self, work: &mut Work) -> Result<bool> {
+    fn flush_frozen(&self, next: &mut NextBlock) -> Result<bool> {
         let Some(Frozen { head, cut }) = self.snapshot().frozen.clone() else { return Ok(false) };
         self.store_metadata()?;
-        let sequence = work.next_sequence;
-        let block = write_head(&self.dir, &head, sequence, cut, &self.options)?;
-        work.next_sequence += 1;
+        let block = write_head(&self.dir, &head, next.sequence, cut, &self.options)?;
+        next.sequence += 1;
         self.change_view(|view| {
             view.frozen = None;
             view.blocks.extend(block.map(Arc::new));
@@ -261,13 +263,13 @@ impl MetricStore {
     /// # Errors
     /// Disk full, other I/O, and damage, which is found by reading: the damaged block is left alone from then on.
     pub fn compact_once(&self) -> Result<bool> {
-        let mut work = self.work.lock();
+        let _merging = self.merging.lock();
         let view = self.snapshot();
         let Choice::Merge(range) = self.choose(&view) else { return Ok(false) };
         let started = Instant::now();
         // The places are those of blocks and damaged ones together; a merge never spans a damaged one.
         let names: Vec<BlockName> = all_names(&view).get(range).unwrap_or_default().to_vec();
-        let merged = self.merge(&mut work, &view, &names);
+        let merged = self.merge(&view, &names);
         self.metrics.compactions.with(&[if merged.is_ok() { "ok" } else { "failed" }]).inc();
         self.metrics.compaction_seconds.observe(started.elapsed().as_secs_f64());
         self.show_blocks();
@@ -296,7 +298,7 @@ impl MetricStore {
         compaction::choose(&candidates, Bounds { samples_max: self.options.block_rows_max, span_ms_max })
     }
 
-    fn merge(&self, _work: &mut Work, view: &View, names: &[BlockName]) -> Result<()> {
+    fn merge(&self, view: &View, names: &[BlockName]) -> Result<()> {
         let blocks: Vec<&Arc<Block>> = view.blocks.iter().filter(|block| names.contains(&block.name())).collect();
         let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(()) };
         let level = blocks.iter().map(|block| block.meta.level).max().unwrap_or(0) + 1;
@@ -309,8 +311,9 @@ impl MetricStore {
             cursors.push(BlockCursor::new(block).inspect_err(|error| self.note_damage(block, error))?);
         }
         let mut writer = BlockWriter::create(&self.dir, new, &self.options.faults)?;
-        let check = &mut || if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) };
-        compaction::merge(&mut cursors, &mut writer, check).map_err(|(place, error)| {
+        let mut may_flush = true;
+        let mut check = || self.check_merge(&mut may_flush);
+        compaction::merge(&mut cursors, &mut writer, &mut check).map_err(|(place, error)| {
             if let Some(cursor) = place.and_then(|place| cursors.get(place)) {
                 self.note_damage(cursor.block(), &error);
             }
@@ -332,6 +335,21 @@ impl MetricStore {
         Ok(())
     }
 
+    /// Lets a long merge stop for a shutdown, and make room in the head, which fills up meanwhile.
+    fn check_merge(&self, may_flush: &mut bool) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if *may_flush
+            && self.should_flush()
+            && let Err(error) = self.flush()
+        {
+            tracing::warn!(%error, "the head could not be flushed during a merge");
+            *may_flush = false;
+        }
+        Ok(())
+    }
+
     /// Counts damage that was found by reading, and keeps the block from being merged.
     pub(crate) fn note_damage(&self, block: &Block, error: &Error) {
         if matches!(error, Error::Corrupt { .. }) {
@@ -349,7 +367,7 @@ impl MetricStore {
     /// # Errors
     /// I/O; what was removed before stays so.
     pub fn apply_retention(&self, now_ms: i64, retention: Duration) -> Result<()> {
-        let _work = self.work.lock();
+        let _merging = self.merging.lock();
         let oldest_ms = now_ms.saturating_sub(millis(retention));
         let view = self.snapshot();
         for block in view.blocks.iter().filter(|block| block.meta.max_time_ms < oldest_ms) {

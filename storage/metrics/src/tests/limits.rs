@@ -162,3 +162,25 @@ fn metadata_is_bounded() {
     assert!(test.metric("daybook_metrics_metadata_dropped_total{reason=\"too_many\"} 1"));
     assert!(test.metric("daybook_metrics_metadata_dropped_total{reason=\"too_long\"} 1"));
 }
+
+#[test]
+fn a_head_that_fills_up_during_a_merge_is_flushed_by_it() {
+    let test = TestStore::with(Options { head_bytes_max: 60_000, ..Options::default() });
+    for i in 0..4 {
+        test.append("m", &[(i, 1.0)]);
+        test.store().flush().unwrap();
+    }
+    let samples: Vec<(i64, f64)> = (0..2_000).map(|i| (i, i as f64)).collect();
+    for i in 0..20 {
+        if test.store().should_flush() {
+            break;
+        }
+        test.append(&format!("n i={i}"), &samples);
+    }
+    assert!(test.store().should_flush());
+    let before = test.dump();
+    assert!(test.store().compact_once().unwrap());
+    assert_eq!(test.store().head_bytes(), 0);
+    assert_eq!(test.store().stats().blocks, 2);
+    assert_eq!(test.dump(), before);
+}
