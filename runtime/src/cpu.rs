@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+/// Each thread's stack. Evaluators recurse over trees up to their depth limits, and `rayon` nests stolen work on top.
+const STACK_BYTES: usize = 16 << 20;
+
 /// A fixed number of threads for decoding, search and evaluation. Clones share them.
 #[derive(Debug, Clone)]
 pub struct CpuPool(Arc<rayon::ThreadPool>);
@@ -23,6 +26,7 @@ impl CpuPool {
     pub fn new(threads: usize) -> Result<Self, StartError> {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
+            .stack_size(STACK_BYTES)
             .thread_name(|i| format!("cpu-{i}"))
             .build()
             .map(|pool| Self(Arc::new(pool)))

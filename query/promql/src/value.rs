@@ -187,9 +187,13 @@ pub fn without_metadata(labels: &Labels) -> Labels {
 }
 
 /// Unites series with the same labels whose samples lie at different steps.
+///
+/// Series whose name is to be dropped stay apart from those whose name stays, so that a step's labels do not depend on
+/// other steps.
 #[derive(Debug, Default)]
 pub struct Merger {
-    places: HashMap<Labels, usize>,
+    /// Where the series with these labels is: with its name, and with its name to be dropped.
+    places: HashMap<Labels, [Option<usize>; 2]>,
     series: Vec<Series>,
 }
 
@@ -199,20 +203,24 @@ impl Merger {
     /// # Errors
     /// When a series with the same labels has a sample at the same step.
     pub fn push(&mut self, series: Series) -> Result<()> {
-        match self.places.entry(series.labels.clone()) {
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(self.series.len());
+        let places = self.places.entry(series.labels.clone()).or_default();
+        for place in places.iter().flatten() {
+            let have = &self.series[*place];
+            if (0..series.values.len()).any(|i| series.has(i) && have.has(i)) {
+                return Err(Error::evaluation("vector cannot contain metrics with the same labelset"));
+            }
+        }
+        let place = &mut places[usize::from(series.drop_name)];
+        match *place {
+            None => {
+                *place = Some(self.series.len());
                 self.series.push(series);
             }
-            std::collections::hash_map::Entry::Occupied(entry) => {
-                let have = &mut self.series[*entry.get()];
-                have.drop_name |= series.drop_name;
+            Some(place) => {
                 for i in 0..series.values.len() {
-                    let Some(point) = series.get(i) else { continue };
-                    if have.has(i) {
-                        return Err(Error::evaluation("vector cannot contain metrics with the same labelset"));
+                    if let Some(point) = series.get(i) {
+                        self.series[place].set(i, Some(point));
                     }
-                    have.set(i, Some(point));
                 }
             }
         }

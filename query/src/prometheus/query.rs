@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use query_promql::parse::ast::ValueType;
+use query_promql::parse::ast::{Expr, ValueType};
 use query_promql::{Grid, Options, Query, Stored, Value, evaluate, parse};
 
 use super::answer;
@@ -70,13 +70,6 @@ fn request(params: &Params, grid: Grid, is_range: bool) -> Result<Request> {
 }
 
 async fn run(services: &Services, request: Request) -> Result<Response> {
-    let expr = parse::parse(&request.text).map_err(|error| invalid("query", error))?;
-    let found = expr.value_type();
-    if request.is_range && matches!(found, ValueType::Matrix | ValueType::Text) {
-        let found = found.as_str();
-        let reason = format!("invalid expression type \"{found}\" for range query, must be Scalar or instant Vector");
-        return Err(invalid("query", reason));
-    }
     let context = match request.timeout {
         Some(ms) => services.context_with_timeout(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
         None => services.context(),
@@ -86,11 +79,12 @@ async fn run(services: &Services, request: Request) -> Result<Response> {
     let usage = context.clone();
     let result = services
         .run(context, move |context| {
+            let expr = parse_query(&text, is_range)?;
             let query = Query { expr: &expr, text: &text, grid, is_range, options };
-            evaluate(&query, &Stored(&*metrics), context)
+            evaluate(&query, &Stored(&*metrics), context).map_err(from_promql)
         })
         .await?;
-    let mut answer = result.map_err(from_promql)?;
+    let mut answer = result?;
     let truncated = match &mut answer.value {
         Value::Vector(series) if series.len() > limit => {
             series.truncate(limit);
@@ -119,6 +113,18 @@ async fn run(services: &Services, request: Request) -> Result<Response> {
     });
     let held = services.hold_answer(answer::size_bytes(&answer.value))?;
     Ok(answer::stream(answer, is_range, stats, held))
+}
+
+/// Reads the expression and checks that its type goes with the kind of query.
+fn parse_query(text: &str, is_range: bool) -> Result<Expr> {
+    let expr = parse::parse(text).map_err(|error| invalid("query", error))?;
+    let found = expr.value_type();
+    if is_range && matches!(found, ValueType::Matrix | ValueType::Text) {
+        let found = found.as_str();
+        let reason = format!("invalid expression type \"{found}\" for range query, must be Scalar or instant Vector");
+        return Err(invalid("query", reason));
+    }
+    Ok(expr)
 }
 
 fn from_promql(error: query_promql::Error) -> Error {

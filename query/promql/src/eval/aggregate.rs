@@ -327,7 +327,10 @@ impl Evaluator<'_> {
                             if present.len() < before {
                                 self.notes.info(span, ignored_histograms(op.as_str()));
                             }
-                            present.sort_by(|a, b| rank(vector[*a].values[i], vector[*b].values[i], top));
+                            present.sort_by(|a, b| {
+                                let (a, b) = (&vector[*a], &vector[*b]);
+                                rank(a.values[i], b.values[i], top).then_with(|| a.labels.cmp(&b.labels))
+                            });
                         }
                         #[expect(
                             clippy::cast_possible_truncation,

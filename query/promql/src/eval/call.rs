@@ -22,6 +22,10 @@ const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
 
 impl Evaluator<'_> {
     pub(super) fn call(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Value> {
+        let stats = matches!(function.name, "histogram_count" | "histogram_sum" | "histogram_avg");
+        if stats != self.finds_resets && function.name.starts_with("histogram_") {
+            return Self { finds_resets: stats, ..*self }.call(expr, function, args, grid);
+        }
         if args.iter().any(|arg| arg.value_type() == ValueType::Matrix) {
             return self.range_call(expr, function, args, grid).map(Value::Vector);
         }

@@ -79,7 +79,7 @@ pub fn evaluate(query: &Query<'_>, source: &dyn Source, context: &QueryContext) 
         )));
     }
     let notes = Notes::default();
-    let evaluator = Evaluator { source, context, query: *query, notes: &notes };
+    let evaluator = Evaluator { source, context, query: *query, notes: &notes, finds_resets: false };
     let value = match found {
         ValueType::Matrix => Value::Matrix(evaluator.matrix(query.expr, &query.grid)?),
         _ => evaluator.eval(query.expr, &query.grid)?,
@@ -91,11 +91,15 @@ pub fn evaluate(query: &Query<'_>, source: &dyn Source, context: &QueryContext) 
 }
 
 /// One evaluation.
+#[derive(Clone, Copy)]
 pub(crate) struct Evaluator<'a> {
     source: &'a dyn Source,
     context: &'a QueryContext,
     query: Query<'a>,
     notes: &'a Notes,
+    /// Whether selectors say of each histogram if it was reset. Under `histogram_count` and the like only counts and
+    /// sums are looked at, so that resets must be found before the buckets are out of sight.
+    finds_resets: bool,
 }
 
 impl Evaluator<'_> {
@@ -176,7 +180,7 @@ impl Evaluator<'_> {
             (step, (grid.end_ms - grid.start_ms) as f64 / 1000.0)
         };
         let seconds = duration.compute(Some(query)).map_err(Error::evaluation)?;
-        if !seconds.is_finite() || seconds.abs() > 9.2e15 {
+        if !seconds.is_finite() || seconds.abs() > crate::parse::SECONDS_MAX {
             return Err(Error::evaluation("duration out of range"));
         }
         #[expect(clippy::cast_possible_truncation, reason = "bounds were checked")]

@@ -1,11 +1,14 @@
 //! Selectors: reads series part by part, in parallel, and puts their samples on the steps.
 
+use std::sync::Arc;
+
 use model::is_stale;
 use rayon::prelude::*;
 use storage_api::MillisRange;
 
 use super::Evaluator;
 use crate::error::Result;
+use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::{Borders, Expr, ExprKind, Selector, Span};
 use crate::value::{ABSENT, Grid, Point, Samples, Series};
 
@@ -52,8 +55,11 @@ impl Evaluator<'_> {
                 let series = part.read(self.context)?;
                 let loaded: usize = series.iter().map(|one| one.values.len()).sum();
                 let mut kept = Vec::with_capacity(series.len());
-                for one in series {
+                for mut one in series {
                     self.context.check()?;
+                    if self.finds_resets {
+                        mark_resets(&mut one);
+                    }
                     kept.extend(compute(one)?);
                 }
                 self.context.release_samples(loaded as u64);
@@ -210,6 +216,21 @@ impl Evaluator<'_> {
             ExprKind::Subquery(subquery) => self.subquery(subquery, grid).map(|(samples, _, _)| samples),
             _ => Err(crate::error::Error::evaluation("expected a range vector")),
         }
+    }
+}
+
+/// Says of each histogram after the first whether it was reset, where the store does not.
+fn mark_resets(samples: &mut Samples) {
+    let Some(column) = &mut samples.histograms else { return };
+    let mut before: Option<Arc<Histogram>> = None;
+    for slot in column {
+        let Some(histogram) = slot else { continue };
+        let raw = Arc::clone(histogram);
+        if let (ResetHint::Unknown, Some(before)) = (raw.hint, &before) {
+            let hint = if raw.detect_reset(before) { ResetHint::Reset } else { ResetHint::NotReset };
+            *slot = Some(Arc::new(Histogram { hint, ..raw.as_ref().clone() }));
+        }
+        before = Some(raw);
     }
 }
 

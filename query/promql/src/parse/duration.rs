@@ -6,7 +6,7 @@ use super::lexer::{Kind, Token, quote};
 use super::parser::{Parsed, Parser, number, unexpected};
 
 /// The longest duration in seconds that fits 64-bit nanoseconds, as Prometheus bounds it.
-const SECONDS_MAX: f64 = 9_223_372_036.0;
+pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.0;
 
 const CONTEXT: &str = "duration expression";
 

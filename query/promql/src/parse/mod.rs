@@ -8,7 +8,10 @@ pub(crate) mod lexer;
 mod parser;
 mod print;
 mod selector;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use duration::SECONDS_MAX;
 pub use error::ParseError;
 
 use ast::{Expr, Selector};

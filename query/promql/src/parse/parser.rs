@@ -5,8 +5,11 @@ use super::error::ParseError;
 use super::lexer::{Kind, Token, quote, unquote};
 use crate::functions;
 
-/// The deepest tree that is built. Evaluation and printing recurse, and so need a bound.
+/// The deepest tree that is built, e.g. by a long chain of operators. Evaluation and printing recurse, and so need a bound.
 pub(crate) const DEPTH_MAX: u16 = 200;
+
+/// The deepest nesting of parentheses, calls and signs that is read: reading recurses with larger frames.
+pub(crate) const NESTING_MAX: u16 = 80;
 
 pub(super) struct Parser<'a> {
     tokens: Vec<Token<'a>>,
@@ -60,8 +63,8 @@ impl<'a> Parser<'a> {
     /// Counts a level of nesting while `work` runs.
     pub(super) fn nested<T>(&mut self, work: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.nesting += 1;
-        if self.nesting > DEPTH_MAX {
-            return Err(too_deep(self.peek().span));
+        if self.nesting > NESTING_MAX {
+            return Err(too_deep(self.peek().span, NESTING_MAX));
         }
         let result = work(self);
         self.nesting -= 1;
@@ -78,7 +81,7 @@ impl<'a> Parser<'a> {
             ExprKind::Unary(_, inner) | ExprKind::Paren(inner) => inner.depth,
         };
         if below >= DEPTH_MAX {
-            return Err(too_deep(span));
+            return Err(too_deep(span, DEPTH_MAX));
         }
         Ok(Expr { kind, span, depth: below + 1 })
     }
@@ -371,8 +374,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn too_deep(span: Span) -> ParseError {
-    ParseError::new(span, format!("the expression is nested deeper than the limit of {DEPTH_MAX} levels"))
+fn too_deep(span: Span, limit: u16) -> ParseError {
+    ParseError::new(span, format!("the expression is nested deeper than the limit of {limit} levels"))
 }
 
 /// Says whether `text` is a label name that needs no quotes.

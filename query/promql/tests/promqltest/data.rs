@@ -233,7 +233,8 @@ impl Store {
                     _ if raw.hint == ResetHint::Reset => ResetHint::Reset,
                     None => raw.hint,
                     Some(before) if before.hint == ResetHint::Gauge => ResetHint::Unknown,
-                    Some(before) if raw.detect_reset(before) => ResetHint::Reset,
+                    // A store does not tell that one was found, because blocks may overlap.
+                    Some(before) if raw.detect_reset(before) => ResetHint::Unknown,
                     Some(_) => ResetHint::NotReset,
                 };
                 *point = Point::Histogram(Arc::new(Histogram { hint, ..raw.as_ref().clone() }));

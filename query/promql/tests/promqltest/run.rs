@@ -1,5 +1,6 @@
 //! Reads scripts, runs their cases, and compares.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use model::Labels;
@@ -10,8 +11,34 @@ use storage_api::QueryContext;
 
 use super::data::{MaybePoint, Store, duration_ms, points, split_labels};
 
+/// The same query with every selector pinned by `@`, and other times at which it is to give the same.
+pub(crate) struct Variants(HashMap<(String, i64), (String, Vec<i64>)>);
+
+impl Variants {
+    /// Reads the JSON list of variants.
+    pub(crate) fn read(text: &str) -> Self {
+        let list: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
+        let one = |value: &serde_json::Value| {
+            let text = |key: &str| value[key].as_str().unwrap().to_owned();
+            let times = value["times"].as_array().unwrap().iter().map(|at| at.as_i64().unwrap()).collect();
+            ((text("expr"), value["at"].as_i64().unwrap()), (text("new"), times))
+        };
+        Self(list.iter().map(one).collect())
+    }
+
+    fn check(&self, store: &Store, text: &str, at: i64, expected: &Expected) -> Result<(), String> {
+        let Some((pinned, times)) = self.0.get(&(text.to_owned(), at)) else { return Ok(()) };
+        for time in times {
+            let grid = Grid::instant(*time);
+            compare(&evaluated(store, pinned, grid, false), expected, grid, false)
+                .map_err(|reason| format!("pinned at {time}: {pinned}: {reason}"))?;
+        }
+        Ok(())
+    }
+}
+
 /// Runs a script; returns how many cases passed, and the others in words.
-pub(crate) fn script(text: &str) -> (usize, Vec<String>) {
+pub(crate) fn script(text: &str, variants: &Variants) -> (usize, Vec<String>) {
     let lines: Vec<&str> = text.lines().collect();
     let mut store = Store::default();
     let (mut passed, mut failures) = (0, Vec::new());
@@ -44,7 +71,7 @@ pub(crate) fn script(text: &str) -> (usize, Vec<String>) {
                 "eval_ordered" => Some("expect ordered"),
                 _ => None,
             });
-            match case(&store, rest, &block) {
+            match case(&store, rest, &block, variants) {
                 Ok(()) => passed += 1,
                 Err(reason) => failures.push(format!("{number}: {rest}\n    {reason}")),
             }
@@ -185,7 +212,7 @@ fn expected(block: &[&str]) -> Expected {
     expected
 }
 
-fn case(store: &Store, rest: &str, block: &[&str]) -> Result<(), String> {
+fn case(store: &Store, rest: &str, block: &[&str], variants: &Variants) -> Result<(), String> {
     let expected = expected(block);
     let words: Vec<&str> = rest.splitn(4, char::is_whitespace).collect();
     if words[0] == "instant" {
@@ -193,6 +220,7 @@ fn case(store: &Store, rest: &str, block: &[&str]) -> Result<(), String> {
         let text = words[3].trim();
         let grid = Grid::instant(at);
         compare(&evaluated(store, text, grid, false), &expected, grid, true)?;
+        variants.check(store, text, at, &expected)?;
         return middle_of_range(store, text, at, &expected);
     }
     let rest = rest.trim_start_matches("range from").trim();
