@@ -113,7 +113,10 @@ impl Collector {
             }
         };
         let timeout = Duration::from_millis(inner.config.body_timeout_ms);
-        let bytes = body::read(body, inner.config.max_body_bytes, timeout, &mut admission).await?;
+        let gone = Gone { stats: Some(&inner.stats), place };
+        let read = body::read(body, inner.config.max_body_bytes, timeout, &mut admission).await;
+        gone.stayed();
+        let bytes = read?;
         inner.stats.wire_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
         let inner = Arc::clone(inner);
         let work = move || {
@@ -144,6 +147,26 @@ impl Collector {
     pub(crate) fn answered(&self, place: Place, started: Instant, response: Response) -> Response {
         self.count_answer(place, started, response.status().as_str());
         response
+    }
+}
+
+/// Counts a client that leaves before its body has arrived: the request's future is dropped then.
+struct Gone<'a> {
+    stats: Option<&'a Stats>,
+    place: Place,
+}
+
+impl Gone<'_> {
+    fn stayed(mut self) {
+        self.stats = None;
+    }
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if let Some(stats) = self.stats {
+            stats.refused.with(&[self.place.as_str(), "client_gone"]).inc();
+        }
     }
 }
 

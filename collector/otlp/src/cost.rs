@@ -108,8 +108,8 @@ pub fn metrics_decoded_bytes(body: &[u8]) -> u64 {
 }
 
 fn decoded_bytes(body: &[u8], message: &Message) -> u64 {
-    // Text and numbers take no more than on the wire; lists may have half as much again in reserve.
-    body.len() as u64 + walk(body, message, DEPTH_MAX) / 2 * 3
+    // Text and numbers take no more than on the wire. Lists may have as much again in reserve.
+    body.len() as u64 + walk(body, message, DEPTH_MAX) * 2
 }
 
 fn walk(mut bytes: &[u8], message: &Message, depth: u32) -> u64 {

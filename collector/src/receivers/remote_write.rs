@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use model::{METRIC_NAME, MetricMetadata};
+use model::{METRIC_NAME, MetricMetadata, Sample};
 use runtime::Signal;
 use storage_api::MetricBatch;
 
@@ -119,8 +119,13 @@ impl<'a> Visit<'a> for Batch<'_, 'a> {
             return Ok(());
         }
         self.admission.grow((size_of_val(series.samples.as_slice()) + series.labels.len() * 48 + 32) as u64 * 2)?;
-        if let Err((reason, detail)) = push(&mut self.batch, series, self.config) {
-            self.tally.reject(reason, samples, || detail);
+        let late = series.samples.iter().filter(|sample| !in_range(sample)).count() as u64;
+        let pushed = if late == samples { Ok(()) } else { push(&mut self.batch, series, self.config) };
+        match pushed {
+            Err((reason, detail)) => self.tally.reject(reason, samples, || detail),
+            Ok(()) => self.tally.reject("timestamp_out_of_range", late, || {
+                format!("a sample lies outside the years 1678-2261 in {}", shown(series))
+            }),
         }
         Ok(())
     }
@@ -150,6 +155,11 @@ impl<'a> Visit<'a> for Batch<'_, 'a> {
 
 type Fault = (&'static str, String);
 
+/// Says whether a sample's time can be said in nanoseconds, which is what times are elsewhere.
+fn in_range(sample: &Sample) -> bool {
+    sample.timestamp_ms.unsigned_abs() <= i64::MAX.unsigned_abs() / 1_000_000
+}
+
 /// Tests a series and adds it to the batch.
 fn push<'a>(batch: &mut MetricBatch<'a>, series: &Series<'a>, config: &Config) -> Result<(), Fault> {
     let limit = config.max_labels;
@@ -167,7 +177,7 @@ fn push<'a>(batch: &mut MetricBatch<'a>, series: &Series<'a>, config: &Config) -
     }
     let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).map(Cow::Borrowed).unwrap_or_default();
     let labels = series.labels.iter().map(|(name, value)| (text(name), text(value)));
-    batch.push(labels, series.samples.iter().copied()).map_err(|error| {
+    batch.push(labels, series.samples.iter().copied().filter(in_range)).map_err(|error| {
         let reason = match error {
             model::LabelError::Repeated { .. } => "duplicate_label",
             _ => "empty_label_name",

@@ -192,3 +192,14 @@ async fn a_body_that_does_not_arrive_is_408_and_gives_its_place_back() {
     assert_eq!((answer.status, answer.text()), (StatusCode::BAD_REQUEST, "the body ended early: reset\n".to_owned()));
     assert!(harness.telemetry.render().contains("daybook_ingest_requests_in_flight 0\n"));
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_while_sending_is_counted() {
+    let harness = Harness::new();
+    let stalled = axum::body::Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let request = harness.post("/api/v1/write", REMOTE_WRITE, stalled);
+    assert!(tokio::time::timeout(Duration::from_millis(20), request).await.is_err());
+    let text = harness.telemetry.render();
+    assert!(text.contains(r#"daybook_refused_requests_total{place="remote_write",reason="client_gone"} 1"#), "{text}");
+    assert!(text.contains("daybook_ingest_requests_in_flight 0\n"));
+}

@@ -106,3 +106,18 @@ async fn an_empty_request_is_fine() {
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     assert_eq!(harness.samples(), "");
 }
+
+#[tokio::test]
+async fn times_that_nanoseconds_cannot_say_are_rejected_alone() {
+    let harness = Harness::new();
+    let times = [i64::MIN, -9_223_372_036_854, 9_223_372_036_854, 9_223_372_036_855, i64::MAX];
+    let samples: Vec<_> = times.iter().map(|at| (*at, 1.0)).collect();
+    let answer = harness.write(&write_request(vec![series(&[("__name__", "a")], &samples)])).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    expect![[r#"
+        3 of 5 samples were not stored: 3 rejected (timestamp_out_of_range): a sample lies outside the years 1678-2261 in {__name__="a"}
+    "#]]
+    .assert_eq(&answer.text());
+    assert_eq!(harness.samples(), "a 1@-9223372036854 1@9223372036854\n");
+    expect!["remote_write metrics: 5 = 2 + 3 timestamp_out_of_range\n"].assert_eq(&harness.ledger());
+}

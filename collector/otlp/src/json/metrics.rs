@@ -373,6 +373,27 @@ mod tests {
     }
 
     #[test]
+    fn doubles_are_exact_and_nonsense_is_refused() {
+        let value = |text: &str| {
+            let body = format!(
+                r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"gauge":{{"dataPoints":[{{"asDouble":{text}}}]}}}}]}}]}}]}}"#
+            );
+            let request = metrics_from_json(body.as_bytes())?;
+            let Some(Data::Gauge(gauge)) = &request.resource_metrics[0].scope_metrics[0].metrics[0].data else {
+                panic!()
+            };
+            let Some(Value::AsDouble(number)) = gauge.data_points[0].value else { panic!() };
+            Ok::<_, serde_json::Error>(number)
+        };
+        let exact = -1.992_934_706_337_537_7e118;
+        assert_eq!(value("-1.9929347063375377e118").unwrap().to_bits(), f64::to_bits(exact));
+        assert!(value(r#""NaN""#).unwrap().is_nan());
+        for nonsense in ["true", "1e999", r#""x""#, "[1]", "{}"] {
+            assert!(value(nonsense).unwrap_err().to_string().contains("expected a number, got"), "{nonsense}");
+        }
+    }
+
+    #[test]
     fn a_malformed_point_is_an_error_and_no_absent_metric() {
         let body = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":1.5}]}}]}]}]}"#;
         assert!(metrics_from_json(body).unwrap_err().to_string().contains("1.5 is no integer"));

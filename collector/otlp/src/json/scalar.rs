@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde_json::value::RawValue;
 
 use crate::value::base64_decode;
 
@@ -113,39 +114,16 @@ pub(super) struct Real(pub(super) f64);
 
 impl<'de> Deserialize<'de> for Real {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RealVisitor)
-    }
-}
-
-struct RealVisitor;
-
-impl<'de> Visitor<'de> for RealVisitor {
-    type Value = Real;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, or \"NaN\", \"Infinity\" or \"-Infinity\"")
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Real(number))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "the field is a double")]
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Real(number as f64))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "the field is a double")]
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Real(number as f64))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        text.parse().map(Real).map_err(|_| E::custom(format!("{text:?} is no number")))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Real(0.0))
+        // serde_json's own doubles may be off by the last bit; the standard library's are exact.
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let fault = || D::Error::custom(format!("expected a number, got {}", raw.chars().take(40).collect::<String>()));
+        if raw == "null" {
+            return Ok(Self(0.0));
+        }
+        match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
+            Some(text) => text.parse().map(Self).map_err(|_| fault()),
+            None => raw.parse().ok().filter(|number: &f64| number.is_finite()).map(Self).ok_or_else(fault),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod name;
 mod translate;
 
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod tests;
 
 use model::{MetricMetadata, Sample};

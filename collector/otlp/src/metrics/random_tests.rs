@@ -1,0 +1,233 @@
+//! Random requests: nothing panics, every point is accounted for, labels are as promised, JSON reads as protobuf does.
+
+use std::convert::Infallible;
+
+use model::{MetricMetadata, Sample, Timestamp};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::*;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use proptest::prelude::*;
+
+use super::{DeltaOptions, DeltaStates, Label, LabelLimits, Options, Sink, translate};
+use crate::metrics_from_json;
+
+/// Holds what it got, and tests the promises of [`Sink`].
+#[derive(Default)]
+struct Checker {
+    samples: u64,
+    metadata: u64,
+}
+
+impl<'a> Sink<'a> for Checker {
+    type Full = Infallible;
+
+    fn series(&mut self, labels: &[Label<'a>], _: Sample) -> Result<(), Infallible> {
+        assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "sorted, no repeats: {labels:?}");
+        assert!(labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()), "{labels:?}");
+        assert!(labels.iter().any(|(name, _)| name == "__name__"), "{labels:?}");
+        self.samples += 1;
+        Ok(())
+    }
+
+    fn metadata(&mut self, metadata: MetricMetadata) -> Result<(), Infallible> {
+        assert!(!metadata.name.is_empty());
+        self.metadata += 1;
+        Ok(())
+    }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "",
+            "a",
+            "a.b",
+            "a_b",
+            "_a",
+            "9a",
+            "le",
+            "quantile",
+            "job",
+            "__name__",
+            "service.name",
+            "service.namespace",
+            "service.instance.id",
+            "s",
+            "By/s",
+            "1",
+            "total",
+            "결제",
+        ])
+        .prop_map(str::to_owned),
+        ".{0,6}",
+    ]
+}
+
+fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    let value = prop_oneof![
+        Just(None),
+        text().prop_map(|text| Some(any_value::Value::StringValue(text))),
+        any::<i64>().prop_map(|number| Some(any_value::Value::IntValue(number))),
+        any::<bool>().prop_map(|truth| Some(any_value::Value::BoolValue(truth))),
+        any::<Vec<u8>>().prop_map(|bytes| Some(any_value::Value::BytesValue(bytes))),
+    ];
+    let pair = (text(), value).prop_map(|(key, value)| KeyValue {
+        key,
+        value: Some(AnyValue { value }),
+        ..KeyValue::default()
+    });
+    prop::collection::vec(pair, 0..5)
+}
+
+fn nanos() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), 1..20_u64, Just(u64::MAX), any::<u64>(), Just(1_700_000_000_000_000_000)]
+}
+
+/// A number that JSON can say.
+fn number() -> impl Strategy<Value = f64> {
+    prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::NEGATIVE
+}
+
+fn number_points() -> impl Strategy<Value = Vec<NumberDataPoint>> {
+    let value = prop_oneof![
+        Just(None),
+        number().prop_map(|number| Some(number_data_point::Value::AsDouble(number))),
+        any::<i64>().prop_map(|number| Some(number_data_point::Value::AsInt(number))),
+    ];
+    let point =
+        (attributes(), nanos(), nanos(), 0..3_u32, value).prop_map(|(attributes, start, time, flags, value)| {
+            NumberDataPoint {
+                attributes,
+                start_time_unix_nano: start,
+                time_unix_nano: time,
+                flags,
+                value,
+                exemplars: vec![Exemplar::default(); (time % 2) as usize],
+            }
+        });
+    prop::collection::vec(point, 0..4)
+}
+
+fn histogram_points() -> impl Strategy<Value = Vec<HistogramDataPoint>> {
+    let buckets = (prop::collection::vec(any::<u64>(), 0..4), prop::collection::vec(number(), 0..4), any::<bool>());
+    let buckets = buckets.prop_map(|(mut counts, mut bounds, mend)| {
+        if mend {
+            bounds.sort_by(f64::total_cmp);
+            bounds.dedup();
+            counts.resize(bounds.len() + 1, 1);
+        }
+        (counts, bounds)
+    });
+    let rest = (attributes(), nanos(), nanos(), 0..3_u32, any::<u64>(), prop::option::of(number()));
+    let point = (rest, buckets).prop_map(|((attributes, start, time, flags, count, sum), (counts, bounds))| {
+        HistogramDataPoint {
+            attributes,
+            start_time_unix_nano: start,
+            time_unix_nano: time,
+            count,
+            sum,
+            bucket_counts: counts,
+            explicit_bounds: bounds,
+            flags,
+            ..HistogramDataPoint::default()
+        }
+    });
+    prop::collection::vec(point, 0..4)
+}
+
+fn summary_points() -> impl Strategy<Value = Vec<SummaryDataPoint>> {
+    let quantile =
+        (number(), number()).prop_map(|(quantile, value)| summary_data_point::ValueAtQuantile { quantile, value });
+    let point = (attributes(), nanos(), 0..3_u32, prop::collection::vec(quantile, 0..4)).prop_map(
+        |(attributes, time, flags, quantile_values)| SummaryDataPoint {
+            attributes,
+            time_unix_nano: time,
+            flags,
+            quantile_values,
+            ..SummaryDataPoint::default()
+        },
+    );
+    prop::collection::vec(point, 0..3)
+}
+
+fn data() -> impl Strategy<Value = Option<Data>> {
+    prop_oneof![
+        Just(None),
+        number_points().prop_map(|data_points| Some(Data::Gauge(Gauge { data_points }))),
+        (number_points(), -1..4_i32, any::<bool>()).prop_map(|(data_points, aggregation_temporality, is_monotonic)| {
+            Some(Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic }))
+        }),
+        (histogram_points(), 0..3_i32).prop_map(|(data_points, aggregation_temporality)| {
+            Some(Data::Histogram(Histogram { data_points, aggregation_temporality }))
+        }),
+        summary_points().prop_map(|data_points| Some(Data::Summary(Summary { data_points }))),
+        (0..3_usize).prop_map(|n| {
+            let data_points = vec![ExponentialHistogramDataPoint::default(); n];
+            Some(Data::ExponentialHistogram(ExponentialHistogram { data_points, aggregation_temporality: 2 }))
+        }),
+    ]
+}
+
+fn request() -> impl Strategy<Value = ExportMetricsServiceRequest> {
+    let metric =
+        (text(), text(), data()).prop_map(|(name, unit, data)| Metric { name, unit, data, ..Metric::default() });
+    let scope =
+        (prop::option::of((text(), attributes())), prop::collection::vec(metric, 0..4)).prop_map(|(scope, metrics)| {
+            let scope = scope.map(|(name, attributes)| InstrumentationScope {
+                name,
+                attributes,
+                ..InstrumentationScope::default()
+            });
+            ScopeMetrics { scope, metrics, ..ScopeMetrics::default() }
+        });
+    let resource =
+        (prop::option::of(attributes()), prop::collection::vec(scope, 0..3)).prop_map(|(attributes, scope_metrics)| {
+            let resource = attributes.map(|attributes| Resource { attributes, ..Resource::default() });
+            ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }
+        });
+    prop::collection::vec(resource, 0..3).prop_map(|resource_metrics| ExportMetricsServiceRequest { resource_metrics })
+}
+
+fn points(request: &ExportMetricsServiceRequest) -> u64 {
+    let metrics = request.resource_metrics.iter().flat_map(|one| &one.scope_metrics).flat_map(|one| &one.metrics);
+    let len = metrics.map(|metric| match &metric.data {
+        None => 1,
+        Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+        Some(Data::Sum(sum)) => sum.data_points.len(),
+        Some(Data::Histogram(histogram)) => histogram.data_points.len(),
+        Some(Data::ExponentialHistogram(histogram)) => histogram.data_points.len(),
+        Some(Data::Summary(summary)) => summary.data_points.len(),
+    });
+    len.sum::<usize>() as u64
+}
+
+proptest! {
+    #[test]
+    fn every_point_is_translated_or_rejected(requests in prop::collection::vec(request(), 1..4)) {
+        let limits = LabelLimits { labels_max: 6, name_bytes_max: 24, value_bytes_max: 24 };
+        let options = Options {
+            promoted_resource_attributes: vec!["a.b".to_owned(), "a_b".to_owned()],
+            limits,
+            buckets_max: 2,
+            ..Options::default()
+        };
+        let mut deltas = DeltaStates::new(DeltaOptions { series_max: 3, ..DeltaOptions::default() });
+        for request in &requests {
+            let mut checker = Checker::default();
+            let report = translate(request, &options, Some(&mut deltas), Timestamp(1), &mut checker).unwrap();
+            prop_assert_eq!(report.points, points(request));
+            prop_assert!(checker.samples >= report.accepted(), "an accepted point has a sample");
+            prop_assert!(deltas.len() <= 3);
+        }
+        deltas.rollback();
+        prop_assert!(deltas.is_empty());
+    }
+
+    #[test]
+    fn json_reads_as_it_was_written(request in request()) {
+        let json = serde_json::to_vec(&request).unwrap();
+        prop_assert_eq!(metrics_from_json(&json).unwrap(), request);
+    }
+}
