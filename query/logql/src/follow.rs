@@ -35,8 +35,12 @@ impl Follower {
         let mut labels = RowLabels::new(&batch.stream);
         let mut out = Vec::new();
         for (row, timestamp) in batch.rows.timestamps.iter().copied().enumerate() {
+            let line = batch.rows.lines.get(row);
+            if !self.pipeline.passes(line) {
+                continue;
+            }
             labels.reset(batch.rows.metadata.get(row).iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
-            if let Some(line) = self.pipeline.process(timestamp, batch.rows.lines.get(row), &mut labels) {
+            if let Some(line) = self.pipeline.process(timestamp, line, &mut labels) {
                 out.push(LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() });
             }
         }

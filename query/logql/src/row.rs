@@ -1,5 +1,7 @@
 //! The labels of one row while it goes through a pipeline.
 
+use std::borrow::Cow;
+
 use model::Labels;
 
 use crate::ast::Grouping;
@@ -17,7 +19,7 @@ const DUPLICATE_SUFFIX: &str = "_extracted";
 #[derive(Debug)]
 pub(crate) struct RowLabels<'a> {
     stream: &'a Labels,
-    metadata: Vec<(String, String)>,
+    metadata: Vec<(Cow<'a, str>, &'a str)>,
     parsed: Vec<(String, String)>,
     deleted: Vec<String>,
     /// Parsed names that were deleted since; they count as extracted all the same.
@@ -73,7 +75,7 @@ impl<'a> RowLabels<'a> {
     }
 
     /// Starts over for the next row.
-    pub(crate) fn reset<'m>(&mut self, metadata: impl Iterator<Item = (&'m str, &'m str)>) {
+    pub(crate) fn reset(&mut self, metadata: impl Iterator<Item = (&'a str, &'a str)>) {
         self.metadata.clear();
         self.parsed.clear();
         self.deleted.clear();
@@ -82,21 +84,20 @@ impl<'a> RowLabels<'a> {
         self.error_details.clear();
         for (name, value) in metadata {
             let name = match self.stream.get(name) {
-                Some(_) => format!("{name}{DUPLICATE_SUFFIX}"),
-                None => name.to_owned(),
+                Some(_) => Cow::Owned(format!("{name}{DUPLICATE_SUFFIX}")),
+                None => Cow::Borrowed(name),
             };
-            self.metadata.push((name, value.to_owned()));
+            self.metadata.push((name, value));
         }
     }
 
     /// Returns the value of a label, or `None`.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let find = |pairs: &'_ [(String, String)]| pairs.iter().position(|(have, _)| have == name);
-        if let Some(i) = find(&self.metadata) {
-            return self.metadata.get(i).map(|(_, value)| value.as_str());
+        if let Some((_, value)) = self.metadata.iter().find(|(have, _)| have == name) {
+            return Some(value);
         }
-        if let Some(i) = find(&self.parsed) {
-            return self.parsed.get(i).map(|(_, value)| value.as_str());
+        if let Some((_, value)) = self.parsed.iter().find(|(have, _)| have == name) {
+            return Some(value);
         }
         if self.deleted.iter().any(|have| have == name) {
             return None;
@@ -157,9 +158,14 @@ impl<'a> RowLabels<'a> {
     fn stream_left(&self) -> impl Iterator<Item = (&str, &str)> {
         let hidden = |name: &str| {
             self.deleted.iter().any(|have| have == name)
-                || self.metadata.iter().chain(&self.parsed).any(|(have, _)| have == name)
+                || self.metadata.iter().any(|(have, _)| have == name)
+                || self.parsed.iter().any(|(have, _)| have == name)
         };
         self.stream.iter().filter(move |(name, _)| !hidden(name))
+    }
+
+    fn beside(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.metadata.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
     fn errors(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -170,7 +176,7 @@ impl<'a> RowLabels<'a> {
 
     /// Iterates over all labels, errors included, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.stream_left().chain(pairs(&self.metadata)).chain(pairs(&self.parsed)).chain(self.errors())
+        self.stream_left().chain(self.beside()).chain(pairs(&self.parsed)).chain(self.errors())
     }
 
     /// Returns the row's labels by where they come from.
@@ -186,8 +192,21 @@ impl<'a> RowLabels<'a> {
         };
         CategorizedLabels {
             stream,
-            metadata: set(pairs(&self.metadata)),
+            metadata: set(self.beside()),
             parsed: set(pairs(&self.parsed).chain(self.errors())),
+        }
+    }
+
+    /// Says without making a label set whether the row belongs to `series`; `false` when that is not easily seen.
+    pub(crate) fn is_in(&self, series: &Labels, grouping: &SeriesLabels) -> bool {
+        if !self.error.is_empty() {
+            return false;
+        }
+        match grouping {
+            SeriesLabels::None => series.is_empty(),
+            SeriesLabels::All => self.is_unchanged() && series == self.stream,
+            SeriesLabels::By(names) => names.iter().all(|name| self.get(name) == series.get(name)),
+            SeriesLabels::Without(_) => false,
         }
     }
 
@@ -266,6 +285,15 @@ impl Hints {
 
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.required.is_empty() || self.required.iter().any(|have| have == name)
+    }
+
+    /// Says whether a key of this name may be wanted, under the name that a conflict would give it or its own.
+    pub(crate) fn may_want(&self, name: &str) -> bool {
+        self.required.is_empty()
+            || self
+                .required
+                .iter()
+                .any(|have| have.strip_suffix(DUPLICATE_SUFFIX).unwrap_or(have) == name || have == name)
     }
 
     /// Says whether some wanted label starts so.

@@ -60,6 +60,8 @@ enum Format {
 /// A pipeline, ready to run. It keeps no state: one serves all threads.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
+    /// Line filters that come first: they need no labels.
+    leading: Vec<CompiledLine>,
     steps: Vec<Step>,
     pub(crate) hints: Hints,
 }
@@ -89,14 +91,28 @@ impl Pipeline {
     /// # Errors
     /// Patterns and templates that do not compile.
     pub(crate) fn new(log: &LogExpr) -> Result<Self, ParseError> {
-        let steps = ordered(&log.stages)
-            .into_iter()
-            .map(|stage| step(stage).map_err(|error| stage_error(stage, &error)))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { steps, hints: Hints::default() })
+        let mut leading = Vec::new();
+        let mut steps = Vec::new();
+        for stage in ordered(&log.stages) {
+            match step(stage).map_err(|error| stage_error(stage, &error))? {
+                Step::Line(filter) if steps.is_empty() => leading.push(filter),
+                step => steps.push(step),
+            }
+        }
+        Ok(Self { leading, steps, hints: Hints::default() })
     }
 
-    /// Runs the row through; `None` when it is left out.
+    /// Says whether some row of a page may pass the filters that come first; `text` is all its lines in one piece.
+    pub(crate) fn may_pass(&self, text: &str) -> bool {
+        self.leading.iter().all(|filter| filter.may_keep(text))
+    }
+
+    /// Tests a line with the filters that come first, before its labels are gathered.
+    pub(crate) fn passes(&self, line: &str) -> bool {
+        self.leading.iter().all(|filter| filter.keeps(line))
+    }
+
+    /// Runs a row that [`passes`](Self::passes) through the rest; `None` when it is left out.
     pub(crate) fn process<'l>(&self, at: Timestamp, line: &'l str, row: &mut RowLabels<'_>) -> Option<Cow<'l, str>> {
         let mut line = Cow::Borrowed(line);
         for step in &self.steps {
@@ -384,6 +400,16 @@ impl Extractor {
     /// Returns which labels name the series.
     pub(crate) fn series(&self) -> &SeriesLabels {
         &self.series
+    }
+
+    /// See [`Pipeline::may_pass`].
+    pub(crate) fn may_pass(&self, text: &str) -> bool {
+        self.pipeline.may_pass(text)
+    }
+
+    /// See [`Pipeline::passes`].
+    pub(crate) fn passes(&self, line: &str) -> bool {
+        self.pipeline.passes(line)
     }
 
     /// Runs the row through and returns its value; `None` when it is left out. Then the row's labels name the series.

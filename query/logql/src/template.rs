@@ -1,5 +1,6 @@
 //! Templates of `line_format` and `label_format`: Go's `text/template` with Loki's functions.
 
+mod encode;
 mod functions;
 mod parse;
 mod printf;

@@ -167,8 +167,11 @@ impl Scan<'_> {
     fn part(&self, number: usize, part: &dyn LogPart, limit: usize, worst: Option<Timestamp>) -> Result<Vec<Kept>> {
         let rows = part.read(self.context)?;
         let forward = self.query.direction == Direction::Forward;
-        let mut labels = RowLabels::new(part.stream());
         let mut out = Vec::new();
+        if !self.pipeline.may_pass(rows.lines.text()) {
+            return Ok(out);
+        }
+        let mut labels = RowLabels::new(part.stream());
         for n in 0..rows.len() {
             if out.len() >= limit {
                 break;
@@ -184,8 +187,12 @@ impl Scan<'_> {
             if n % 1024 == 1023 {
                 self.context.check()?;
             }
+            let line = rows.lines.get(row);
+            if !self.pipeline.passes(line) {
+                continue;
+            }
             labels.reset(metadata(&rows, row));
-            if let Some(line) = self.pipeline.process(timestamp, rows.lines.get(row), &mut labels) {
+            if let Some(line) = self.pipeline.process(timestamp, line, &mut labels) {
                 let entry = LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() };
                 out.push(Kept { part: number, row, entry });
             }

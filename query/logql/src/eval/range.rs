@@ -68,8 +68,60 @@ impl Windows {
     }
 }
 
-/// The series of one part, or of all parts so far.
+/// All series so far.
 type Gather = HashMap<Labels, Gathered>;
+
+/// How many series of a part are tried before one is looked up by its labels.
+const RECENT_MAX: usize = 8;
+
+/// What one series gathers from one part.
+#[derive(Debug)]
+enum Piece {
+    /// (first window, first window behind, value): rows that follow each other mostly share their windows.
+    Sums(Vec<(usize, usize, i64)>),
+    Samples(Vec<(i64, f64)>),
+}
+
+/// The series of one part, in the order they were met.
+#[derive(Debug, Default)]
+struct Pieces {
+    series: Vec<(Labels, Piece)>,
+    index: HashMap<Labels, usize>,
+    /// The places of the series met last.
+    recent: Vec<usize>,
+}
+
+impl Pieces {
+    /// Returns the piece of the series that a row belongs to.
+    fn of(&mut self, row: &RowLabels<'_>, grouping: &SeriesLabels, sums: bool) -> Result<Option<&mut Piece>> {
+        let known = |i: &usize| self.series.get(*i).is_some_and(|(labels, _)| row.is_in(labels, grouping));
+        if let Some(i) = self.recent.iter().copied().find(|i| known(i)) {
+            return Ok(self.series.get_mut(i).map(|(_, piece)| piece));
+        }
+        let labels = row.grouped(grouping);
+        if !row.error.is_empty() && labels.get(PRESERVE_ERROR) != Some("true") {
+            let kind = labels.get(ERROR).unwrap_or_default().to_owned();
+            return Err(Error::Pipeline { kind, series: labels.to_string() });
+        }
+        let i = match self.index.entry(labels) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let empty = if sums { Piece::Sums(Vec::new()) } else { Piece::Samples(Vec::new()) };
+                self.series.push((entry.key().clone(), empty));
+                *entry.insert(self.series.len() - 1)
+            }
+        };
+        if self.recent.len() < RECENT_MAX {
+            self.recent.push(i);
+        } else {
+            self.recent.rotate_right(1);
+            if let Some(first) = self.recent.first_mut() {
+                *first = i;
+            }
+        }
+        Ok(self.series.get_mut(i).map(|(_, piece)| piece))
+    }
+}
 
 impl Evaluator<'_> {
     /// Evaluates a function over windows; `outer` are the labels that a sum around it keeps.
@@ -95,9 +147,9 @@ impl Evaluator<'_> {
         let mut all = Gather::new();
         for batch in parts.chunks(BATCH_PARTS) {
             self.context.check()?;
-            let found: Vec<Gather> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
+            let found: Vec<Pieces> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
             for one in found {
-                self.merge(&mut all, one)?;
+                self.merge(&mut all, one, windows.count)?;
             }
         }
         drop(parts);
@@ -121,22 +173,33 @@ impl Evaluator<'_> {
         Ok(streams.iter().any(|stream| names.iter().any(|name| stream.get(name).is_none())))
     }
 
-    fn merge(&self, all: &mut Gather, one: Gather) -> Result<()> {
-        for (labels, gathered) in one {
-            match all.entry(labels) {
+    fn merge(&self, all: &mut Gather, one: Pieces, steps: usize) -> Result<()> {
+        for (labels, piece) in one.series {
+            let gathered = match all.entry(labels) {
+                Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     self.context.charge_series(1)?;
-                    let size = entry.key().size_bytes() as u64 + self.steps.count() as u64 * SAMPLE_BYTES;
+                    let size = entry.key().size_bytes() as u64 + steps as u64 * SAMPLE_BYTES;
                     self.context.charge_memory(size)?;
-                    entry.insert(gathered);
+                    entry.insert(match &piece {
+                        Piece::Sums(_) => Gathered::Sums(vec![0; steps + 1]),
+                        Piece::Samples(_) => Gathered::Samples(Vec::new()),
+                    })
                 }
-                Entry::Occupied(mut entry) => match (entry.get_mut(), gathered) {
-                    (Gathered::Sums(have), Gathered::Sums(more)) => {
-                        have.iter_mut().zip(more).for_each(|(have, more)| *have += more);
+            };
+            match (gathered, piece) {
+                (Gathered::Sums(changes), Piece::Sums(more)) => {
+                    for (from, to, value) in more {
+                        if let Some(change) = changes.get_mut(from) {
+                            *change += value;
+                        }
+                        if let Some(change) = changes.get_mut(to) {
+                            *change -= value;
+                        }
                     }
-                    (Gathered::Samples(have), Gathered::Samples(more)) => have.extend(more),
-                    _ => return Err(Error::evaluation("a series gathered both sums and samples")),
-                },
+                }
+                (Gathered::Samples(have), Piece::Samples(more)) => have.extend(more),
+                _ => return Err(Error::evaluation("a series gathered both sums and samples")),
             }
         }
         Ok(())
@@ -152,61 +215,44 @@ struct Gatherer<'a> {
 }
 
 impl Gatherer<'_> {
-    fn part(&self, part: &dyn LogPart) -> Result<Gather> {
+    fn part(&self, part: &dyn LogPart) -> Result<Pieces> {
         let context = self.evaluator.context;
         let rows = part.read(context)?;
+        let mut out = Pieces::default();
+        if !self.extractor.may_pass(rows.lines.text()) {
+            return Ok(out);
+        }
         let mut labels = RowLabels::new(part.stream());
-        let mut out = Gather::new();
-        let mut pending: u64 = 0;
-        // Rows of one stream often belong to one series: it is looked up once.
-        let mut last: Option<Labels> = None;
+        let mut samples: u64 = 0;
         for (row, timestamp) in rows.timestamps.iter().copied().enumerate() {
             if row % 1024 == 1023 {
                 context.check()?;
             }
-            if !self.times.contains(timestamp) {
-                continue;
-            }
             let (from, to) = self.windows.of(timestamp.0);
-            if from >= to {
+            let line = rows.lines.get(row);
+            if from >= to || !self.times.contains(timestamp) || !self.extractor.passes(line) {
                 continue;
             }
             labels.reset(metadata(&rows, row));
-            let Some(value) = self.extractor.process(timestamp, rows.lines.get(row), &mut labels) else { continue };
-            let series = labels.grouped(self.extractor.series());
-            if !labels.error.is_empty() && series.get(PRESERVE_ERROR) != Some("true") {
-                let kind = series.get(ERROR).unwrap_or_default().to_owned();
-                return Err(Error::Pipeline { kind, series: series.to_string() });
-            }
-            if last.as_ref() != Some(&series) && !out.contains_key(&series) {
-                let empty = if self.sums {
-                    Gathered::Sums(vec![0; self.windows.count + 1])
-                } else {
-                    Gathered::Samples(Vec::new())
-                };
-                out.insert(series.clone(), empty);
-            }
-            match out.get_mut(&series) {
-                Some(Gathered::Sums(changes)) => {
+            let Some(value) = self.extractor.process(timestamp, line, &mut labels) else { continue };
+            match out.of(&labels, self.extractor.series(), self.sums)? {
+                Some(Piece::Sums(sums)) => {
                     #[expect(clippy::cast_possible_truncation, reason = "1, or the bytes of a line")]
                     let value = value as i64;
-                    if let Some(change) = changes.get_mut(from) {
-                        *change += value;
-                    }
-                    if let Some(change) = changes.get_mut(to) {
-                        *change -= value;
+                    match sums.last_mut() {
+                        Some((last_from, last_to, sum)) if (*last_from, *last_to) == (from, to) => *sum += value,
+                        _ => sums.push((from, to, value)),
                     }
                 }
-                Some(Gathered::Samples(samples)) => {
-                    samples.push((timestamp.0, value));
-                    pending += 1;
+                Some(Piece::Samples(have)) => {
+                    have.push((timestamp.0, value));
+                    samples += 1;
                 }
                 None => {}
             }
-            last = Some(series);
         }
-        context.charge_samples(pending)?;
-        context.charge_memory(pending * SAMPLE_BYTES)?;
+        context.charge_samples(samples)?;
+        context.charge_memory(samples * SAMPLE_BYTES)?;
         Ok(out)
     }
 }

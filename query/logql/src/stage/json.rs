@@ -267,7 +267,7 @@ fn nested(
         let result = if kind == Kind::Object {
             if hints.wants_prefix(prefix) { nested(raw, prefix, depth + 1, row, hints) } else { Ok(Go::On) }
         } else {
-            if !prefix.is_empty() && (length > 0 || !key.trim().is_empty()) {
+            if !prefix.is_empty() && (length > 0 || !key.trim().is_empty()) && hints.may_want(prefix) {
                 let name = row.parsed_name(prefix.clone());
                 if hints.wants(&name) && !row.is_extracted(&name) {
                     row.set_parsed(name, text_value(kind, raw));

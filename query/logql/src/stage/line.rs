@@ -43,6 +43,15 @@ impl CompiledLine {
         Ok(Self { tests, negative: filter.op.is_negative() })
     }
 
+    /// Says whether some line in `text` may pass; lines lie in it one after the other.
+    pub(crate) fn may_keep(&self, text: &str) -> bool {
+        let plain = |test: &LineTest| match test {
+            LineTest::Contains(finder) => finder.find(text.as_bytes()).is_some(),
+            LineTest::Regex(_) | LineTest::Pattern(_) | LineTest::Ip(_) => true,
+        };
+        self.negative || self.tests.iter().any(plain)
+    }
+
     pub(crate) fn keeps(&self, line: &str) -> bool {
         let found = self.tests.iter().any(|test| match test {
             LineTest::Contains(finder) => finder.find(line.as_bytes()).is_some(),

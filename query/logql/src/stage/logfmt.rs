@@ -53,7 +53,7 @@ impl Logfmt {
                         continue;
                     }
                     let name = sanitize(key);
-                    if name.is_empty() {
+                    if name.is_empty() || !hints.may_want(&name) {
                         continue;
                     }
                     let name = row.parsed_name(name);

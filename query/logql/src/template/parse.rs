@@ -423,8 +423,7 @@ impl Parser {
         let mut commands = Vec::new();
         loop {
             let mut args = Vec::new();
-            loop {
-                let Some((token, tail)) = rest.split_first() else { break };
+            while let Some((token, tail)) = rest.split_first() {
                 match token {
                     Token::Pipe | Token::Close(_) => break,
                     Token::Word(name) => {
