@@ -120,7 +120,8 @@ def wanted(query, stream, entry):
     text = entry[1].lower()
     for op in ("|= ", "|~ "):
         if op in query:
-            needle = query.split(op, 1)[1].split('"')[1].replace("(?i)", "").replace("\\\\", "")
+            behind = query.split(op, 1)[1]
+            needle = behind.split(behind[0])[1].replace("(?i)", "").replace("\\\\", "")
             if needle.lower() not in text:
                 return False
     if "severity_text=~" in query:

@@ -45,7 +45,7 @@ fn Root() -> impl IntoView {
     let path = app.path();
     let page = move || match path.get().as_str() {
         "/" | "/index.html" => view! { <Home /> }.into_any(),
-        "/explore/metrics" => view! { <Metrics /> }.into_any(),
+        "/explore" | "/explore/" | "/explore/metrics" => view! { <Metrics /> }.into_any(),
         "/explore/logs" => view! { <Logs /> }.into_any(),
         _ => view! { <NotFound /> }.into_any(),
     };

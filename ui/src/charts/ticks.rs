@@ -169,7 +169,7 @@ mod tests {
             labels(&time_ticks(at(0), at(24 * 6), 8, 0)),
             "Nov 21 | Nov 22 | Nov 23 | Nov 24 | Nov 25 | Nov 26 | Nov 27"
         );
-        assert_eq!(labels(&time_ticks(at(0), at(24 * 400), 4, 0)), "2027-01-21 | 2027-05-13 | 2027-09-02 | 2027-12-23");
+        assert_eq!(labels(&time_ticks(at(0), at(24 * 400), 4, 0)), "2027-01-14 | 2027-05-06 | 2027-08-26 | 2027-12-16");
     }
 
     #[test]

@@ -30,6 +30,10 @@ fn ranked(name: &str) -> (usize, Option<&'static str>) {
         ("system", "hsl(340 74% 58%)"),
         ("iowait", "hsl(32 88% 58%)"),
         ("wait", "hsl(32 88% 58%)"),
+        ("nice", "hsl(262 68% 62%)"),
+        ("interrupt", "hsl(48 84% 52%)"),
+        ("softirq", "hsl(190 74% 50%)"),
+        ("steal", "hsl(4 76% 58%)"),
         ("buffered", "hsl(190 74% 50%)"),
         ("cached", "hsl(152 60% 48%)"),
         ("slab_reclaimable", "hsl(120 42% 48%)"),
@@ -57,6 +61,11 @@ pub(crate) fn series_of(answer: &PromAnswer) -> Vec<Series> {
             Series { name, labels: series.metric.clone(), color: String::new(), points }
         })
         .collect();
+    // States in which a host never is would only fill the legend.
+    let is_used = |series: &Series| series.points.iter().any(|point| point.1 != 0.0);
+    if series.iter().any(is_used) {
+        series.retain(is_used);
+    }
     series.sort_by(|a, b| ranked(&a.name).0.cmp(&ranked(&b.name).0).then_with(|| a.name.cmp(&b.name)));
     for (index, series) in series.iter_mut().enumerate() {
         series.color = ranked(&series.name).1.map_or_else(|| color(index), str::to_owned);
@@ -284,15 +293,20 @@ fn Filesystems(host: StoredValue<Host>) -> impl IntoView {
 
 #[cfg(test)]
 mod tests {
-    use query_wire::loki::MatrixSeries;
+    use query_wire::loki::{MatrixSeries, Point};
 
     use super::*;
 
     #[test]
     fn states_keep_their_order_and_colours() {
-        let named =
-            |state: &str| MatrixSeries { metric: [("state".to_owned(), state.to_owned())].into(), values: vec![] };
-        let all = PromAnswer { series: ["free", "zzz", "used", "cached"].map(named).to_vec(), ..PromAnswer::default() };
+        let named = |state: &str| MatrixSeries {
+            metric: [("state".to_owned(), state.to_owned())].into(),
+            values: vec![Point { timestamp_ms: 1, value: if state == "never" { 0.0 } else { 1.0 } }],
+        };
+        let all = PromAnswer {
+            series: ["free", "zzz", "used", "never", "cached"].map(named).to_vec(),
+            ..PromAnswer::default()
+        };
         let some = PromAnswer { series: ["free", "used"].map(named).to_vec(), ..PromAnswer::default() };
         let names = |series: &[Series]| series.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
         let (all, some) = (series_of(&all), series_of(&some));

@@ -11,22 +11,39 @@ use crate::api::{Request, load, prom_data};
 use crate::charts::units::Unit;
 use crate::state::context::App;
 
-/// The sums of one signal over all places.
+/// The counts of one signal.
+///
+/// A record passes several places: an agent's input, its sender, a receiver. It is received once, by the receiver, so
+/// only receivers are summed up; what other places dropped never came so far, or came and is gone, and is told beside.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Account {
     received: u64,
     accepted: u64,
     dropped: BTreeMap<String, u64>,
+    dropped_elsewhere: BTreeMap<(String, String), u64>,
+}
+
+/// Whether records come into the server at this place, and not only through it.
+fn is_receiver(place: &str) -> bool {
+    !place.starts_with("agent_") && !place.starts_with("storage_")
 }
 
 impl Account {
     fn of(entries: &[LedgerEntry], signal: &str) -> Self {
         let mut account = Self::default();
         for entry in entries.iter().filter(|entry| entry.signal == signal) {
-            account.received += entry.received;
-            account.accepted += entry.accepted;
-            for (reason, count) in entry.dropped.iter().filter(|(_, count)| **count > 0) {
-                *account.dropped.entry(reason.clone()).or_default() += count;
+            let dropped = entry.dropped.iter().filter(|(_, count)| **count > 0);
+            if is_receiver(&entry.place) {
+                account.received += entry.received;
+                account.accepted += entry.accepted;
+                for (reason, count) in dropped {
+                    *account.dropped.entry(reason.clone()).or_default() += count;
+                }
+            } else {
+                for (reason, count) in dropped {
+                    let key = (entry.place.clone(), reason.clone());
+                    *account.dropped_elsewhere.entry(key).or_default() += count;
+                }
             }
         }
         account
@@ -76,15 +93,23 @@ pub(crate) fn LedgerStrip() -> impl IntoView {
 fn account(title: &'static str, account: &Account) -> AnyView {
     let number = |count: u64| Unit::Short.format(count as f64);
     let dropped = account.dropped_sum();
-    let reasons = account.dropped.iter().map(|(reason, count)| {
+    let tag = |class: &'static str, title: String, words: String, count: u64| {
         view! {
-            <span class="tag tag-bad" title=format!("{count} dropped: {reason}")>
-                {reason.replace('_', " ")}
+            <span class=class title=title>
+                {words.replace('_', " ")}
                 " "
-                <b>{number(*count)}</b>
+                <b>{number(count)}</b>
             </span>
         }
+    };
+    let reasons = account
+        .dropped
+        .iter()
+        .map(|(reason, count)| tag("tag tag-bad", format!("{count} dropped: {reason}"), reason.clone(), *count));
+    let elsewhere = account.dropped_elsewhere.iter().map(|((place, reason), count)| {
+        tag("tag", format!("{count} dropped at {place}: {reason}"), format!("{place}: {reason}"), *count)
     });
+    let elsewhere = elsewhere.collect::<Vec<_>>();
     let open = account.open();
     let verdict = if dropped == 0 && open == 0 {
         view! {
@@ -115,7 +140,7 @@ fn account(title: &'static str, account: &Account) -> AnyView {
                     <dd>{number(dropped)}</dd>
                 </div>
             </dl>
-            <div class="tags">{verdict} {open}</div>
+            <div class="tags">{verdict} {open} {elsewhere}</div>
         </div>
     }
     .into_any()
@@ -126,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_record_is_in_one_of_the_sums() {
+    fn a_record_is_counted_once_on_its_way() {
         let entry = |place: &str, signal: &str, received, accepted, dropped: &[(&str, u64)]| LedgerEntry {
             place: place.to_owned(),
             signal: signal.to_owned(),
@@ -137,10 +162,14 @@ mod tests {
         let entries = [
             entry("otlp_grpc", "logs", 10, 7, &[("too_old", 2)]),
             entry("loki_push", "logs", 5, 5, &[("too_old", 0)]),
+            entry("agent_file", "logs", 12, 8, &[("empty", 4)]),
+            entry("agent_sender", "logs", 8, 8, &[]),
             entry("otlp_grpc", "metrics", 99, 99, &[]),
         ];
         let logs = Account::of(&entries, "logs");
         assert_eq!((logs.received, logs.accepted, logs.dropped_sum(), logs.open()), (15, 12, 2, 1));
         assert_eq!(logs.dropped.len(), 1);
+        let elsewhere = [(("agent_file".to_owned(), "empty".to_owned()), 4)];
+        assert_eq!(logs.dropped_elsewhere.into_iter().collect::<Vec<_>>(), elsewhere);
     }
 }

@@ -1,6 +1,7 @@
 //! Keyboard shortcuts that hold on every page, and the list of them.
 
 use leptos::ev;
+use leptos::html;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast as _;
 
@@ -76,6 +77,12 @@ fn press(selector: &str, only_focus: bool) {
 pub(crate) fn Shortcuts() -> impl IntoView {
     let app = App::expect();
     let close = move || app.is_help_open.set(false);
+    let closer = NodeRef::<html::Button>::new();
+    Effect::new(move |_| {
+        if let Some(closer) = closer.get() {
+            focus(&closer);
+        }
+    });
     let row = |(keys, what): (&'static str, &'static str)| {
         let keys = keys.split_whitespace().map(|key| view! { <kbd>{key}</kbd> }).collect::<Vec<_>>();
         view! {
@@ -97,7 +104,7 @@ pub(crate) fn Shortcuts() -> impl IntoView {
                 >
                     <h2>
                         "Keyboard shortcuts"
-                        <button class="button icon-button" aria-label="Close" autofocus on:click=move |_| close()>
+                        <button class="button icon-button" node_ref=closer aria-label="Close" on:click=move |_| close()>
                             <Icon glyph=Glyph::Close />
                         </button>
                     </h2>

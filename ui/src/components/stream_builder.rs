@@ -95,9 +95,9 @@ fn FilterForm(on_add: Callback<Filter>) -> impl IntoView {
     let options = move |list: Option<std::sync::Arc<Vec<String>>>, chosen: RwSignal<String>| {
         let list = list.unwrap_or_default();
         let option = |text: &String| {
-            let value = text.clone();
-            let is_chosen = chosen.with_untracked(|chosen| chosen == text);
-            view! { <option value=value selected=is_chosen>{text.clone()}</option> }
+            let (value, own) = (text.clone(), text.clone());
+            let is_chosen = move || chosen.with(|chosen| *chosen == own);
+            view! { <option value=value prop:selected=is_chosen>{text.clone()}</option> }
         };
         list.iter().map(option).collect::<Vec<_>>()
     };
