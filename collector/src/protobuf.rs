@@ -55,6 +55,11 @@ impl<'a> Reader<'a> {
         Ok(Some((tag, field)))
     }
 
+    /// Returns the next of a list of packed varints; `None` at the end.
+    pub(crate) fn next_varint(&mut self) -> Result<Option<u64>, Malformed> {
+        if self.rest.is_empty() { Ok(None) } else { self.varint().map(Some) }
+    }
+
     fn key(&mut self) -> Result<(u32, u64), Malformed> {
         let key = self.varint()?;
         match u32::try_from(key) {

@@ -1,10 +1,10 @@
-//! Prometheus remote write 1.0.
+//! Prometheus remote write, 1.0 and 2.0.
 
 use std::borrow::Cow;
 use std::time::Instant;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use model::{METRIC_NAME, MetricMetadata, Sample};
 use runtime::Signal;
@@ -12,7 +12,7 @@ use storage_api::MetricBatch;
 
 use super::otlp::EXEMPLARS;
 use super::tally::{Outcome, Tally};
-use super::write_request::{Metadata, Series, Visit, decode};
+use super::write_request::{Metadata, Series, Visit, decode, decode_2};
 use super::{add_retry_after, text_response};
 use crate::admission::Admission;
 use crate::body::{self, Encoding, cut, header_text, media_type};
@@ -24,17 +24,31 @@ use crate::protobuf::Malformed;
 const WHAT: &str = "the remote write request";
 const HISTOGRAMS: &str = "unsupported_native_histogram";
 
+/// The two versions of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
 pub(super) async fn handle(collector: Collector, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let result = match encoding(&parts.headers) {
-        Ok(encoding) => collector.ingest(Place::RemoteWrite, body, encoding, store).await,
+    let form = form(&parts.headers);
+    let version = form.as_ref().map_or(Version::V1, |(version, _)| *version);
+    let result = match form {
+        Ok((version, encoding)) => {
+            let work =
+                move |inner: &Inner, body: &[u8], admission: &mut Admission| store(inner, body, version, admission);
+            collector.ingest(Place::RemoteWrite, body, encoding, work).await
+        }
         Err(refusal) => {
             body::drain(body.into_data_stream()).await;
             Err(refusal)
         }
     };
-    let response = match result {
+    let written = result.as_ref().map_or(0, |outcome| outcome.accepted());
+    let mut response = match result {
         Ok(outcome) => {
             // Senders retry 5xx and 429 only: with 400 they go on to the next batch, and log what was lost.
             let message = outcome.message("samples", |_| false);
@@ -51,31 +65,46 @@ pub(super) async fn handle(collector: Collector, request: Request) -> Response {
             response
         }
     };
+    if version == Version::V2 {
+        // A 2.0 sender takes their absence for a receiver that does not know 2.0.
+        let headers = response.headers_mut();
+        headers.insert("x-prometheus-remote-write-samples-written", HeaderValue::from(written));
+        headers.insert("x-prometheus-remote-write-histograms-written", HeaderValue::from(0));
+        headers.insert("x-prometheus-remote-write-exemplars-written", HeaderValue::from(0));
+    }
     collector.answered(Place::RemoteWrite, started, response)
 }
 
-/// Tests the content type and returns the compression: snappy, the protocol's only one, or zstd, which some agents use.
-fn encoding(headers: &HeaderMap) -> Result<Encoding> {
-    const EXPECTED: &str = "application/x-protobuf (remote write 1.0)";
+/// Returns the protocol's version and the compression: snappy, the protocol's only one, or zstd, which some agents use.
+fn form(headers: &HeaderMap) -> Result<(Version, Encoding)> {
+    const EXPECTED: &str =
+        "application/x-protobuf, with proto=prometheus.WriteRequest or proto=io.prometheus.write.v2.Request if any";
     let whole = header_text(headers, header::CONTENT_TYPE);
-    let version_1 =
-        whole.split(';').skip(1).filter_map(|parameter| parameter.trim().split_once('=')).all(|(name, value)| {
-            !name.eq_ignore_ascii_case("proto") || value.trim_matches('"') == "prometheus.WriteRequest"
-        });
-    let protobuf = matches!(media_type(headers).as_str(), "" | "application/x-protobuf");
-    if !protobuf || !version_1 {
-        return Err(Refusal::MediaType { got: cut(whole), expected: EXPECTED });
+    let refusal = || Refusal::MediaType { got: cut(whole), expected: EXPECTED };
+    if !matches!(media_type(headers).as_str(), "" | "application/x-protobuf") {
+        return Err(refusal());
     }
-    match header_text(headers, header::CONTENT_ENCODING) {
-        "" => Ok(Encoding::Snappy),
-        name => Encoding::parse(name, &[Encoding::Snappy, Encoding::Zstd], "snappy or zstd"),
-    }
+    let parameters = whole.split(';').skip(1).filter_map(|parameter| parameter.trim().split_once('='));
+    let proto = parameters.filter(|(name, _)| name.eq_ignore_ascii_case("proto")).last();
+    let version = match proto.map(|(_, value)| value.trim_matches('"')) {
+        None | Some("prometheus.WriteRequest") => Version::V1,
+        Some("io.prometheus.write.v2.Request") => Version::V2,
+        Some(_) => return Err(refusal()),
+    };
+    let encoding = match header_text(headers, header::CONTENT_ENCODING) {
+        "" => Encoding::Snappy,
+        name => Encoding::parse(name, &[Encoding::Snappy, Encoding::Zstd], "snappy or zstd")?,
+    };
+    Ok((version, encoding))
 }
 
-fn store(inner: &Inner, body: &[u8], admission: &mut Admission) -> Result<Outcome> {
+fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission) -> Result<Outcome> {
     let tally = Tally::new(Place::RemoteWrite, Signal::Metrics);
     let mut batch = Batch { batch: MetricBatch::default(), config: &inner.config, tally, admission };
-    decode(body, inner.config.max_labels, &mut batch)?;
+    match version {
+        Version::V1 => decode(body, inner.config.max_labels, &mut batch)?,
+        Version::V2 => decode_2(body, inner.config.max_labels, &mut batch)?,
+    }
     let Batch { batch, mut tally, .. } = batch;
     if batch.is_empty() {
         return Ok(tally.finish(&inner.ledger));
@@ -162,6 +191,10 @@ fn in_range(sample: &Sample) -> bool {
 
 /// Tests a series and adds it to the batch.
 fn push<'a>(batch: &mut MetricBatch<'a>, series: &Series<'a>, config: &Config) -> Result<(), Fault> {
+    if let Some(reference) = series.dangling {
+        let detail = format!("a label refers to symbol {reference}, which is not there, in {}", shown(series));
+        return Err(("invalid_symbol", detail));
+    }
     let limit = config.max_labels;
     if series.labels_len > limit {
         let detail = format!("a series has {} labels, the limit is {limit}", series.labels_len);

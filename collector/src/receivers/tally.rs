@@ -80,6 +80,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Returns how many records were taken.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.received - self.rejected()
+    }
+
     /// Returns how many records were not taken.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.rejected()

@@ -82,11 +82,11 @@ async fn content_types_and_encodings_are_tested() {
     let harness = Harness::new();
     let body = || snappy(&write_request(vec![series(&[("__name__", "a")], &[(1, 1.0)])]).encode_to_vec());
     let v1 = "application/x-protobuf;proto=prometheus.WriteRequest";
-    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let v3 = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
     for (content_type, encoding, expected) in [
         ("application/x-protobuf", "snappy", StatusCode::NO_CONTENT),
         (v1, "snappy", StatusCode::NO_CONTENT),
-        (v2, "snappy", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (v3, "snappy", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("text/plain", "snappy", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("application/x-protobuf", "br", StatusCode::UNSUPPORTED_MEDIA_TYPE),
     ] {
@@ -120,4 +120,78 @@ async fn times_that_nanoseconds_cannot_say_are_rejected_alone() {
     .assert_eq(&answer.text());
     assert_eq!(harness.samples(), "a 1@-9223372036854 1@9223372036854\n");
     expect!["remote_write metrics: 5 = 2 + 3 timestamp_out_of_range\n"].assert_eq(&harness.ledger());
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Request2 {
+    #[prost(string, repeated, tag = "4")]
+    symbols: Vec<String>,
+    #[prost(message, repeated, tag = "5")]
+    timeseries: Vec<Series2>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Series2 {
+    #[prost(uint32, repeated, tag = "1")]
+    labels_refs: Vec<u32>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<crate::harness::Sample>,
+    #[prost(message, repeated, tag = "3")]
+    histograms: Vec<Label>,
+    #[prost(message, repeated, tag = "4")]
+    exemplars: Vec<Label>,
+    #[prost(message, optional, tag = "5")]
+    metadata: Option<Metadata2>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+struct Metadata2 {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(uint32, tag = "3")]
+    help_ref: u32,
+    #[prost(uint32, tag = "4")]
+    unit_ref: u32,
+}
+
+#[tokio::test]
+async fn version_2_resolves_symbols_and_says_what_was_written() {
+    let harness = Harness::new();
+    let symbols = ["", "__name__", "lat_bucket", "le", "1", "Help.", "s", "up"].map(str::to_owned).to_vec();
+    let sample = |timestamp| crate::harness::Sample { value: 1.5, timestamp };
+    let series = |labels_refs: &[u32], samples: &[i64]| Series2 {
+        labels_refs: labels_refs.to_vec(),
+        samples: samples.iter().map(|at| sample(*at)).collect(),
+        ..Series2::default()
+    };
+    let mut bucket = series(&[1, 2, 3, 4], &[1, 2]);
+    bucket.metadata = Some(Metadata2 { kind: 3, help_ref: 5, unit_ref: 6 });
+    bucket.exemplars = vec![Label::default()];
+    let mut native = series(&[1, 7], &[]);
+    native.histograms = vec![Label::default(); 2];
+    let timeseries = vec![bucket, series(&[1, 7], &[3]), series(&[1, 99], &[4]), series(&[1, 7, 3], &[5]), native];
+    let body = snappy(&Request2 { symbols, timeseries }.encode_to_vec());
+    let headers = [
+        ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+        ("content-encoding", "snappy"),
+    ];
+    let answer = harness.post("/api/v1/write", &headers, body).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    expect![[r#"
+        4 of 7 samples were not stored: 2 rejected (invalid_symbol): a label refers to symbol 99, which is not there, in {__name__=""}; 2 rejected (unsupported_native_histogram): native histograms are not supported yet
+    "#]]
+    .assert_eq(&answer.text());
+    let written = |what: &str| answer.headers[&format!("x-prometheus-remote-write-{what}-written")].to_str().unwrap();
+    assert_eq!((written("samples"), written("histograms"), written("exemplars")), ("3", "0", "0"));
+    expect![[r#"
+        lat_bucket{le="1"} 1.5@1 1.5@2
+        up 1.5@3
+    "#]]
+    .assert_eq(&harness.samples());
+    let metadata = &harness.metrics.metadata(Some("lat")).unwrap()[0];
+    assert_eq!((metadata.kind, metadata.help.as_str(), metadata.unit.as_str()), (MetricKind::Histogram, "Help.", "s"));
+    expect![
+        "remote_write metrics: 8 = 3 + 2 invalid_symbol + 1 unsupported_exemplar + 2 unsupported_native_histogram\n"
+    ]
+    .assert_eq(&harness.ledger());
 }

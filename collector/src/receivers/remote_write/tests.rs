@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use crate::protobuf::Malformed;
-use crate::receivers::write_request::{Metadata, Series, Visit, decode};
+use crate::receivers::write_request::{Metadata, Series, Visit, decode, decode_2};
 
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest {
@@ -179,6 +179,8 @@ proptest! {
     #[test]
     fn any_bytes_are_an_answer(body: Vec<u8>) {
         drop(borrowed(&body));
+        let outcome = decode_2(&body, 3, &mut Found::default());
+        prop_assert!(outcome.is_ok() || !body.is_empty());
     }
 }
 
