@@ -70,16 +70,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let instance = format!("host-{host:03}:9100");
             let timestamp_ms = START_MS + scrape as i64 * 10_000 + (random.next() % 7) as i64;
             let mut batch = MetricBatch::default();
-            for series in 0..SERIES_PER_HOST {
+            for (series, name) in names.iter().enumerate() {
                 let Some(value) = values.get_mut(host * SERIES_PER_HOST + series) else { continue };
                 *value = step(series, *value, &mut random);
                 let device = ["sda", "sdb", "eth0", "lo"].get(series % 4).copied().unwrap_or_default();
-                let labels = [
-                    ("__name__", names[series].as_str()),
-                    ("device", device),
-                    ("instance", &instance),
-                    ("job", "node"),
-                ];
+                let labels =
+                    [("__name__", name.as_str()), ("device", device), ("instance", &instance), ("job", "node")];
                 let labels = labels.map(|(name, value)| (Cow::from(name), Cow::from(value)));
                 batch.push(labels, [Sample { timestamp_ms, value: *value }])?;
             }

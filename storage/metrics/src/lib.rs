@@ -12,6 +12,7 @@ mod append;
 mod block;
 mod compaction;
 mod error;
+mod flush;
 mod head;
 mod merge;
 mod metadata;

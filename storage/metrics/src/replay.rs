@@ -1,14 +1,19 @@
 //! Brings the head back from the WAL, one record in memory at a time.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use model::Labels;
-use runtime::{Ledger, Signal};
+use runtime::{CpuPool, Ledger, Signal};
 use storage_api::Result;
-use storage_wal::SegmentId;
+use storage_wal::{Commit, Observer, SegmentId, Wal};
 
+use crate::block;
+use crate::error::ReplayError;
+use crate::flush::write_head;
 use crate::head::{Head, SeriesRef};
 use crate::metadata::Metadata;
+use crate::options::Options;
 use crate::record::{self, Record, SamplesRecord};
 use crate::telemetry::Metrics;
 
@@ -107,4 +112,60 @@ impl<'a> Replayer<'a> {
             self.ledger.dropped(PLACE, Signal::Metrics, "corrupt_wal", lost);
         }
     }
+}
+
+/// What a replay stands on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) cpu: &'a CpuPool,
+}
+
+/// Opens the WAL and brings the head back; a head over its size becomes a block on the way.
+pub(crate) fn replay(
+    dir: &Path,
+    wal_dir: &Path,
+    ground: Ground<'_>,
+    found: &mut block::Found,
+    metadata: &mut Metadata,
+) -> Result<(Wal, Head)> {
+    let Ground { options, metrics, ledger, cpu } = ground;
+    let covered = found.blocks.iter().map(|block| block.meta.wal_first_needed_segment).max().unwrap_or(1);
+    let (written, syncs) = (metrics.wal_written.clone(), metrics.wal_syncs.clone());
+    let observer = Observer::new(move |Commit { bytes, sync, .. }| {
+        written.inc_by(bytes);
+        syncs.observe(sync.as_secs_f64());
+    });
+    let wal_options = storage_wal::Options {
+        record_bytes_max: u32::try_from(2 * crate::record::RECORD_BYTES_MAX).unwrap_or(u32::MAX),
+        first_segment: SegmentId(covered.max(1)),
+        observer: Some(observer),
+        faults: options.faults.clone(),
+        ..storage_wal::Options::default()
+    };
+    let mut replayer = Replayer::new(metadata, metrics, ledger, options.head_bytes_max / 2);
+    let mut spill = |head: &Head, segment: SegmentId| {
+        let block = write_head(dir, head, found.last_sequence + 1, segment, options, cpu)?;
+        found.last_sequence += 1;
+        found.blocks.extend(block);
+        Ok(())
+    };
+    let (wal, report) = Wal::open::<ReplayError>(wal_dir, wal_options, &mut |segment, record| {
+        replayer.apply(segment, record, &mut spill);
+        Ok(())
+    })
+    .map_err(|ReplayError(error)| error)?;
+    if report.torn_bytes > 0 {
+        tracing::warn!(bytes = report.torn_bytes, "a record at the end of the WAL was never finished and is cut off");
+        metrics.wal_lost.with(&["torn"]).inc_by(report.torn_bytes);
+    }
+    if report.corrupt_gaps > 0 {
+        let (gaps, bytes) = (report.corrupt_gaps, report.corrupt_bytes);
+        tracing::error!(gaps, bytes, first = ?report.damage.first(), "the WAL is damaged, acknowledged samples are lost");
+        metrics.wal_lost.with(&["corrupt"]).inc_by(bytes);
+    }
+    tracing::info!(records = report.records, bytes = report.bytes, samples = replayer.head.samples(), "WAL replayed");
+    Ok((wal, replayer.head))
 }

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use runtime::{Clock, CpuPool, Ledger, Signal, Telemetry};
 use storage_api::{Error, MillisRange, Result};
-use storage_wal::{Commit, Observer, SegmentId, Wal};
+use storage_wal::Wal;
 
 use crate::block::{self, Block, BlockCursor, BlockName, BlockWriter, NewBlock};
-use crate::compaction::{self, Bounds, Candidate, Choice, series_order};
-use crate::error::ReplayError;
+use crate::compaction::{self, Bounds, Candidate, Choice};
+use crate::flush::write_head;
 use crate::head::Head;
 use crate::metadata::{self, Metadata};
 use crate::options::Options;
-use crate::replay::Replayer;
+use crate::replay::{Ground, replay};
 use crate::telemetry::Metrics;
 use crate::view::{Frozen, View};
 
@@ -32,6 +32,7 @@ pub struct MetricStore {
     pub(crate) options: Options,
     clock: Clock,
     ledger: Ledger,
+    cpu: CpuPool,
     pub(crate) metrics: Metrics,
     pub(crate) wal: Wal,
     /// Held for reading by appenders from the WAL to the head, for writing by the cut. The first in the order of locks.
@@ -87,7 +88,7 @@ impl MetricStore {
         clock: Clock,
         telemetry: &Telemetry,
         ledger: Ledger,
-        _cpu: CpuPool,
+        cpu: CpuPool,
     ) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|source| Error::io("creating", dir, source))?;
         let metrics = Metrics::register(telemetry);
@@ -101,7 +102,8 @@ impl MetricStore {
             metrics.corruptions.inc();
             Metadata::default()
         });
-        let (wal, head) = replay(dir, wal_dir, &options, &mut found, &mut metadata, &metrics, &ledger)?;
+        let ground = Ground { options: &options, metrics: &metrics, ledger: &ledger, cpu: &cpu };
+        let (wal, head) = replay(dir, wal_dir, ground, &mut found, &mut metadata)?;
         let blocks = found.blocks.into_iter().map(Arc::new).collect();
         let view = View { head: Arc::new(head), frozen: None, blocks, damaged: found.damaged };
         let store = Self {
@@ -109,6 +111,7 @@ impl MetricStore {
             options,
             clock,
             ledger,
+            cpu,
             metrics,
             wal,
             gate: RwLock::default(),
@@ -230,7 +233,7 @@ impl MetricStore {
     fn flush_frozen(&self, next: &mut NextBlock) -> Result<bool> {
         let Some(Frozen { head, cut }) = self.snapshot().frozen.clone() else { return Ok(false) };
         self.store_metadata()?;
-        let block = write_head(&self.dir, &head, next.sequence, cut, &self.options)?;
+        let block = write_head(&self.dir, &head, next.sequence, cut, &self.options, &self.cpu)?;
         next.sequence += 1;
         self.change_view(|view| {
             view.frozen = None;
@@ -398,80 +401,4 @@ fn all_names(view: &View) -> Vec<BlockName> {
     let mut names: Vec<BlockName> = view.blocks.iter().map(|block| block.name()).chain(damaged).collect();
     names.sort_unstable();
     names
-}
-
-/// Writes a head that takes no more samples to a block; `None` when it has no sample.
-fn write_head(
-    dir: &Path,
-    head: &Head,
-    sequence: u64,
-    first_needed: SegmentId,
-    options: &Options,
-) -> Result<Option<Block>> {
-    let name = BlockName { first: sequence, last: sequence, level: 0 };
-    let new = NewBlock { name, wal_first_needed_segment: first_needed.0 };
-    let mut all = head.all();
-    if all.is_empty() {
-        return Ok(None);
-    }
-    all.sort_unstable_by(|(a, _), (b, _)| series_order(a, b));
-    let mut writer = BlockWriter::create(dir, new, &options.faults)?;
-    for (labels, series) in &all {
-        let Some(snapshot) = head.snapshot(*series, MillisRange::ALL) else { continue };
-        let (times, values) = snapshot.decode(MillisRange::ALL);
-        writer.begin_series(labels);
-        writer.push(&times, &values)?;
-    }
-    match writer.finish()? {
-        Some(path) => Block::open(&path, name).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Opens the WAL and brings the head back; a head over its size becomes a block on the way.
-fn replay(
-    dir: &Path,
-    wal_dir: &Path,
-    options: &Options,
-    found: &mut block::Found,
-    metadata: &mut Metadata,
-    metrics: &Metrics,
-    ledger: &Ledger,
-) -> Result<(Wal, Head)> {
-    let covered = found.blocks.iter().map(|block| block.meta.wal_first_needed_segment).max().unwrap_or(1);
-    let (written, syncs) = (metrics.wal_written.clone(), metrics.wal_syncs.clone());
-    let observer = Observer::new(move |Commit { bytes, sync, .. }| {
-        written.inc_by(bytes);
-        syncs.observe(sync.as_secs_f64());
-    });
-    let wal_options = storage_wal::Options {
-        record_bytes_max: u32::try_from(2 * crate::record::RECORD_BYTES_MAX).unwrap_or(u32::MAX),
-        first_segment: SegmentId(covered.max(1)),
-        observer: Some(observer),
-        faults: options.faults.clone(),
-        ..storage_wal::Options::default()
-    };
-    let mut replayer = Replayer::new(metadata, metrics, ledger, options.head_bytes_max / 2);
-    let mut spill = |head: &Head, segment: SegmentId| {
-        let block = write_head(dir, head, found.last_sequence + 1, segment, options)?;
-        found.last_sequence += 1;
-        found.blocks.extend(block);
-        Ok(())
-    };
-    let (wal, report) = Wal::open::<ReplayError>(wal_dir, wal_options, &mut |segment, record| {
-        replayer.apply(segment, record, &mut spill);
-        Ok(())
-    })
-    .map_err(|ReplayError(error)| error)?;
-    if report.torn_bytes > 0 {
-        tracing::warn!(bytes = report.torn_bytes, "a record at the end of the WAL was never finished and is cut off");
-        metrics.wal_lost.with(&["torn"]).inc_by(report.torn_bytes);
-    }
-    if report.corrupt_gaps > 0 {
-        let (gaps, bytes) = (report.corrupt_gaps, report.corrupt_bytes);
-        tracing::error!(gaps, bytes, first = ?report.damage.first(), "the WAL is damaged, acknowledged samples are lost");
-        metrics.wal_lost.with(&["corrupt"]).inc_by(bytes);
-    }
-    tracing::info!(records = report.records, bytes = report.bytes, samples = replayer.head.samples(), "WAL replayed");
-    Ok((wal, replayer.head))
 }

@@ -1,0 +1,52 @@
+//! Writes a head to a block.
+
+use std::path::Path;
+
+use model::Labels;
+use rayon::prelude::*;
+use runtime::CpuPool;
+use storage_api::{MillisRange, Result};
+use storage_wal::SegmentId;
+
+use crate::block::{Block, BlockName, BlockWriter, NewBlock};
+use crate::compaction::series_order;
+use crate::head::{Head, SeriesRef};
+use crate::merge::Column;
+use crate::options::Options;
+
+/// Series that are decoded at a time, over all threads of the pool.
+const SERIES_AT_A_TIME: usize = 256;
+
+/// Writes a head that takes no more samples to a block; `None` when it has no sample.
+pub(crate) fn write_head(
+    dir: &Path,
+    head: &Head,
+    sequence: u64,
+    first_needed: SegmentId,
+    options: &Options,
+    cpu: &CpuPool,
+) -> Result<Option<Block>> {
+    let name = BlockName { first: sequence, last: sequence, level: 0 };
+    let new = NewBlock { name, wal_first_needed_segment: first_needed.0 };
+    let mut all = head.all();
+    if all.is_empty() {
+        return Ok(None);
+    }
+    cpu.install(|| all.par_sort_unstable_by(|(a, _), (b, _)| series_order(a, b)));
+    let mut writer = BlockWriter::create(dir, new, &options.faults)?;
+    let decode = |(_, series): &(Labels, SeriesRef)| {
+        let snapshot = head.snapshot(*series, MillisRange::ALL);
+        snapshot.map(|snapshot| snapshot.decode(MillisRange::ALL)).unwrap_or_default()
+    };
+    for some in all.chunks(SERIES_AT_A_TIME) {
+        let decoded: Vec<Column> = cpu.install(|| some.par_iter().map(decode).collect());
+        for ((labels, _), (times, values)) in some.iter().zip(&decoded) {
+            writer.begin_series(labels);
+            writer.push(times, values)?;
+        }
+    }
+    match writer.finish()? {
+        Some(path) => Block::open(&path, name).map(Some),
+        None => Ok(None),
+    }
+}
