@@ -18,6 +18,7 @@ mod fields;
 mod follow;
 mod go;
 mod lexer;
+mod mine;
 mod parser;
 mod pattern;
 mod print;
@@ -33,6 +34,7 @@ pub use eval::{Direction, LogEntry, LogQuery, MetricResult, Series, Steps, evalu
 pub use fields::{Field, fields};
 pub use follow::Follower;
 pub use go::{is_size, parse_any_duration as parse_duration};
+pub use mine::{LinePattern, mine_patterns};
 pub use parser::{parse, parse_log, parse_selector};
 pub use print::selector_text;
 pub use row::CategorizedLabels;

@@ -141,7 +141,7 @@ async fn answer(state: State, params: &Params, step: Option<i64>) -> Answer {
             };
             QueryResult::Vector(volumes.into_iter().map(sample).collect())
         };
-        json_bytes(&Response::success(encode::data(result, false, context)))
+        json_bytes(&Response::success(encode::data(result, false, context)).with_warnings(context.take_warnings()))
     };
     state.services.run(state.services.context(), work).await?.map(json_answer)
 }

@@ -69,7 +69,7 @@ pub(super) async fn series(extract::State(state): extract::State<State>, params:
     let work = move |context: &QueryContext| {
         let streams = logs.streams(&selectors, range, context)?;
         let streams: Vec<_> = streams.iter().map(encode::label_map).collect();
-        json_bytes(&Response::success(streams))
+        json_bytes(&Response::success(streams).with_warnings(context.take_warnings()))
     };
     state.services.run(state.services.context(), work).await?.map(json_answer)
 }

@@ -65,7 +65,7 @@ async fn lines(state: State, params: Params, log: LogExpr, start_ns: i64, end_ns
         let query = LogQuery { log: &log, range, limit, direction, interval_ns };
         let entries = query_logql::select_logs(&query, logs.as_ref(), context)?;
         let result = QueryResult::Streams(encode::streams(entries, categorize));
-        json_bytes(&Response::success(encode::data(result, categorize, context)))
+        json_bytes(&Response::success(encode::data(result, categorize, context)).with_warnings(context.take_warnings()))
     };
     state.services.run(state.services.context(), work).await?.map(json_answer)
 }
@@ -74,7 +74,8 @@ async fn numbers(state: State, metric: MetricExpr, steps: Steps) -> Answer {
     let logs = std::sync::Arc::clone(&state.services.logs);
     let work = move |context: &storage_api::QueryContext| {
         let result = query_logql::evaluate(&metric, steps, logs.as_ref(), context)?;
-        json_bytes(&Response::success(encode::data(encode::metric(result, steps), false, context)))
+        let data = encode::data(encode::metric(result, steps), false, context);
+        json_bytes(&Response::success(data).with_warnings(context.take_warnings()))
     };
     state.services.run(state.services.context(), work).await?.map(json_answer)
 }

@@ -1,16 +1,27 @@
 //! What clients ask about the server, and the query's canonical text.
 
+use std::sync::Arc;
+
 use axum::extract;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use model::{TimeRange, Timestamp};
+use query_logql::LinePattern;
 use query_wire::loki::{BuildInfo, Pattern, Response};
 use serde_json::json;
+use storage_api::QueryContext;
 
+use super::error::LokiError;
 use super::params::{Params, SINCE_QUERY_NS};
 use super::{Answer, State, json_answer, json_bytes};
 
 /// Loki's version whose API this is: clients switch features on by it.
 const LOKI_VERSION: &str = "3.7.6";
+
+/// Most templates in an answer.
+const PATTERNS_MAX: usize = 300;
+
+const SECOND_NS: i64 = 1_000_000_000;
 
 /// Tells the version of Loki whose API this is.
 pub(super) async fn buildinfo() -> Answer {
@@ -37,7 +48,7 @@ pub(super) async fn drilldown_limits(extract::State(state): extract::State<State
             "volume_enabled": true,
             "volume_max_series": 1000,
         },
-        "pattern_ingester_enabled": false,
+        "pattern_ingester_enabled": true,
         "version": LOKI_VERSION,
     });
     Ok(json_answer(json_bytes(&body)?))
@@ -54,9 +65,24 @@ pub(super) async fn format_query(params: Params) -> Answer {
     }
 }
 
-/// Gives the templates of lines. None are mined, so there are none; the request is checked all the same.
+/// Gives the templates of lines and how often each occurs by step, the commonest first.
 pub(super) async fn patterns(extract::State(state): extract::State<State>, params: Params) -> Answer {
-    super::labels::selector(params.get("query"))?;
-    params.bounds(state.services.clock.now_nanos(), SINCE_QUERY_NS)?;
-    Ok(json_answer(json_bytes(&Response::success(Vec::<Pattern>::new()))?))
+    let log = query_logql::parse_log(params.get("query"))?;
+    let (start_ns, end_ns) = params.bounds(state.services.clock.now_nanos(), SINCE_QUERY_NS)?;
+    let step_ns = params.step(start_ns, end_ns)?;
+    if step_ns < SECOND_NS {
+        return Err(LokiError::bad("step must be at least one second"));
+    }
+    let range = TimeRange::new(Timestamp(start_ns), Timestamp(end_ns.saturating_add(1)));
+    let logs = Arc::clone(&state.services.logs);
+    let work = move |context: &QueryContext| {
+        let mined = query_logql::mine_patterns(&log, range, step_ns, logs.as_ref(), context)?;
+        let pattern = |one: LinePattern| {
+            let samples = one.samples.into_iter().map(|(at, count)| (at.div_euclid(SECOND_NS), count)).collect();
+            Pattern { pattern: one.pattern, samples }
+        };
+        let patterns: Vec<Pattern> = mined.into_iter().take(PATTERNS_MAX).map(pattern).collect();
+        json_bytes(&Response::success(patterns).with_warnings(context.take_warnings()))
+    };
+    state.services.run(state.services.context(), work).await?.map(json_answer)
 }

@@ -263,7 +263,42 @@ fn fields_are_detected() {
         &[("query", r#"{app="web"}"#)],
         expect![[r#"{"limit":1000,"values":["error","info"]}"#]],
     );
-    server.check("patterns", &[("query", r#"{app="web"}"#)], expect!["[]"]);
+}
+
+#[test]
+fn templates_are_mined() {
+    let server = Server::new();
+    for i in 0..6 {
+        server.push(&[("app", "a")], NOW - i * 20 * SECOND, &format!("request {i} took {i}ms"), &[]);
+    }
+    server.push(&[("app", "a")], NOW - SECOND, "shutting down", &[]);
+    let range = [("start", "1699999880"), ("end", "1700000000"), ("step", "1m")];
+    let query = ("query", r#"{app="a"}"#);
+    server.check(
+        "patterns",
+        &[query, range[0], range[1], range[2]],
+        expect![[r#"[{"pattern":"request <_> took <_>","samples":[[1699999860,1],[1699999920,3],[1699999980,2]]},{"pattern":"shutting down","samples":[[1699999980,1]]}]"#]],
+    );
+    server.check("patterns", &[query, ("step", "1ms")], expect!["400 step must be at least one second"]);
+}
+
+#[test]
+fn lines_may_be_thinned_out() {
+    let server = Server::filled();
+    let lines = |interval: &str, direction: &str| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let params =
+            [("query", r#"{env="prod"} | keep app"#), ("interval", interval), ("direction", direction), ("limit", "3")];
+        let json = runtime.block_on(server.json("query_range", &params));
+        let streams = json["data"]["result"].as_array().unwrap().clone();
+        let values = streams.iter().flat_map(|stream| stream["values"].as_array().unwrap().clone());
+        let mut times: Vec<i64> = values.map(|v| v[0].as_str().unwrap().parse::<i64>().unwrap() - NOW).collect();
+        times.sort_unstable();
+        times.iter().map(|t| t / SECOND).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("4s", "forward"), [-10, -6, -2]);
+    assert_eq!(lines("4s", "backward"), [-9, -5, -1]);
+    assert_eq!(lines("0", "backward"), [-3, -2, -1]);
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub type LabelMap = BTreeMap<String, String>;
 pub struct Response<T> {
     /// `success`; errors come as plain text instead.
     pub status: String,
+    /// Why the answer may be incomplete.
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The answer.
     pub data: T,
 }
@@ -30,7 +33,14 @@ pub struct Response<T> {
 impl<T> Response<T> {
     /// Wraps an answer.
     pub fn success(data: T) -> Self {
-        Self { status: "success".to_owned(), data }
+        Self { status: "success".to_owned(), warnings: Vec::new(), data }
+    }
+
+    /// Adds sentences that say why the answer may be incomplete.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings.extend(warnings);
+        self
     }
 }
 
