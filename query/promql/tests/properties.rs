@@ -1,5 +1,4 @@
 //! Random data and random expressions: what must hold for all of them.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use model::Labels;
 use proptest::prelude::*;
@@ -155,7 +154,7 @@ proptest! {
 
     #[test]
     fn any_cut_or_change_of_an_expression_is_read_or_refused(text in vector(), at in 0usize..200, with in any::<char>()) {
-        let at = text.char_indices().map(|(i, _)| i).filter(|i| *i <= at).last().unwrap_or(0);
+        let at = text.char_indices().map(|(i, _)| i).rfind(|i| *i <= at).unwrap_or(0);
         let (before, after) = text.split_at(at);
         drop(parse(before));
         drop(parse(&format!("{before}{with}{after}")));

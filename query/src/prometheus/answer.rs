@@ -85,9 +85,12 @@ enum Rows {
     Samples(std::vec::IntoIter<Samples>),
 }
 
+/// Samples with their times in milliseconds.
+type Points = Vec<(i64, Point)>;
+
 /// A row that is being written: one series may be longer than a piece.
 struct Open {
-    points: Vec<(i64, Point)>,
+    points: Points,
     next: usize,
     in_floats: bool,
     is_range: bool,
@@ -133,7 +136,7 @@ impl Iterator for Pieces {
 }
 
 impl Pieces {
-    fn next_row(&mut self) -> Option<(Labels, Vec<(i64, Point)>, bool)> {
+    fn next_row(&mut self) -> Option<(Labels, Points, bool)> {
         match &mut self.rows {
             Rows::Series(rows, is_range) => {
                 let series = rows.next()?;

@@ -276,12 +276,14 @@ impl Evaluator<'_> {
                     return Err(Error::evaluation("expected a label name"));
                 };
                 label::check_name(label).map_err(|name| Error::evaluation(format!("invalid label name {name}")))?;
-                count_values(&vector, &groups, label)
+                self.count_values(&vector, &groups, label)?
             }
             op => reduce(op, &vector, &groups, span, self.notes),
         };
         self.release(vector.len(), steps);
-        self.charge(result.len(), steps)?;
+        if aggregate.op != AggregateOp::CountValues {
+            self.charge(result.len(), steps)?;
+        }
         Ok(result)
     }
 
@@ -367,6 +369,38 @@ impl Evaluator<'_> {
         picked
     }
 
+    fn count_values(&self, vector: &[Series], groups: &[Group], label: &str) -> Result<Vec<Series>> {
+        // The label may be one of the grouping's own: then values of several groups meet under the same labels.
+        let mut counts: Vec<Series> = Vec::new();
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        for group in groups {
+            let steps = vector[group.members[0]].values.len();
+            for (member, i) in group.members.iter().flat_map(|member| (0..steps).map(move |i| (*member, i))) {
+                let text = match vector[member].get(i) {
+                    None => continue,
+                    Some(Point::Float(value)) => format_float(value),
+                    Some(Point::Histogram(histogram)) => histogram.to_string(),
+                };
+                let labels = group.labels.to_builder().set(label, &text).build();
+                let place = match places.get(&labels) {
+                    Some(place) => *place,
+                    None => {
+                        // Before it is made: each different value has a column of its own.
+                        self.context.check()?;
+                        self.charge(1, steps)?;
+                        let drop_name = group.drop_name && label != model::METRIC_NAME;
+                        counts.push(Series::absent(labels.clone(), drop_name, steps));
+                        places.insert(labels, counts.len() - 1);
+                        counts.len() - 1
+                    }
+                };
+                let count = &mut counts[place].values[i];
+                *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+            }
+        }
+        Ok(counts)
+    }
+
     fn quantiles(&self, vector: &[Series], groups: &[Group], params: &[f64], span: Span) -> Vec<Series> {
         let one = |group: &Group| {
             let mut result = Series::absent(group.labels.clone(), group.drop_name, params.len());
@@ -393,31 +427,6 @@ fn rank(a: f64, b: f64, top: bool) -> std::cmp::Ordering {
         _ if top => nan_first(b, a),
         _ => nan_first(a, b),
     }
-}
-
-fn count_values(vector: &[Series], groups: &[Group], label: &str) -> Vec<Series> {
-    // The label may be one of the grouping's own: then values of several groups meet under the same labels.
-    let mut counts: Vec<Series> = Vec::new();
-    let mut places: HashMap<Labels, usize> = HashMap::new();
-    for group in groups {
-        let steps = vector[group.members[0]].values.len();
-        for (member, i) in group.members.iter().flat_map(|member| (0..steps).map(move |i| (*member, i))) {
-            let text = match vector[member].get(i) {
-                None => continue,
-                Some(Point::Float(value)) => format_float(value),
-                Some(Point::Histogram(histogram)) => histogram.to_string(),
-            };
-            let labels = group.labels.to_builder().set(label, &text).build();
-            let place = *places.entry(labels.clone()).or_insert_with(|| {
-                let drop_name = group.drop_name && label != model::METRIC_NAME;
-                counts.push(Series::absent(labels, drop_name, steps));
-                counts.len() - 1
-            });
-            let count = &mut counts[place].values[i];
-            *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
-        }
-    }
-    counts
 }
 
 /// Says whether `limit_ratio` keeps the series: its hash, as a share of all hashes, lies below the ratio, or above one

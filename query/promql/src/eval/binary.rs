@@ -63,7 +63,9 @@ impl Evaluator<'_> {
                     _ => self.matched(binary, a, b, span, steps)?,
                 };
                 self.release(used, steps);
-                self.charge(result.len(), steps)?;
+                if binary.op.is_set() {
+                    self.charge(result.len(), steps)?;
+                }
                 result
             }
             _ => return Err(Error::evaluation("binary expression must contain only scalar and instant vector types")),
@@ -263,10 +265,12 @@ impl Match<'_> {
                 }
                 matched = true;
                 let key = (many, one_place);
-                let result = results.entry(key).or_insert_with(|| {
+                if !results.contains_key(&key) {
+                    // Before it is made: partners that change over the steps make many columns.
+                    self.evaluator.charge(1, steps)?;
                     order.push(key);
-                    self.result_series(signature, key, steps)
-                });
+                }
+                let result = results.entry(key).or_insert_with(|| self.result_series(signature, key, steps));
                 result.set(i, Some(point));
             }
         }

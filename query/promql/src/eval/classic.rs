@@ -126,6 +126,7 @@ impl Evaluator<'_> {
                         family.labels.to_builder().set(label, &value).build()
                     }
                 };
+                self.charge(1, grid.len())?;
                 let mut result = Series::absent(labels, true, grid.len());
                 for (i, q) in q.iter().enumerate() {
                     if let Some(value) = self.family_quantile(family, &vector, *q, i, span) {
@@ -138,9 +139,7 @@ impl Evaluator<'_> {
             }
         }
         self.release(vector.len(), grid.len());
-        let result = merger.finish();
-        self.charge(result.len(), grid.len())?;
-        Ok(result)
+        Ok(merger.finish())
     }
 
     fn family_quantile(&self, family: &Family, vector: &[Series], q: f64, i: usize, span: Span) -> Option<f64> {
@@ -186,6 +185,8 @@ impl Evaluator<'_> {
         let families = self.families(&vector, span);
         let mut merger = Merger::default();
         for family in &families {
+            self.context.check()?;
+            self.charge(1, grid.len())?;
             let mut result = Series::absent(family.labels.clone(), true, grid.len());
             for i in 0..grid.len() {
                 let native = family.native.iter().find_map(|place| vector[*place].histogram(i));
@@ -211,9 +212,7 @@ impl Evaluator<'_> {
             }
         }
         self.release(vector.len(), grid.len());
-        let result = merger.finish();
-        self.charge(result.len(), grid.len())?;
-        Ok(result)
+        Ok(merger.finish())
     }
 }
 

@@ -48,13 +48,16 @@ impl Evaluator<'_> {
             by_identity.entry(identity(&info.labels)).or_default().push(info);
         }
         let mut merger = Merger::default();
+        self.context.check()?;
         for series in vector {
             if is_info(&series.labels) {
                 merger.push(series)?;
                 continue;
             }
             let found = by_identity.get(&identity(&series.labels)).map_or(&[][..], Vec::as_slice);
-            for part in enrich(&series, found, &data, needs_match)? {
+            let parts = enrich(&series, found, &data, needs_match)?;
+            self.charge(parts.len(), grid.len())?;
+            for part in parts {
                 merger.push(part)?;
             }
         }
@@ -78,6 +81,7 @@ impl Evaluator<'_> {
             return Ok(found);
         }
         let steps = grid.len();
+        self.charge(found.len(), steps)?;
         Ok(found.into_iter().map(|one| Series { values: vec![one.values[0]; steps], ..one }).collect())
     }
 

@@ -251,3 +251,6 @@ pub(crate) fn is_invariant(expr: &Expr) -> bool {
         ExprKind::Unary(_, inner) | ExprKind::Paren(inner) => is_invariant(inner),
     }
 }
+
+#[cfg(test)]
+mod tests;

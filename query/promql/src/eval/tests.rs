@@ -1,0 +1,119 @@
+//! What the scripts do not show: limits, cancellation, parts, time at its ends.
+
+use model::Labels;
+use storage_api::fake::FakeMetrics;
+use storage_api::{Limits, QueryContext};
+
+use super::{Options, Query, evaluate};
+use crate::value::{Grid, Value};
+use crate::{Error, Stored, parse};
+
+fn store() -> FakeMetrics {
+    let store = FakeMetrics::default();
+    for i in 0..20 {
+        let labels = Labels::from_pairs([("__name__", "a_total"), ("i", &i.to_string())]);
+        for at in 0..60 {
+            store.push(&labels, at * 1000, f64::from(i) + f64::from(i32::try_from(at).unwrap()));
+        }
+    }
+    store
+}
+
+fn ask(text: &str, grid: Grid, context: &QueryContext) -> Result<Value, Error> {
+    let expr = parse::parse(text)?;
+    let query = Query { expr: &expr, text, grid, is_range: true, options: Options::default() };
+    evaluate(&query, &Stored(&store()), context).map(|answer| answer.value)
+}
+
+const MINUTE: Grid = Grid { start_ms: 0, end_ms: 59_000, step_ms: 1000 };
+
+#[test]
+fn parts_come_together_in_label_order() {
+    let Ok(Value::Vector(series)) = ask("a_total", MINUTE, &QueryContext::default()) else { panic!("no vector") };
+    assert_eq!(series.len(), 20);
+    assert!(series.is_sorted_by(|a, b| a.labels < b.labels));
+}
+
+#[test]
+fn what_was_charged_is_given_back() {
+    for text in
+        ["sum(a_total)", "sum(rate(a_total[10s]))", "count(a_total + a_total)", "max(max_over_time(a_total[20s:1s]))"]
+    {
+        let context = QueryContext::default();
+        assert!(ask(text, MINUTE, &context).is_ok(), "{text}");
+        let left = context.used().2;
+        assert!(left <= 60 * 20, "{text}: {left} samples are still charged");
+    }
+}
+
+#[test]
+fn each_way_to_many_samples_is_refused() {
+    let limits = Limits { samples_max: 2000, ..Limits::default() };
+    for text in [
+        "a_total",
+        "sum by (i) (a_total) + a_total",
+        "count_values(\"v\", a_total)",
+        "max_over_time(a_total[1m:1ms])",
+        "a_total @ 10",
+    ] {
+        let error = ask(text, Grid { step_ms: 100, ..MINUTE }, &QueryContext::new(limits.clone())).unwrap_err();
+        assert!(error.to_string().ends_with("(--query-max-samples)"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn count_values_is_bounded_by_its_result() {
+    // 20 series of 60 steps fit; their 79 different values with a column each do not.
+    let limits = Limits { samples_max: 4000, ..Limits::default() };
+    assert!(ask("count(a_total)", MINUTE, &QueryContext::new(limits.clone())).is_ok());
+    let error = ask("count_values(\"v\", a_total)", MINUTE, &QueryContext::new(limits)).unwrap_err();
+    assert!(error.to_string().contains("samples"), "{error}");
+}
+
+#[test]
+fn a_cancelled_query_stops() {
+    let context = QueryContext::default();
+    context.cancel();
+    assert!(matches!(ask("a_total", MINUTE, &context), Err(Error::Storage(storage_api::Error::Cancelled))));
+}
+
+#[test]
+fn a_subquery_with_too_many_points_is_refused() {
+    let error = ask("max_over_time(a_total[1y:1s])", MINUTE, &QueryContext::default()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("the subquery would evaluate 31536059 points per series, the limit is"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_ends_of_time_do_not_overflow() {
+    for start_ms in [i64::MIN / 1_000_000, -1, i64::MAX / 1_000_000] {
+        let grid = Grid { start_ms, end_ms: start_ms, step_ms: 1 };
+        for text in [
+            "rate(a_total[292y])",
+            "a_total offset 292y",
+            "a_total offset -292y",
+            "a_total @ 9223372036854.775",
+            "deriv(a_total[1m] @ -9223372036854.775 offset -292y)",
+            "predict_linear(a_total[290y], 1e300)",
+            "last_over_time(a_total[292y:1y])",
+            "increase(a_total[292y] smoothed)",
+            "a_total[9e9 * 2]",
+            "days_in_month(vector(1e300))",
+            "timestamp(a_total offset 100y)",
+        ] {
+            // Refused or answered, but never a panic.
+            drop(ask(text, grid, &QueryContext::default()));
+        }
+    }
+}
+
+#[test]
+fn a_long_chain_is_evaluated_on_a_small_stack() {
+    let chain = vec!["a_total"; 190].join(" or ");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(16 << 20).build().unwrap();
+    let result = pool.install(|| ask(&chain, Grid::instant(5000), &QueryContext::default()));
+    let Ok(Value::Vector(series)) = result else { panic!("no vector") };
+    assert_eq!(series.len(), 20);
+}
