@@ -115,7 +115,8 @@ async fn labels_lists_names_and_values() {
     assert_eq!(stdout(&run(&server, &["labels", "job"])), "a\n");
     assert_eq!(stdout(&run(&server, &["labels", "job", "--match", "queue_length{job=\"none\"}"])), "");
     assert!(stdout(&run(&server, &["labels", "--logs"])).lines().any(|name| name == "service_name"));
-    assert_eq!(stdout(&run(&server, &["labels", "service_name", "--logs", "-o", "json"])), "[\"shop\"]\n");
+    let matching = ["labels", "service_name", "--logs", "-o", "json", "--match", "{service_name=\"shop\"}"];
+    assert_eq!(stdout(&run(&server, &matching)), "[\"shop\"]\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Err(text) => return usage(&text),
         };
         let step = args.step.unwrap_or_else(|| step_for(start, end));
+        // The end is a point, whatever the step: people ask for the newest value.
+        let start = if args.step.is_none() { align(start, end, step) } else { start };
         form.extend([
             ("start", api_seconds(start)),
             ("end", api_seconds(end)),
@@ -97,10 +99,32 @@ pub(super) fn step_for(start_ns: i64, end_ns: i64) -> Duration {
     Duration::from_secs(seconds.max(1).unsigned_abs())
 }
 
+/// Returns the first point at or after `start` that is whole steps before `end`.
+fn align(start_ns: i64, end_ns: i64, step: Duration) -> i64 {
+    let step = i64::try_from(step.as_nanos()).unwrap_or(i64::MAX).max(1);
+    end_ns - end_ns.saturating_sub(start_ns) / step * step
+}
+
 /// Returns a chart for a range on a terminal, else a table.
 pub(super) fn output_for(answer: &Answer) -> Output {
     match answer {
         Answer::Range(_) if std::io::stdout().is_terminal() => Output::Chart,
         _ => Output::Table,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_about_250_points_and_ends_with_one() {
+        let (start, end) = (0, 3_600_000_000_000);
+        let step = step_for(start, end);
+        assert_eq!(step, Duration::from_secs(14));
+        assert_eq!(align(start, end, step), 2_000_000_000);
+        assert_eq!(step_for(0, 1), Duration::from_secs(1));
+        assert_eq!(align(0, 1, Duration::from_secs(1)), 1);
+        assert_eq!(align(i64::MIN, i64::MAX, Duration::MAX), 0);
     }
 }

@@ -41,8 +41,9 @@ pub(crate) struct Label {
 /// One sample.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Sample {
-    #[prost(double, tag = "1")]
-    pub(crate) value: f64,
+    /// Optional, so that a negative zero is sent, too.
+    #[prost(double, optional, tag = "1")]
+    pub(crate) value: Option<f64>,
     #[prost(int64, tag = "2")]
     pub(crate) timestamp: i64,
 }
@@ -60,7 +61,7 @@ pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSer
         |(name, value): &(&str, &str)| Label { name: name.as_bytes().to_vec(), value: value.as_bytes().to_vec() };
     TimeSeries {
         labels: labels.iter().map(label).collect(),
-        samples: samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect(),
+        samples: samples.iter().map(|&(timestamp, value)| Sample { value: Some(value), timestamp }).collect(),
     }
 }
 
@@ -161,7 +162,7 @@ pub(crate) fn labels(metric: &Value) -> String {
     let metric = metric.as_object().expect("labels are an object");
     let name = metric.get("__name__").map(text).unwrap_or_default();
     let rest = metric.iter().filter(|(name, _)| *name != "__name__");
-    let rest: Vec<_> = rest.map(|(name, value)| format!("{name}={value}")).collect();
+    let rest: Vec<_> = rest.map(|(name, value)| format!("{name}={}", text(value))).collect();
     format!("{name}{{{}}}", rest.join(","))
 }
 
