@@ -69,7 +69,7 @@ fn properties() -> Result<WriterProperties, parquet::errors::ParquetError> {
         .set_column_dictionary_enabled(ColumnPath::from("series"), false)
         .set_column_encoding(ColumnPath::from("series"), Encoding::DELTA_BINARY_PACKED)
         .set_column_dictionary_enabled(timestamp.clone(), false)
-        .set_column_encoding(timestamp.clone(), Encoding::DELTA_BINARY_PACKED)
+        .set_column_encoding(timestamp.clone(), Encoding::BYTE_STREAM_SPLIT)
         .set_column_statistics_enabled(timestamp, EnabledStatistics::Page)
         .set_column_dictionary_enabled(value.clone(), false)
         .set_column_encoding(value.clone(), Encoding::BYTE_STREAM_SPLIT)
