@@ -125,9 +125,9 @@ impl Checkpoints {
         Ok(Self { path, first_start, inner: Mutex::new(inner) })
     }
 
-    /// Says whether nothing was ever read from here.
+    /// Says whether nothing was ever read from here, as far as the file and the records replayed so far tell.
     pub(crate) fn first_start(&self) -> bool {
-        self.first_start
+        self.first_start && self.inner.lock().seq == 0
     }
 
     /// Returns the last record that is included.

@@ -111,7 +111,7 @@ pub struct ScrapeConfig {
 
 impl Default for ScrapeConfig {
     fn default() -> Self {
-        Self { targets: Vec::new(), body_bytes_max: 64 << 20 }
+        Self { targets: Vec::new(), body_bytes_max: 32 << 20 }
     }
 }
 

@@ -106,7 +106,11 @@ impl Journal {
         command.arg("--follow").arg("--output=json").arg("--all").arg("--directory").arg(directory);
         match (self.sink.checkpoints.journal(), self.config.start_at) {
             (Some(cursor), _) => command.arg("--no-tail").arg(format!("--after-cursor={cursor}")),
-            (None, StartAt::Beginning) => command.arg("--no-tail").arg("--boot"),
+            // Not `--boot`, which fails when the journal has no entry of this boot.
+            (None, StartAt::Beginning) => {
+                let boot = super::host::boot_seconds(Path::new("/proc"));
+                command.arg("--no-tail").arg(format!("--since=@{boot}"))
+            }
             (None, StartAt::End) => command.arg("--lines=0"),
         };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn()

@@ -87,7 +87,7 @@ async fn entries_and_the_cursor_are_stored_and_reading_goes_on_behind_it() {
         "printf '{\"__CURSOR\":\"c1\",\"MESSAGE\":\"%s\"}\\n' \"$*\"; echo 'no json'; \
          printf '{\"__CURSOR\":\"c2\",\"MESSAGE\":\"two\"}\\n'; exec sleep 60",
     );
-    for expected in ["--no-tail --boot", "--after-cursor=c2"] {
+    for expected in ["--no-tail --since=@", "--after-cursor=c2"] {
         let shutdown = Shutdown::new();
         let task = tokio::spawn(rig.journal().run(shutdown.clone()));
         let until = Instant::now() + Duration::from_secs(10);

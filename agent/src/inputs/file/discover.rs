@@ -216,6 +216,7 @@ impl Tailer {
         }
         self.deferred.remove(&key);
         self.touched.insert(key);
+        self.save_soon = true;
         self.follow(mark, candidate.size, candidate.modified);
     }
 
@@ -232,7 +233,9 @@ impl Tailer {
                 return Copied::Read(before);
             }
             if is(&original.mark) {
-                return Copied::Perhaps;
+                // Truncated already, but not looked at yet?
+                let whole = open(&original.mark.path).and_then(|file| mark::matches(&original.mark, &file));
+                return if whole.unwrap_or(true) { Copied::Perhaps } else { Copied::Read(original.mark.clone()) };
             }
         }
         Copied::No

@@ -88,6 +88,10 @@ pub(crate) struct Tailer {
     discovered: bool,
     first_start: bool,
     next_save: Instant,
+    /// New files are to be remembered soon: renamed by then, they are found by their inode only.
+    save_soon: bool,
+    /// However soon, not before this.
+    save_not_before: Instant,
     /// Where the next round begins.
     cursor: Option<Key>,
     open_count: usize,
@@ -124,7 +128,10 @@ impl Tailer {
             pending: None,
             next_discovery: Instant::now(),
             discovered: false,
-            next_save: Instant::now() + SAVE_EVERY,
+            // At once after the first look, which ends the first start.
+            next_save: Instant::now(),
+            save_soon: false,
+            save_not_before: Instant::now(),
             cursor: None,
             open_count: 0,
             cannot_open: BTreeSet::new(),
@@ -194,14 +201,12 @@ impl Tailer {
             self.show();
         }
         let round = self.read_files();
-        if self.shared.batch.is_empty() && self.pending.is_none() {
-            self.settle_touched();
-        }
         let waited = self.batch_since.is_some_and(|since| since.elapsed() >= self.batch_wait);
         if waited && !self.flush() {
             return Round::Blocked;
         }
-        if Instant::now() >= self.next_save {
+        let now = Instant::now();
+        if now >= self.next_save || self.save_soon && now >= self.save_not_before {
             self.save();
         }
         round
@@ -250,6 +255,11 @@ impl Tailer {
             }
             if !self.shared.batch.is_empty() {
                 self.batch_since.get_or_insert_with(Instant::now);
+            }
+            if std::mem::take(&mut self.shared.truncation_seen) {
+                // The copy, if there is one, takes over the position in the same record that says it is 0 here.
+                self.discover();
+                return Round::Busy;
             }
             match turn {
                 Ok(Turn::AtEnd) => {
@@ -347,17 +357,14 @@ impl Tailer {
         self.leaving.iter().cloned().chain(touched).collect()
     }
 
-    /// Takes note of positions that changed without a record, such as after empty lines.
-    fn settle_touched(&mut self) {
-        for mark in self.marks() {
-            self.sink.checkpoints.update(mark);
-        }
-        self.stored();
-    }
-
     fn stored(&mut self) {
         self.touched.clear();
+        self.save_soon = false;
         self.batch_since = None;
+        self.forget_left();
+    }
+
+    fn forget_left(&mut self) {
         for mark in std::mem::take(&mut self.leaving) {
             if !self.files.contains_key(&(mark.dev, mark.ino)) {
                 self.sink.checkpoints.remove((mark.dev, mark.ino));
@@ -384,14 +391,28 @@ impl Tailer {
         true
     }
 
+    /// Saves the positions, those too that changed without a record, such as after empty lines. Until then they are part
+    /// of the next record: what one file's position says may rest on another's, as a copy's on its original's.
     fn save(&mut self) {
         let began = Instant::now();
-        if let Err(error) = self.sink.checkpoints.save() {
-            tracing::warn!(%error, "could not save checkpoints");
-            self.shared.stats.file_errors.with(&["checkpoint"]).inc();
+        let settled = self.shared.batch.is_empty() && self.pending.is_none();
+        if settled {
+            for mark in self.marks() {
+                self.sink.checkpoints.update(mark);
+            }
+            self.forget_left();
+        }
+        match self.sink.checkpoints.save() {
+            Ok(()) if settled => self.stored(),
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "could not save checkpoints");
+                self.shared.stats.file_errors.with(&["checkpoint"]).inc();
+            }
         }
         // With very many files the saving takes at most a twentieth of the time.
-        self.next_save = Instant::now() + SAVE_EVERY.max(began.elapsed() * 20);
+        self.save_not_before = Instant::now() + began.elapsed() * 20;
+        self.next_save = self.save_not_before.max(Instant::now() + SAVE_EVERY);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges")]

@@ -10,6 +10,10 @@ pub(crate) struct Shape {
     pub(crate) time: Option<i64>,
     /// OTLP's number, and the word to show.
     pub(crate) severity: Option<Severity>,
+    /// The trace that it belongs to.
+    pub(crate) trace_id: Option<[u8; 16]>,
+    /// The span that it belongs to.
+    pub(crate) span_id: Option<[u8; 8]>,
 }
 
 /// A severity.
@@ -84,7 +88,7 @@ fn klog(line: &[u8], now: i64) -> Option<Shape> {
     }
     let (seconds, nanos, _) = clock(line.get(6..)?)?;
     let time = without_year(month, day, seconds, nanos, now)?;
-    Some(Shape { time: Some(time), severity: severity(level) })
+    Some(Shape { time: Some(time), severity: severity(level), ..Shape::default() })
 }
 
 fn text(line: &[u8], now: i64) -> Shape {
@@ -102,7 +106,13 @@ fn text(line: &[u8], now: i64) -> Shape {
         None => (None, line),
     };
     let severity = priority.or_else(|| level_key(line)).or_else(|| level_word(rest, time.is_some()));
-    Shape { time: time.or_else(|| logfmt_time(line)).or_else(|| access_log_time(line)), severity }
+    let id = |keys: &[&[u8]]| logfmt_value(line, keys);
+    Shape {
+        time: time.or_else(|| logfmt_time(line)).or_else(|| access_log_time(line)),
+        severity,
+        trace_id: id(&[b"trace_id", b"traceID", b"traceId"]).and_then(hex),
+        span_id: id(&[b"span_id", b"spanID", b"spanId"]).and_then(hex),
+    }
 }
 
 fn priority(line: &[u8]) -> Option<(u8, &[u8])> {
@@ -271,6 +281,19 @@ fn logfmt_value<'a>(line: &'a [u8], keys: &[&[u8]]) -> Option<&'a [u8]> {
     None
 }
 
+/// Reads an id of exactly `N` bytes in hexadecimal; all zero is none.
+fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let mut id = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in id.iter_mut().zip(text.chunks_exact(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        *byte = digit(*pair.first()?)? * 16 + digit(*pair.last()?)?;
+    }
+    id.iter().any(|byte| *byte != 0).then_some(id)
+}
+
 fn level_key(line: &[u8]) -> Option<Severity> {
     let value = logfmt_value(line, &[b"level", b"lvl", b"severity"])?;
     severity(std::str::from_utf8(value).ok()?)
@@ -332,6 +355,12 @@ impl<'de> Visitor<'de> for JsonShape {
                 "time" | "ts" | "timestamp" | "@timestamp" | "@t" | "t" if shape.time.is_none() => {
                     shape.time = json_time(&map.next_value()?);
                 }
+                "trace_id" | "traceId" | "traceID" | "trace.id" if shape.trace_id.is_none() => {
+                    shape.trace_id = json_id(&map.next_value()?);
+                }
+                "span_id" | "spanId" | "spanID" | "span.id" if shape.span_id.is_none() => {
+                    shape.span_id = json_id(&map.next_value()?);
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -339,6 +368,10 @@ impl<'de> Visitor<'de> for JsonShape {
         }
         Ok(shape)
     }
+}
+
+fn json_id<const N: usize>(value: &serde_json::Value) -> Option<[u8; N]> {
+    hex(value.as_str()?.as_bytes())
 }
 
 fn json_level(value: &serde_json::Value) -> Option<Severity> {

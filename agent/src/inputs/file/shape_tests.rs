@@ -9,7 +9,7 @@ const NOW: i64 = 1_795_255_200_000_000_000;
 
 #[track_caller]
 fn check(line: &str, expected: Expect) {
-    let Shape { time, severity } = shape(line.as_bytes(), NOW);
+    let Shape { time, severity, .. } = shape(line.as_bytes(), NOW);
     let time = time.map_or("-".to_owned(), |time| chrono::DateTime::from_timestamp_nanos(time).to_rfc3339());
     let severity = severity.map_or("-".to_owned(), |s| format!("{} {}", s.number, s.text));
     expected.assert_eq(&format!("{time} {severity}"));
@@ -55,6 +55,19 @@ fn json_and_logfmt_keys() {
         expect!["2024-01-02T03:04:05+00:00 17 ERROR"],
     );
     check(r#"sublevel=error level="debug" msg=x"#, expect!["- 5 DEBUG"]);
+}
+
+#[test]
+fn traces_are_told() {
+    let ids = |line: &str| {
+        let shape = shape(line.as_bytes(), NOW);
+        (shape.trace_id.map(|id| id[15]), shape.span_id.map(|id| id[0]))
+    };
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    assert_eq!(ids(&format!(r#"{{"trace_id":"{trace}","span_id":"b7ad6b7169203331"}}"#)), (Some(0x9c), Some(0xb7)));
+    assert_eq!(ids(&format!("level=info traceID={trace} msg=x")), (Some(0x9c), None));
+    assert_eq!(ids(&format!(r#"{{"trace_id":"{}","span_id":"xyz"}}"#, "0".repeat(32))), (None, None));
+    assert_eq!(ids(r#"{"trace_id":"한글0af7651916cd43dd8448eb211c80","span_id":7}"#), (None, None));
 }
 
 #[test]

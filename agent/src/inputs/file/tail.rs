@@ -43,6 +43,8 @@ pub(super) struct Shared {
     buffer: Vec<u8>,
     /// Bytes held in pieces, over all files.
     pub(super) pieces_bytes: usize,
+    /// A file was found truncated: look for the copy before more is stored.
+    pub(super) truncation_seen: bool,
     /// Attributes of the host, and of the settings.
     pairs: (Pairs, Pairs),
 }
@@ -56,7 +58,18 @@ impl Shared {
         pairs: (Pairs, Pairs),
     ) -> Self {
         let buffer = vec![0; READ_BYTES.max(config.line_bytes_max + 2)];
-        Self { config, ledger, stats, now: 0, batch: LogBatch::default(), batch_bytes, buffer, pieces_bytes: 0, pairs }
+        Self {
+            config,
+            ledger,
+            stats,
+            now: 0,
+            batch: LogBatch::default(),
+            batch_bytes,
+            buffer,
+            pieces_bytes: 0,
+            truncation_seen: false,
+            pairs,
+        }
     }
 
     fn full(&self) -> bool {
@@ -204,11 +217,15 @@ impl Tailed {
         self.mark.skipping = false;
         self.unfinished = None;
         self.at_end = false;
+        shared.truncation_seen = true;
     }
 
     /// Reads until the end, the batch is full or others should have their turn.
     pub(super) fn turn(&mut self, shared: &mut Shared) -> io::Result<Turn> {
         self.look(shared)?;
+        if shared.truncation_seen {
+            return Ok(Turn::More);
+        }
         if self.at_end && self.unfinished.is_none() {
             return Ok(Turn::AtEnd);
         }
@@ -448,6 +465,8 @@ impl Tailed {
             severity_text: found.severity.map_or_else(String::new, |severity| severity.text.to_owned()),
             body: Some(text(body.into_owned())),
             attributes,
+            trace_id: found.trace_id.map_or_else(Vec::new, |id| id.to_vec()),
+            span_id: found.span_id.map_or_else(Vec::new, |id| id.to_vec()),
             ..LogRecord::default()
         };
         shared.batch.push(&origin.resource, INPUT, record);

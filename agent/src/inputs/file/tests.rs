@@ -102,6 +102,7 @@ impl Rig {
             let mut idle = true;
             for _ in 0..2 {
                 running.tailer.next_discovery = Instant::now();
+                running.tailer.save_not_before = Instant::now();
                 idle &= running.tailer.round() == Round::Idle;
             }
             if idle {
@@ -497,5 +498,102 @@ fn real_logs_come_through_whole() {
         let text = String::from_utf8_lossy(&bytes);
         let expected: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(rig.read(), expected, "{name}");
+    }
+}
+
+/// A source of numbers that a seed repeats.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// Writes, rotates in every way, stops, crashes and reads at random; each line must come exactly once.
+fn wild(seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut rig = Rig::new();
+    rig.config.include.push(format!("{}/log/a.log.1*", rig.dir.path().display()));
+    rig.append("a.log", "");
+    let (mut written, mut rotations) = (0, 0);
+    let mut got = Vec::new();
+    let mut log = Vec::new();
+    // Rotated again before it was ever seen, a file is beyond reach.
+    let mut seen = false;
+    rig.start();
+    for _ in 0..60 {
+        let action = random.below(10);
+        log.push(action);
+        match action {
+            0..=3 => {
+                let more = usize::try_from(random.below(20)).unwrap();
+                let text = numbers(written..written + more);
+                let half = text.len() / 2;
+                rig.append("a.log", &text[..half]);
+                if random.below(3) == 0 && rig.running.is_some() {
+                    got.extend(rig.read());
+                    seen = true;
+                }
+                rig.append("a.log", &text[half..]);
+                written += more;
+            }
+            4 if seen => {
+                fs::rename(rig.path("a.log"), rig.path(&format!("a.old-{rotations}"))).unwrap();
+                rig.append("a.log", "");
+                (rotations, seen) = (rotations + 1, false);
+            }
+            5 if seen => {
+                fs::copy(rig.path("a.log"), rig.path(&format!("a.log.1{rotations}"))).unwrap();
+                OpenOptions::new().write(true).open(rig.path("a.log")).unwrap().set_len(0).unwrap();
+                (rotations, seen) = (rotations + 1, false);
+            }
+            6 if rig.running.is_some() => {
+                if random.below(2) == 0 {
+                    rig.stop()
+                } else {
+                    rig.crash()
+                }
+            }
+            7 if rig.running.is_some() && seen => {
+                got.extend(rig.read());
+                // What was read goes away, and its inodes are given out again.
+                for entry in fs::read_dir(rig.path("")).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.to_string_lossy().contains(".old-") {
+                        fs::remove_file(path).unwrap();
+                    }
+                }
+            }
+            _ => {
+                if rig.running.is_none() {
+                    rig.start();
+                }
+                got.extend(rig.read());
+                seen = true;
+            }
+        }
+    }
+    if rig.running.is_none() {
+        rig.start();
+    }
+    for _ in 0..6 {
+        got.extend(rig.read());
+    }
+    got.sort();
+    let mut expected = lines(0..written);
+    expected.sort();
+    let repeated: Vec<_> = got.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+    let lost: Vec<_> = expected.iter().filter(|line| got.binary_search(line).is_err()).collect();
+    assert!(repeated.is_empty() && lost.is_empty(), "seed {seed}: repeated {repeated:?}, lost {lost:?}, {log:?}");
+}
+
+#[test]
+fn each_line_comes_once_whatever_happens() {
+    for seed in 0..40 {
+        wild(seed);
     }
 }

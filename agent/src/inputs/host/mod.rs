@@ -155,6 +155,7 @@ impl Host {
         let mut reading = Reading::new(self.clock.now_nanos(), boot);
         let r = &mut reading;
         self.noted("cpu", stat.map(|stat| stat.report(r)));
+        self.noted("frequency", processor::frequency(&config.sys_path, r));
         self.noted("load", processor::load(&config.proc_path, r));
         self.noted("memory", memory::memory(&config.proc_path, r));
         self.noted("paging", memory::paging(&config.proc_path, r));
@@ -180,6 +181,11 @@ impl Host {
             errors.inc();
         }
     }
+}
+
+/// Returns when the host booted, in seconds since the epoch; 0 when unknown.
+pub(crate) fn boot_seconds(proc: &std::path::Path) -> u64 {
+    processor::Stat::read(proc).map_or(0, |stat| stat.boot_seconds)
 }
 
 /// Reads a file of `/proc` into the type that understands it.

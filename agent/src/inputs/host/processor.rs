@@ -78,6 +78,38 @@ impl Stat {
     }
 }
 
+/// Most processors that are looked at.
+const PROCESSORS_MAX: usize = 4096;
+
+/// Adds the frequency of each processor and the number of physical ones, where the kernel tells them.
+pub(crate) fn frequency(sys: &Path, reading: &mut Reading) -> Result<(), ReadError> {
+    let dir = sys.join("devices/system/cpu");
+    // Absent in some sandboxes; there is nothing to tell then.
+    let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(()) };
+    let number = |path: std::path::PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let mut cores = std::collections::BTreeSet::new();
+    let mut frequencies = Vec::new();
+    for entry in entries.flatten().take(PROCESSORS_MAX) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(id) = name.strip_prefix("cpu").and_then(|id| id.parse::<u32>().ok()) else { continue };
+        let path = entry.path();
+        if let (Some(package), Some(core)) =
+            (number(path.join("topology/physical_package_id")), number(path.join("topology/core_id")))
+        {
+            cores.insert((package, core));
+        }
+        if let Some(kilohertz) = number(path.join("cpufreq/scaling_cur_freq")) {
+            frequencies.push((id, name, float(kilohertz) * 1000.0));
+        }
+    }
+    frequencies.sort_by_key(|(id, _, _)| *id);
+    let points = frequencies.iter().map(|(_, name, hertz)| (vec![("cpu", name.as_str())], *hertz));
+    reading.add(("system.cpu.frequency", "Hz", "Frequency of each processor now."), Kind::Gauge, points);
+    let count = (!cores.is_empty()).then(|| (Vec::new(), float(cores.len() as u64)));
+    reading.add(("system.cpu.physical.count", "{cpu}", "Number of processor cores."), Kind::UpDown, count);
+    Ok(())
+}
+
 /// Adds the load averages.
 pub(crate) fn load(proc: &Path, reading: &mut Reading) -> Result<(), ReadError> {
     let load: procfs::LoadAverage = parse(proc.join("loadavg"))?;

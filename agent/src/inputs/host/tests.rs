@@ -17,7 +17,7 @@ fn host(proc: &std::path::Path) -> Host {
     };
     let queue = crate::buffer::Queue::open(options, &ledger, &stats, &mut |_, _| {}).unwrap();
     Host {
-        config: HostConfig { proc_path: proc.to_owned(), ..HostConfig::default() },
+        config: HostConfig { proc_path: proc.to_owned(), sys_path: proc.join("sys"), ..HostConfig::default() },
         sink: MetricSink { queue, ledger },
         clock: Clock::fixed(1_800_000_000_000_000_000),
         stats,
@@ -66,6 +66,14 @@ fn print(metrics: &ResourceMetrics, wanted: impl Fn(&str) -> bool) -> String {
 fn an_invented_host_is_read() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("net")).unwrap();
+    for cpu in ["cpu0", "cpu1"] {
+        let cpu = dir.path().join("sys/devices/system/cpu").join(cpu);
+        std::fs::create_dir_all(cpu.join("topology")).unwrap();
+        std::fs::create_dir_all(cpu.join("cpufreq")).unwrap();
+        std::fs::write(cpu.join("topology/physical_package_id"), "0\n").unwrap();
+        std::fs::write(cpu.join("topology/core_id"), "3\n").unwrap();
+        std::fs::write(cpu.join("cpufreq/scaling_cur_freq"), "2400000\n").unwrap();
+    }
     for (name, text) in [
         (
             "stat",
@@ -114,6 +122,11 @@ fn an_invented_host_is_read() {
         system.processes.count {processes} updown
           status=running 2 since 1700000000
           status=blocked 1 since 1700000000
+        system.cpu.frequency Hz gauge
+          cpu=cpu0 2400000000
+          cpu=cpu1 2400000000
+        system.cpu.physical.count {cpu} updown
+           1 since 1700000000
         system.cpu.load_average.1m {thread} gauge
            0.500
         system.cpu.load_average.5m {thread} gauge
