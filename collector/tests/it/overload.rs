@@ -203,3 +203,45 @@ async fn a_client_that_leaves_while_sending_is_counted() {
     assert!(text.contains(r#"daybook_refused_requests_total{place="remote_write",reason="client_gone"} 1"#), "{text}");
     assert!(text.contains("daybook_ingest_requests_in_flight 0\n"));
 }
+
+/// Sends a request head and so many bytes of its body over a real connection, and returns the answer.
+async fn send_raw(address: std::net::SocketAddr, content_length: usize, sent: usize, close: bool) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/write HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
+         content-encoding: snappy\r\ncontent-length: {content_length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = vec![0; 64 << 10];
+    let mut left = sent;
+    while left > 0 {
+        let now = left.min(chunk.len());
+        stream.write_all(&chunk[..now]).await.expect("the body is read to its end, though it is refused");
+        left -= now;
+    }
+    if close {
+        stream.shutdown().await.unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_still_reads_the_answer() {
+    let harness = Harness::with(Config { max_body_bytes: 1 << 20, ..Config::default() });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = harness.collector.http_router();
+    let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let answer = send_raw(address, 16 << 20, 16 << 20, false).await;
+    assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
+    assert!(answer.contains("the body is over the limit of 1048576 bytes"), "{answer}");
+    // One that closes in the middle of its body is counted.
+    send_raw(address, 1000, 10, true).await;
+    let text = harness.telemetry.render();
+    let broken = ["body_broken", "client_gone"].map(|reason| format!("reason=\"{reason}\"}} 1"));
+    assert!(broken.iter().any(|broken| text.contains(broken)), "{text}");
+    server.abort();
+}
