@@ -7,6 +7,7 @@ mod series;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use axum::Router;
 use axum::routing::get;
@@ -20,6 +21,7 @@ pub fn router(services: Services) -> Router {
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
         .route("/api/v1/format_query", get(query::format).post(query::format))
+        .route("/api/v1/parse_query", get(query::parse_tree).post(query::parse_tree))
         .route("/api/v1/series", get(series::series).post(series::series))
         .route("/api/v1/labels", get(series::label_names).post(series::label_names))
         .route("/api/v1/label/{name}/values", get(series::label_values))

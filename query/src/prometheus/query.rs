@@ -140,6 +140,11 @@ pub(super) async fn format(params: Params) -> Result<Response> {
     answer::success(expr.to_string(), Vec::new())
 }
 
+pub(super) async fn parse_tree(params: Params) -> Result<Response> {
+    let expr = parse::parse(params.get("query")).map_err(|error| invalid("query", error))?;
+    answer::success(super::tree::to_json(&expr), Vec::new())
+}
+
 /// Exemplars are not kept yet; the request is checked all the same.
 pub(super) async fn exemplars(params: Params) -> Result<Response> {
     let start = params.time_or("start", i64::MIN)?;

@@ -186,6 +186,20 @@ async fn clients_find_the_endpoints_they_probe() {
 }
 
 #[tokio::test]
+async fn a_tree_is_given_in_prometheus_shape() {
+    check(
+        "/api/v1/parse_query?query=sum%20by(job)(rate(up%7Bjob%3D~%22a%22%7D%5B5m%5D%20offset%201m))%20%3E%20-1",
+        expect![[r#"200 {"status":"success","data":{"bool":false,"lhs":{"expr":{"args":[{"matchers":[{"name":"job","type":"=~","value":"a"},{"name":"__name__","type":"=","value":"up"}],"name":"up","offset":60000,"range":300000,"startOrEnd":null,"timestamp":null,"type":"matrixSelector"}],"func":{"argTypes":["matrix"],"name":"rate","returnType":"vector","variadic":0},"type":"call"},"grouping":["job"],"op":"sum","param":null,"type":"aggregation","without":false},"matching":null,"op":">","rhs":{"type":"numberLiteral","val":"-1"},"type":"binaryExpr"}}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/parse_query?query=a%20*%20on(x)%20group_left(y)%20(b%20%40%20end())",
+        expect![[r#"200 {"status":"success","data":{"bool":false,"lhs":{"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"matching":{"card":"many-to-one","include":["y"],"labels":["x"],"on":true},"op":"*","rhs":{"expr":{"matchers":[{"name":"__name__","type":"=","value":"b"}],"name":"b","offset":0,"startOrEnd":"end","timestamp":null,"type":"vectorSelector"},"type":"parenExpr"},"type":"binaryExpr"}}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_long_answer_comes_in_pieces_and_parses() {
     let request =
         Request::get("/api/v1/query_range?query=up&start=0&end=135&step=0.05&stats=all").body(Body::empty()).unwrap();

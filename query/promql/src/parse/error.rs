@@ -4,11 +4,11 @@ use super::ast::Span;
 
 /// An error with its place: `1:5: parse error: unexpected end of input`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: parse error: {message}")]
+#[error("{}: parse error: {message}", place(*line, *column))]
 pub struct ParseError {
     /// Where in the expression, in bytes.
     pub span: Span,
-    /// The line, from 1.
+    /// The line, from 1; 0 when there is no text that could have a place.
     pub line: usize,
     /// The column in bytes, from 1.
     pub column: usize,
@@ -23,7 +23,11 @@ impl ParseError {
 
     /// Fills in line and column.
     pub(crate) fn locate(mut self, input: &str) -> Self {
-        (self.line, self.column) = self.span.line_column(input);
+        (self.line, self.column) = if input.is_empty() { (0, 0) } else { self.span.line_column(input) };
         self
     }
+}
+
+fn place(line: usize, column: usize) -> String {
+    if line == 0 { "unknown position".to_owned() } else { format!("{line}:{column}") }
 }

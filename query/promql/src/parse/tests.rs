@@ -19,7 +19,7 @@ fn printed(text: &str, canonical: &str) {
 
 #[test]
 fn errors_tell_place_and_cause() {
-    refused("", "1:1: parse error: no expression found in input");
+    refused("", "unknown position: parse error: no expression found in input");
     refused("# only a comment", "1:1: parse error: no expression found in input");
     refused("1+", "1:3: parse error: unexpected end of input");
     refused("1\n+\n*2", "3:1: parse error: unexpected <op:*>");
