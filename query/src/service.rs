@@ -178,3 +178,69 @@ impl Drop for Level {
         self.0.add(-1.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage_api::fake::{FakeLogs, FakeMetrics};
+
+    fn services(concurrency: usize, timeout: Duration) -> Services {
+        let limits = Limits { timeout, ..Limits::default() };
+        let (metrics, logs) = (Arc::new(FakeMetrics::default()), Arc::new(FakeLogs::default()));
+        let cpu = CpuPool::new(2).unwrap();
+        Services::new(metrics, logs, cpu, Clock::fixed(0), limits, concurrency, &Telemetry::new())
+    }
+
+    /// Works until it is told to stop.
+    fn endless(context: &QueryContext) -> storage_api::Result<()> {
+        loop {
+            context.check()?;
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_whose_client_went_away_stops_and_gives_its_turn_back() {
+        let services = services(1, Duration::from_secs(60));
+        let context = services.context();
+        let query = services.run(context.clone(), endless);
+        assert!(tokio::time::timeout(Duration::from_millis(50), query).await.is_err());
+        assert!(matches!(context.check(), Err(storage_api::Error::Cancelled)));
+        assert_eq!(services.run(services.context(), |_| 7).await.unwrap(), 7);
+        assert!(services.telemetry.running.get() < 1.0);
+    }
+
+    #[tokio::test]
+    async fn a_query_that_waits_too_long_for_its_turn_is_told_so() {
+        let services = services(1, Duration::from_millis(50));
+        let slow = services.clone();
+        let context = QueryContext::new(Limits { timeout: Duration::from_secs(60), ..Limits::default() });
+        let (busy, other) = (context.clone(), context.clone());
+        let running = tokio::spawn(async move { slow.run(busy, endless).await });
+        while services.telemetry.running.get() < 1.0 {
+            tokio::task::yield_now().await;
+        }
+        let error = services.run(services.context(), |_| ()).await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), ("timeout", "query timed out in query queue"));
+        other.cancel();
+        assert!(matches!(running.await.unwrap().unwrap(), Err(storage_api::Error::Cancelled)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error() {
+        let services = services(1, Duration::from_secs(60));
+        let error = services.run(services.context(), |_| -> u8 { panic!("on purpose") }).await.unwrap_err();
+        assert_eq!(error.status().as_u16(), 500);
+        assert_eq!(services.run(services.context(), |_| 7).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_are_bounded() {
+        let services = services(1, Duration::from_secs(60));
+        let held = services.hold_answer(ANSWERS_BYTES_MAX).unwrap();
+        let error = services.hold_answer(1).unwrap_err();
+        assert_eq!((error.kind(), error.status().as_u16()), ("unavailable", 503));
+        drop(held);
+        assert!(services.hold_answer(1).is_ok());
+    }
+}
