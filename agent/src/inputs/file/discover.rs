@@ -51,7 +51,9 @@ impl Tailer {
         let mut fresh = Vec::new();
         let seen: BTreeSet<Key> = found.files.keys().copied().collect();
         for (key, candidate) in found.files {
-            if let Some(file) = self.files.get_mut(&key) {
+            if self.reused_while_closed(key, &candidate) {
+                fresh.push((key, candidate));
+            } else if let Some(file) = self.files.get_mut(&key) {
                 let moved = file.mark.path != candidate.path;
                 if moved {
                     file.mark.path = candidate.path;
@@ -61,7 +63,7 @@ impl Tailer {
                 file.gone = None;
                 file.noticed_from_outside(candidate.size, candidate.modified);
             } else if let Some(mark) = self.known.remove(&key) {
-                self.resume(mark, candidate);
+                fresh.extend(self.resume(mark, candidate).map(|candidate| (key, candidate)));
             } else {
                 fresh.push((key, candidate));
             }
@@ -143,32 +145,44 @@ impl Tailer {
         self.files.insert(file.key(), file);
     }
 
-    /// Goes on with a file of an earlier start, if it still is the same.
-    fn resume(&mut self, mut mark: FileMark, candidate: Candidate) {
-        let same = candidate.size >= mark.offset
-            && open(&candidate.path).and_then(|file| mark::matches(&mark, &file)).unwrap_or(false);
-        let key = (mark.dev, mark.ino);
-        if same {
+    /// Says whether a closed file was deleted and its inode given to another one, and forgets it then. An open file keeps
+    /// its inode.
+    fn reused_while_closed(&mut self, key: Key, candidate: &Candidate) -> bool {
+        let Some(file) = self.files.get_mut(&key) else { return false };
+        if file.file.is_some() || file.mark.path == candidate.path || is_same(&file.mark, candidate) {
+            return false;
+        }
+        self.shared.stats.file_rotations.with(&["inode_reused"]).inc();
+        file.finish_pieces(&mut self.shared);
+        self.forget(key);
+        true
+    }
+
+    /// Goes on with a file of an earlier start. Gives the candidate back when it is another file with the same inode.
+    fn resume(&mut self, mut mark: FileMark, candidate: Candidate) -> Option<Candidate> {
+        if is_same(&mark, &candidate) {
             mark.path = candidate.path;
             self.follow(mark, candidate.size, candidate.modified);
-            return;
+            return None;
         }
-        // Truncated while we were away, or the inode was used again: both begin at the first byte.
-        let truncated = mark.path == candidate.path;
-        self.shared.stats.file_rotations.with(&[if truncated { "truncate" } else { "inode_reused" }]).inc();
-        let fresh = FileMark { dev: key.0, ino: key.1, path: candidate.path, ..FileMark::default() };
-        self.follow(fresh, candidate.size, candidate.modified);
-        if let Some(file) = self.files.get_mut(&key) {
-            let mut old = mark.clone();
-            std::mem::swap(&mut file.mark.pieces, &mut mark.pieces);
-            file.finish_pieces(&mut self.shared);
-            old.pieces.clear();
-            file.before_truncation = Some(old);
-        }
+        let mut old = Tailed::new(mark);
+        old.finish_pieces(&mut self.shared);
         if !self.shared.batch.is_empty() {
             self.batch_since.get_or_insert_with(Instant::now);
         }
+        let key = old.key();
         self.touched.insert(key);
+        if old.mark.path != candidate.path {
+            self.shared.stats.file_rotations.with(&["inode_reused"]).inc();
+            return Some(candidate);
+        }
+        self.shared.stats.file_rotations.with(&["truncate"]).inc();
+        let fresh = FileMark { dev: key.0, ino: key.1, path: candidate.path, ..FileMark::default() };
+        self.follow(fresh, candidate.size, candidate.modified);
+        if let Some(file) = self.files.get_mut(&key) {
+            file.before_truncation = Some(old.mark);
+        }
+        None
     }
 
     /// Returns followed files by folder and stem, among which the original of a copy is.
@@ -300,6 +314,11 @@ impl Tailer {
             }
         }
     }
+}
+
+/// Says whether what was found is the marked file, grown perhaps.
+fn is_same(mark: &FileMark, candidate: &Candidate) -> bool {
+    candidate.size >= mark.offset && open(&candidate.path).and_then(|file| mark::matches(mark, &file)).unwrap_or(false)
 }
 
 /// Whether a new file is a copy.
