@@ -61,7 +61,8 @@ impl Services {
         let started_ms = clock.now_millis();
         let telemetry = QueryTelemetry {
             queries: telemetry.counter_vec("daybook_queries_total", "Queries that ended, by outcome.", &["outcome"]),
-            samples: telemetry.counter("daybook_query_samples_total", "Metric samples that queries loaded."),
+            samples: telemetry
+                .counter("daybook_query_samples_total", "Metric samples that queries loaded or computed."),
             rows: telemetry.counter("daybook_query_rows_total", "Log rows that queries read."),
             seconds: telemetry.histogram_vec(
                 "daybook_query_duration_seconds",
@@ -111,8 +112,8 @@ impl Services {
         };
         self.telemetry.queries.with(&[outcome]).inc();
         self.telemetry.seconds.with(&[outcome]).observe(started.elapsed().as_secs_f64());
-        let (rows, _, samples, _) = context.used();
-        self.telemetry.samples.inc_by(samples);
+        let (rows, ..) = context.used();
+        self.telemetry.samples.inc_by(context.samples_seen().0);
         self.telemetry.rows.inc_by(rows);
         result
     }
@@ -143,7 +144,9 @@ impl Services {
         let inner = context.clone();
         let job = self.cpu.run(move || {
             let result = work(&inner);
-            drop((permit, running));
+            // The gauge first: whoever gets the turn counts itself.
+            drop(running);
+            drop(permit);
             result
         });
         let left = timeout.saturating_sub(context.elapsed()) + GRACE;

@@ -100,14 +100,14 @@ async fn run(services: &Services, request: Request) -> Result<Response> {
         answer.warnings.push("results truncated due to limit".to_owned());
     }
     let stats = wants_stats.then(|| {
-        let (_, _, samples, _) = usage.used();
+        let (samples, peak) = usage.samples_seen();
         let seconds = usage.elapsed().as_secs_f64();
         serde_json::json!({
             "timings": {
                 "evalTotalTime": seconds, "resultSortTime": 0, "queryPreparationTime": 0,
                 "innerEvalTime": seconds, "execQueueTime": 0, "execTotalTime": seconds,
             },
-            "samples": { "totalQueryableSamples": samples, "peakSamples": samples },
+            "samples": { "totalQueryableSamples": samples, "peakSamples": peak },
         })
         .to_string()
     });

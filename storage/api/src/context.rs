@@ -44,6 +44,8 @@ struct Inner {
     cancelled: AtomicBool,
     series: AtomicU64,
     samples: AtomicU64,
+    samples_total: AtomicU64,
+    samples_peak: AtomicU64,
     bytes: AtomicU64,
     memory_bytes: AtomicU64,
     rows: AtomicU64,
@@ -60,6 +62,8 @@ impl QueryContext {
             cancelled: AtomicBool::new(false),
             series: AtomicU64::new(0),
             samples: AtomicU64::new(0),
+            samples_total: AtomicU64::new(0),
+            samples_peak: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             rows: AtomicU64::new(0),
@@ -106,7 +110,16 @@ impl QueryContext {
     /// # Errors
     /// [`Error::Limit`] when that is more than allowed.
     pub fn charge_samples(&self, n: u64) -> Result<()> {
-        charge(&self.0.samples, n, self.0.limits.samples_max, "samples", "--query-max-samples")
+        charge(&self.0.samples, n, self.0.limits.samples_max, "samples", "--query-max-samples")?;
+        self.0.samples_total.fetch_add(n, Ordering::Relaxed);
+        self.0.samples_peak.fetch_max(self.0.samples.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns (samples charged in all, most samples charged at a time), for statistics: what was released counts, too.
+    #[must_use]
+    pub fn samples_seen(&self) -> (u64, u64) {
+        (self.0.samples_total.load(Ordering::Relaxed), self.0.samples_peak.load(Ordering::Relaxed))
     }
 
     /// Counts `n` decoded bytes of log rows.
@@ -204,6 +217,9 @@ mod tests {
         context.charge_samples(1).unwrap();
         context.release_samples(2);
         assert_eq!(context.used().2, 0);
+        context.charge_samples(5).unwrap();
+        context.release_samples(5);
+        assert_eq!(context.samples_seen(), (6, 5));
     }
 
     #[test]
