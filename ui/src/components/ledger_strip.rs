@@ -111,7 +111,9 @@ fn account(title: &'static str, account: &Account) -> AnyView {
     });
     let elsewhere = elsewhere.collect::<Vec<_>>();
     let open = account.open();
-    let verdict = if dropped == 0 && open == 0 {
+    let verdict = if account.received == 0 && dropped == 0 {
+        ().into_any()
+    } else if dropped == 0 && open == 0 {
         view! {
             <span class="tag tag-good">
                 <Icon glyph=Glyph::Check />

@@ -58,7 +58,7 @@ fn Hosts() -> impl IntoView {
     let cards = move || {
         let hosts = found.get();
         if hosts.is_empty() {
-            let hint = "An agent on a host sends CPU, memory, disk and network; `daybook up` starts one here, and the first samples show within seconds.";
+            let hint = "An agent sends CPU, memory, disk and network of its host. The command daybook up starts one here; its first samples show within half a minute.";
             return view! { <section class="panel"><Empty title="No host has sent metrics in this range" hint /></section> }
                 .into_any();
         }
