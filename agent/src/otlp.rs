@@ -110,9 +110,10 @@ impl LogBatch {
     }
 }
 
-/// Wraps metrics of one resource.
-pub(crate) fn resource_metrics(resource: Resource, input: &str, metrics: Vec<Metric>) -> ResourceMetrics {
-    let scope = ScopeMetrics { scope: Some(scope(input)), metrics, schema_url: String::new() };
+/// Wraps metrics of one resource. Without a scope: its name and version would become labels, and an update of the agent
+/// a new series of each.
+pub(crate) fn resource_metrics(resource: Resource, metrics: Vec<Metric>) -> ResourceMetrics {
+    let scope = ScopeMetrics { scope: None, metrics, schema_url: String::new() };
     ResourceMetrics { resource: Some(resource), scope_metrics: vec![scope], schema_url: String::new() }
 }
 
@@ -215,7 +216,7 @@ mod tests {
         };
         let gauge = Gauge { data_points: (0..5000).map(point).collect() };
         let metric = Metric { name: "a".to_owned(), data: Some(Data::Gauge(gauge)), ..Metric::default() };
-        let batches = metric_batches(vec![resource_metrics(resource([("a", "b")]), "test", vec![metric])]);
+        let batches = metric_batches(vec![resource_metrics(resource([("a", "b")]), vec![metric])]);
         assert!(batches.len() > 2);
         assert!(batches.iter().all(|(bytes, _)| bytes.len() <= METRICS_BYTES_MAX));
         let mut times = Vec::new();

@@ -532,13 +532,13 @@ fn wild(seed: u64) {
             0..=3 => {
                 let more = usize::try_from(random.below(20)).unwrap();
                 let text = numbers(written..written + more);
-                let half = text.len() / 2;
-                rig.append("a.log", &text[..half]);
+                let (begin, end) = text.split_at(text.len() / 2);
+                rig.append("a.log", begin);
                 if random.below(3) == 0 && rig.running.is_some() {
                     got.extend(rig.read());
                     seen = true;
                 }
-                rig.append("a.log", &text[half..]);
+                rig.append("a.log", end);
                 written += more;
             }
             4 if seen => {

@@ -21,7 +21,6 @@ use crate::config::HostConfig;
 use crate::otlp::{Pairs, attribute, resource, resource_metrics};
 use crate::stats::Stats;
 
-const INPUT: &str = "host";
 const PLACE: &str = "agent_host";
 
 /// A reading that failed.
@@ -168,7 +167,7 @@ impl Host {
         let own = [("service.name".to_owned(), config.service_name.clone())];
         let pairs = self.base.iter().chain(&own).chain(&self.extra);
         let resource = resource(pairs.map(|(key, value)| (key.as_str(), value.as_str())));
-        resource_metrics(resource, INPUT, reading.metrics)
+        resource_metrics(resource, reading.metrics)
     }
 
     fn noted(&self, group: &str, result: Result<(), ReadError>) {

@@ -19,8 +19,6 @@ use crate::otlp::{Pairs, attribute, resource, resource_metrics};
 
 /// OTLP's flag for a point that marks the end of its series.
 const NO_RECORDED_VALUE: u32 = 1;
-/// The name of this input.
-const INPUT: &str = "scrape";
 
 /// `job` and `instance` of a series.
 pub(crate) type Owner = (String, String);
@@ -238,7 +236,7 @@ impl Builder {
                     ("url.scheme", scheme),
                 ];
                 let extra = extra.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-                resource_metrics(resource(pairs.into_iter().chain(extra)), INPUT, group.metrics)
+                resource_metrics(resource(pairs.into_iter().chain(extra)), group.metrics)
             })
             .collect()
     }
