@@ -1,1 +1,27 @@
-//! Logs: head, Parquet blocks with a tantivy index, compaction.
+//! Logs: head, Parquet blocks with three page indexes, compaction.
+//!
+//! A batch is encoded once; those bytes go to the write-ahead log and are the head. A flush sorts the head by (stream,
+//! timestamp) into an immutable block. Indexes point at pages and say only "perhaps": whoever reads tests each row.
+//! `docs/format/logs-block.md` and `docs/format/logs-wal.md` have the layouts, `docs/adr/0003-logs-blocks.md` the reasons.
+
+mod append;
+mod block;
+mod codec;
+mod compaction;
+mod flush;
+mod head;
+mod index;
+mod json;
+mod metadata;
+mod options;
+mod query;
+mod retry;
+mod store;
+mod telemetry;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use options::Options;
+pub use store::{LogStore, StoreStats};

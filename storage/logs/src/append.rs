@@ -1,0 +1,277 @@
+//! Takes batches in: limits, retries, the write-ahead log, the head, and those who follow.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use model::{Labels, LogRecord, TimeRange, Value};
+use storage_api::{AppendReport, Error, LogAppender, LogBatch, LogGroup, Result, TailBatch};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::LogStore;
+use crate::codec::{
+    DEPTH_MAX, begin_batch, begin_group, depth_within, encode_origin, encode_record, encode_stream, end_batch,
+    end_group,
+};
+use crate::head::{Head, batch_cost};
+use crate::json;
+use crate::retry::Verdict;
+use crate::store::wal_error;
+
+/// A batch larger than this is written as several, each of its own: far below what the log takes.
+const PART_BYTES_MAX: usize = 16 << 20;
+
+/// An encoded batch.
+struct Part {
+    bytes: Vec<u8>,
+    hash: u128,
+    records: usize,
+}
+
+/// Encodes a batch, piece by piece. The hash is over everything that came, in the order it came, whether it was kept or
+/// not: a retry has the same hash, though a record may have become too old meanwhile.
+struct Encoder {
+    arrival: i64,
+    bytes: Vec<u8>,
+    hash: Box<Xxh3>,
+    records: usize,
+    parts: Vec<Part>,
+}
+
+impl Encoder {
+    fn new(arrival: i64) -> Self {
+        Self { arrival, bytes: begin_batch(arrival), hash: Box::new(Xxh3::new()), records: 0, parts: Vec::new() }
+    }
+
+    fn finish_part(&mut self) {
+        let mut bytes = std::mem::replace(&mut self.bytes, begin_batch(self.arrival));
+        let hash = std::mem::replace(&mut self.hash, Box::new(Xxh3::new())).digest128();
+        let records = std::mem::take(&mut self.records);
+        if records > 0 {
+            end_batch(&mut bytes, hash);
+            self.parts.push(Part { bytes, hash, records });
+        }
+    }
+}
+
+impl LogAppender for LogStore {
+    fn append(&self, batch: LogBatch) -> Result<AppendReport> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let mut report = AppendReport::default();
+        let parts = self.encode(&batch, &mut report);
+        drop(batch);
+        for part in parts {
+            let records = part.records as u64;
+            self.append_part(part)?;
+            report.accepted += records;
+        }
+        Ok(report)
+    }
+}
+
+/// Says that a batch is not under way any more, however its append ended.
+struct Settle<'a> {
+    store: &'a LogStore,
+    hash: u128,
+    arrival: i64,
+    is_stored: bool,
+}
+
+impl Drop for Settle<'_> {
+    fn drop(&mut self) {
+        self.store.recent.settle(self.hash, self.arrival, self.is_stored);
+    }
+}
+
+/// Gives back the room of a batch on its way.
+struct Arriving<'a>(&'a LogStore, u64);
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.0.arriving_bytes.fetch_sub(self.1, Ordering::AcqRel);
+    }
+}
+
+impl LogStore {
+    fn append_part(&self, part: Part) -> Result<()> {
+        if self.recent.begin(part.hash) == Verdict::Repeat {
+            self.metrics.repeated_batches.inc();
+            self.metrics.repeated_records.inc_by(part.records as u64);
+            return Ok(());
+        }
+        let arrival = self.clock.now_nanos();
+        let mut settle = Settle { store: self, hash: part.hash, arrival, is_stored: false };
+        let _arriving = self.admit(batch_cost(part.bytes.len(), part.records))?;
+        let bytes = Bytes::from(part.bytes);
+        {
+            let _gate = self.gate.read();
+            let head = Arc::clone(&self.state.read().head);
+            self.wal.append(&bytes).map_err(wal_error)?;
+            settle.is_stored = true;
+            head.apply(&bytes).map_err(|error| {
+                // Our own encoder made these bytes: only a bug leads here. The batch is in the log, and is read at open.
+                Error::Invalid(format!("an encoded batch cannot be read: expected {}", error.0))
+            })?;
+        }
+        drop(settle);
+        self.metrics.appended.inc_by(part.records as u64);
+        self.tell_followers(&bytes);
+        Ok(())
+    }
+
+    /// Reserves room in the head's budget.
+    fn admit(&self, cost: u64) -> Result<Arriving<'_>> {
+        let arriving = self.arriving_bytes.fetch_add(cost, Ordering::AcqRel) + cost;
+        let reserved = Arriving(self, cost);
+        let used = self.head_bytes() + arriving;
+        if used > self.options.head_bytes_max {
+            return Err(Error::Overloaded { what: "the logs head", used, limit: self.options.head_bytes_max });
+        }
+        Ok(reserved)
+    }
+
+    fn tell_followers(&self, bytes: &Bytes) {
+        if self.tail.receiver_count() == 0 {
+            return;
+        }
+        let head = Head::default();
+        if head.apply(bytes).is_err() {
+            return;
+        }
+        for part in head.parts(TimeRange::ALL, |_| true, &[], true) {
+            if let Ok(rows) = part.rows(&|| Ok(())) {
+                let stream = storage_api::LogPart::stream(&part).clone();
+                // No receiver is no error: the last one left just now.
+                drop(self.tail.send(Arc::new(TailBatch { stream, rows })));
+            }
+        }
+    }
+
+    /// Encodes what the limits allow, and reports the rest.
+    fn encode(&self, batch: &LogBatch, report: &mut AppendReport) -> Vec<Part> {
+        let now = self.clock.now_nanos();
+        let mut encoder = Encoder::new(now);
+        for group in batch.groups.iter().filter(|group| !group.records.is_empty()) {
+            self.encode_group(&mut encoder, group, now, report);
+        }
+        encoder.finish_part();
+        encoder.parts
+    }
+
+    fn encode_group(&self, encoder: &mut Encoder, group: &LogGroup, now: i64, report: &mut AppendReport) {
+        let depth_is_fine =
+            |pairs: &[(String, Value)]| pairs.iter().all(|(_, value)| depth_within(value, DEPTH_MAX - 1));
+        let count = group.records.len() as u64;
+        if !depth_is_fine(&group.resource.attributes) || !depth_is_fine(&group.scope.attributes) {
+            return report.reject("nested_too_deep", count, || {
+                format!("an attribute of resource or scope nests deeper than {DEPTH_MAX}")
+            });
+        }
+        let (stream, origin) = (encode_stream(&group.stream), encode_origin(&group.resource, &group.scope));
+        let limit = self.options.origin_bytes_max;
+        let size = stream.len().max(origin.len()) as u64;
+        if size > limit {
+            return report.reject("resource_too_large", count, || {
+                format!("stream labels, or resource and scope, of {size} bytes are over the limit of {limit}")
+            });
+        }
+        let mut start = None;
+        let mut kept = 0;
+        encoder.hash.update(&stream);
+        encoder.hash.update(&origin);
+        for record in &group.records {
+            if encoder.bytes.len() > PART_BYTES_MAX {
+                if let Some(start) = start.take() {
+                    end_group(&mut encoder.bytes, start, kept);
+                }
+                encoder.finish_part();
+                encoder.hash.update(&stream);
+                encoder.hash.update(&origin);
+            }
+            if let Err(rejection) = self.check_shape(record) {
+                report.reject(rejection.0, 1, || format!("{} of stream {}", rejection.1, shown(&group.stream)));
+                continue;
+            }
+            start.get_or_insert_with(|| {
+                kept = 0;
+                begin_group(&mut encoder.bytes, &stream, &origin)
+            });
+            let before = encoder.bytes.len();
+            encode_record(&mut encoder.bytes, record);
+            encoder.hash.update(encoder.bytes.get(before..).unwrap_or_default());
+            if let Err(rejection) = self.check_encoded(record, encoder.bytes.len() - before, now) {
+                encoder.bytes.truncate(before);
+                report.reject(rejection.0, 1, || format!("{} of stream {}", rejection.1, shown(&group.stream)));
+                continue;
+            }
+            kept += 1;
+            encoder.records += 1;
+        }
+        if let Some(start) = start {
+            end_group(&mut encoder.bytes, start, kept);
+        }
+    }
+
+    /// Checks what could make encoding itself costly.
+    fn check_shape(&self, record: &LogRecord) -> Result<(), (&'static str, String)> {
+        let limit = self.options.attributes_max;
+        if record.attributes.len() > limit {
+            let detail = format!("a record with {} attributes, the limit is {limit},", record.attributes.len());
+            return Err(("too_many_attributes", detail));
+        }
+        let attributes = record.attributes.iter().map(|(_, value)| value);
+        if !attributes.chain([&record.body]).all(|value| depth_within(value, DEPTH_MAX)) {
+            return Err(("nested_too_deep", format!("a value that nests deeper than {DEPTH_MAX}")));
+        }
+        let limit = self.options.line_bytes_max;
+        let size = match &record.body {
+            Value::Str(text) => text.len() as u64,
+            Value::Null => 0,
+            // Escapes make JSON longer; it is printed only when it may be near the limit.
+            body if body.size_bytes() as u64 * 2 > limit => json::display(body).len() as u64,
+            _ => 0,
+        };
+        if size > limit {
+            return Err(("line_too_long", format!("a line of {size} bytes, the limit is {limit},")));
+        }
+        Ok(())
+    }
+
+    fn check_encoded(&self, record: &LogRecord, encoded: usize, now: i64) -> Result<(), (&'static str, String)> {
+        let limit = self.options.attributes_bytes_max;
+        let beside = (encoded as u64).saturating_sub(record.body.as_str().map_or(0, str::len) as u64);
+        let is_text = record.body.as_str().is_some();
+        let limit = if is_text { limit } else { limit.saturating_add(self.options.line_bytes_max) };
+        if beside > limit {
+            let detail = format!("a record with {beside} bytes beside its line, the limit is {limit},");
+            return Err(("record_too_large", detail));
+        }
+        let times = [record.timestamp.0, record.observed_timestamp.0];
+        let at = times.into_iter().find(|at| *at != 0).unwrap_or(now);
+        if let Some(cutoff) = self.cutoff(now)
+            && at < cutoff
+        {
+            let at = model::Timestamp(at);
+            return Err(("too_old", format!("a record of {at}, retention keeps {} on,", model::Timestamp(cutoff))));
+        }
+        Ok(())
+    }
+
+    /// Returns the first timestamp that retention keeps.
+    pub(crate) fn cutoff(&self, now: i64) -> Option<i64> {
+        let retention = self.options.retention?;
+        Some(now.saturating_sub(i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Prints a stream for people, cut short.
+fn shown(stream: &Labels) -> String {
+    const CHARS_MAX: usize = 200;
+    let text = stream.to_string();
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((at, _)) => format!("{}…", text.split_at(at).0),
+        None => text,
+    }
+}

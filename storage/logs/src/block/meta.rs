@@ -1,0 +1,150 @@
+//! A block's `meta.json`: what it covers and which files belong to it.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use storage_api::{Error, Result};
+
+use super::files::{corrupt, write_file};
+
+/// The version that is written and read.
+pub(crate) const VERSION: u32 = 1;
+/// The file's name.
+pub(crate) const META_FILE: &str = "meta.json";
+/// Longest `meta.json`.
+const META_BYTES_MAX: u64 = 1 << 20;
+
+/// The flushes that a block holds: one, or after compaction a run of neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Sequence {
+    /// The first flush.
+    pub(crate) first: u64,
+    /// The last flush, inclusive.
+    pub(crate) last: u64,
+}
+
+impl Sequence {
+    /// Says whether all flushes of `other` are in here too.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// Reads a folder's name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (first, last) = name.split_once('-')?;
+        let sequence = Self { first: first.parse().ok()?, last: last.parse().ok()? };
+        (sequence.to_string() == name && sequence.first <= sequence.last).then_some(sequence)
+    }
+}
+
+/// The folder's name.
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012}-{:012}", self.first, self.last)
+    }
+}
+
+/// A file of a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileMeta {
+    /// Its path in the folder.
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
+    /// crc32c of the whole file.
+    pub(crate) crc32c: u32,
+}
+
+/// What a block is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlockMeta {
+    pub(crate) version: u32,
+    pub(crate) sequence: Sequence,
+    /// WAL segments before this one are covered by this block and those before it.
+    pub(crate) wal_before: u64,
+    pub(crate) rows: u64,
+    pub(crate) streams: u64,
+    pub(crate) pages: u64,
+    /// Bytes of all lines.
+    pub(crate) line_bytes: u64,
+    /// First and last timestamp, in nanoseconds, both inside.
+    pub(crate) min_timestamp: i64,
+    pub(crate) max_timestamp: i64,
+    /// Compactions that led here; 0 for a flush.
+    pub(crate) level: u32,
+    pub(crate) zstd_level: i32,
+    pub(crate) files: Vec<FileMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    /// Of the text of `block`, byte by byte.
+    crc32c: u32,
+    #[serde(borrow)]
+    block: &'a RawValue,
+}
+
+impl BlockMeta {
+    /// Returns the size of all files.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size_bytes).sum()
+    }
+
+    /// Returns the file called `name`.
+    pub(crate) fn file(&self, name: &str) -> Option<&FileMeta> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    /// Writes the file into the folder and fsyncs it.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(META_FILE);
+        let fail = |error: serde_json::Error| Error::Invalid(format!("a block's meta.json: {error}"));
+        let text = serde_json::to_string(self).map_err(fail)?;
+        let crc32c = crc32c::crc32c(text.as_bytes());
+        let block = RawValue::from_string(text).map_err(fail)?;
+        let text = serde_json::to_string(&Envelope { crc32c, block: &block }).map_err(fail)?;
+        write_file(&path, text.as_bytes())
+    }
+
+    /// Reads the file of the folder.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] unless every byte is as it was written; [`Error::Io`].
+    pub(crate) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(META_FILE);
+        let reading = |source| Error::io("reading", &path, source);
+        let size = std::fs::metadata(&path).map_err(reading)?.len();
+        if size > META_BYTES_MAX {
+            return Err(corrupt(&path, format!("it has {size} bytes, the most is {META_BYTES_MAX}")));
+        }
+        let bytes = std::fs::read(&path).map_err(reading)?;
+        let envelope: Envelope<'_> =
+            serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error.to_string()))?;
+        let text = envelope.block.get();
+        if crc32c::crc32c(text.as_bytes()) != envelope.crc32c {
+            return Err(corrupt(&path, "its checksum is wrong"));
+        }
+        let meta: Self = serde_json::from_str(text).map_err(|error| corrupt(&path, error.to_string()))?;
+        if meta.version != VERSION {
+            return Err(corrupt(&path, format!("its version is {}, this program knows {VERSION}", meta.version)));
+        }
+        Ok(meta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_names_a_folder() {
+        let sequence = Sequence { first: 3, last: 12 };
+        assert_eq!(sequence.to_string(), "000000000003-000000000012");
+        assert_eq!(Sequence::parse(&sequence.to_string()), Some(sequence));
+        for name in ["", "3-12", "x", "000000000003", "tmp-1", "000000000012-000000000003"] {
+            assert_eq!(Sequence::parse(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Immutable blocks: a folder with rows in Parquet, three indexes, counts and a catalog of pages and streams.
+//! Layout: docs/format/logs-block.md.
+
+mod catalog;
+mod checked_file;
+mod counts;
+mod files;
+mod meta;
+mod reader;
+mod rows;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use catalog::StreamInfo;
+pub(crate) use counts::MINUTE_NS;
+pub(crate) use files::{remove_dir, sync_dir};
+pub(crate) use meta::{BlockMeta, Sequence};
+pub(crate) use reader::{Block, Cache, list};
+pub(crate) use rows::{BODY_STR, Columns, RowView, line_of};
+pub(crate) use writer::{BlockWriter, WriterOptions};
+
+/// Rows in a page of any column; the unit of reading and of the indexes.
+pub(crate) const PAGE_ROWS: u32 = 1024;

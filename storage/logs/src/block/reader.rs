@@ -1,0 +1,371 @@
+//! Opens a block and reads pages of it.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::compute::concat_batches;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
+use runtime::Counter;
+use storage_api::{Error, Needle, Result};
+
+use super::catalog::{CATALOG_FILE, Catalog};
+use super::checked_file::{CHECKSUMS_MAGIC, CheckedFile};
+use super::counts::{COUNTS_FILE, Count};
+use super::files::{corrupt, read_checked, remove_dir, unseal};
+use super::meta::BlockMeta;
+use super::rows::{Columns, LINE_COLUMNS, STREAM_COLUMNS};
+use super::writer::{CHECKSUMS_FILE, IDS_FILE, ROWS_FILE, TRIGRAMS_FILE, WORDS_DIR};
+use crate::index::{BlockIndex, PageSet};
+
+/// What is kept of a block in memory beside its catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Index,
+    Footer,
+    Counts,
+    /// A decoded page, with metadata or without.
+    Page(u32, bool),
+}
+
+/// Indexes, footers and counts of blocks that were used lately, up to a number of bytes.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    limit: usize,
+    inner: Mutex<CacheInner>,
+    /// Counts blocks that turn out damaged while they are used.
+    corrupt_blocks: Counter,
+}
+
+#[derive(Debug, Default)]
+struct CacheInner {
+    entries: HashMap<(PathBuf, Kind), CacheEntry>,
+    size_bytes: usize,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct CacheEntry {
+    value: Arc<dyn Any + Send + Sync>,
+    size_bytes: usize,
+    used: u64,
+}
+
+impl Cache {
+    pub(crate) fn new(limit: usize, corrupt_blocks: Counter) -> Self {
+        Self { limit, inner: Mutex::default(), corrupt_blocks }
+    }
+
+    fn get_or_load<T: Send + Sync + 'static>(
+        &self,
+        key: (&Path, Kind),
+        load: impl FnOnce() -> Result<(T, usize)>,
+    ) -> Result<Arc<T>> {
+        let key = (key.0.to_owned(), key.1);
+        {
+            let mut inner = self.inner.lock();
+            inner.clock += 1;
+            let clock = inner.clock;
+            if let Some(entry) = inner.entries.get_mut(&key)
+                && let Ok(value) = Arc::clone(&entry.value).downcast::<T>()
+            {
+                entry.used = clock;
+                return Ok(value);
+            }
+        }
+        let (value, size_bytes) = load()?;
+        let value = Arc::new(value);
+        let mut inner = self.inner.lock();
+        inner.clock += 1;
+        let entry = CacheEntry { value: Arc::clone(&value) as _, size_bytes, used: inner.clock };
+        inner.size_bytes += size_bytes;
+        if let Some(old) = inner.entries.insert(key, entry) {
+            inner.size_bytes -= old.size_bytes;
+        }
+        while inner.size_bytes > self.limit {
+            let oldest = inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
+            let Some(entry) = oldest.and_then(|key| inner.entries.remove(&key)) else { break };
+            inner.size_bytes -= entry.size_bytes;
+        }
+        Ok(value)
+    }
+
+    /// Forgets a block.
+    fn forget(&self, dir: &Path) {
+        let mut inner = self.inner.lock();
+        let CacheInner { entries, size_bytes, .. } = &mut *inner;
+        entries.retain(|(path, _), entry| {
+            let stays = path != dir;
+            *size_bytes -= if stays { 0 } else { entry.size_bytes };
+            stays
+        });
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.inner.lock().size_bytes
+    }
+}
+
+/// An open block. Its files go when it was [marked](Self::remove_on_drop) and the last user lets go.
+#[derive(Debug)]
+pub(crate) struct Block {
+    dir: PathBuf,
+    meta: BlockMeta,
+    catalog: Catalog,
+    rows: CheckedFile,
+    cache: Arc<Cache>,
+    /// The index turned out damaged; the block is searched without it.
+    index_is_lost: AtomicBool,
+    is_doomed: AtomicBool,
+    is_damaged: AtomicBool,
+}
+
+impl Block {
+    /// Opens the block in `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Io`]. Damaged indexes and counts show later.
+    pub(crate) fn open(dir: &Path, cache: &Arc<Cache>) -> Result<Self> {
+        let meta = BlockMeta::read(dir)?;
+        let sealed = |name: &str| read_file(dir, &meta, name);
+        let catalog = Catalog::decode(&dir.join(CATALOG_FILE), &sealed(CATALOG_FILE)?)?;
+        if u64::from(catalog.rows) != meta.rows || catalog.pages.len() as u64 != meta.pages {
+            return Err(corrupt(&dir.join(CATALOG_FILE), "it does not fit meta.json"));
+        }
+        let path = dir.join(CHECKSUMS_FILE);
+        let checksums = unseal(CHECKSUMS_MAGIC, &path, &sealed(CHECKSUMS_FILE)?)?;
+        let path = dir.join(ROWS_FILE);
+        let file = meta.file(ROWS_FILE).ok_or_else(|| corrupt(&path, "meta.json does not list it"))?;
+        let rows = CheckedFile::open(&path, file.size_bytes, checksums).map_err(|source| read_error(&path, source))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            meta,
+            catalog,
+            rows,
+            cache: Arc::clone(cache),
+            index_is_lost: AtomicBool::new(false),
+            is_doomed: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Counts the block as damaged, once.
+    pub(crate) fn note_damage(&self) {
+        if !self.is_damaged.swap(true, Ordering::Relaxed) {
+            self.cache.corrupt_blocks.inc();
+        }
+    }
+
+    /// Has the folder removed when nobody reads the block any more.
+    pub(crate) fn remove_on_drop(&self) {
+        self.is_doomed.store(true, Ordering::Release);
+    }
+
+    /// Returns the pages that may hold rows which fulfil all `needles`; `None` when there is no index to ask.
+    pub(crate) fn candidates(&self, needles: &[Needle]) -> Option<PageSet> {
+        if needles.is_empty() || self.index_is_lost.load(Ordering::Relaxed) {
+            return None;
+        }
+        let found = self.index().and_then(|index| {
+            index.pages(needles).map_err(|unusable| corrupt(&self.dir, format!("its index: {}", unusable.0)))
+        });
+        match found {
+            Ok(pages) => Some(pages),
+            Err(error) => {
+                self.index_is_lost.store(true, Ordering::Relaxed);
+                self.note_damage();
+                tracing::error!(%error, block = %self.dir.display(), "an index cannot be used, the block is scanned");
+                None
+            }
+        }
+    }
+
+    fn index(&self) -> Result<Arc<BlockIndex>> {
+        self.cache.get_or_load((&self.dir, Kind::Index), || {
+            let read = |name: &str| read_file(&self.dir, &self.meta, name).map(Bytes::from);
+            let prefix = format!("{WORDS_DIR}/");
+            let mut words = Vec::new();
+            for file in &self.meta.files {
+                if let Some(name) = file.name.strip_prefix(&prefix) {
+                    words.push((name.to_owned(), read(&file.name)?));
+                }
+            }
+            let longest = self.catalog.pages.iter().map(|page| page.token_bytes_max).collect();
+            let index = BlockIndex::open(read(IDS_FILE)?, read(TRIGRAMS_FILE)?, &words, longest)
+                .map_err(|unusable| corrupt(&self.dir, unusable.0))?;
+            let size_bytes = index.size_bytes();
+            Ok((index, size_bytes))
+        })
+    }
+
+    /// Returns the counts of each stream, in the order of the catalog.
+    pub(crate) fn counts(&self) -> Result<Arc<Vec<Vec<Count>>>> {
+        self.cache.get_or_load((&self.dir, Kind::Counts), || {
+            let path = self.dir.join(COUNTS_FILE);
+            let counts = super::counts::decode(&path, &read_file(&self.dir, &self.meta, COUNTS_FILE)?)?;
+            if counts.len() != self.catalog.streams.len() {
+                return Err(corrupt(&path, "it does not fit the catalog"));
+            }
+            let size_bytes = counts.iter().map(|counts| 24 + counts.len() * size_of::<Count>()).sum();
+            Ok((counts, size_bytes))
+        })
+    }
+
+    fn footer(&self) -> Result<Arc<ArrowReaderMetadata>> {
+        self.cache.get_or_load((&self.dir, Kind::Footer), || {
+            let options = ArrowReaderOptions::new()
+                .with_column_index_policy(PageIndexPolicy::Skip)
+                .with_offset_index_policy(PageIndexPolicy::Optional);
+            let footer = ArrowReaderMetadata::load(&self.rows, options).map_err(|error| self.parquet_error(error))?;
+            let size_bytes = footer.metadata().memory_size();
+            Ok((footer, size_bytes))
+        })
+    }
+
+    fn parquet_error(&self, error: ParquetError) -> Error {
+        match error {
+            ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+                Ok(source) => read_error(self.rows.path(), *source),
+                Err(error) => corrupt(self.rows.path(), error.to_string()),
+            },
+            error => corrupt(self.rows.path(), error.to_string()),
+        }
+    }
+
+    /// Returns the columns that hold `rows`, which lie in one row group, and the number of the first of them there. Where
+    /// less than half of a page is wanted, the page is decoded once for all that want a part of it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_shared(&self, rows: Range<u32>, with_metadata: bool) -> Result<(Arc<Columns>, usize)> {
+        let number = self.catalog.page_of(rows.start);
+        let start = self.catalog.pages.get(number).map_or(0, |page| page.first_row);
+        let end = self.catalog.page_end(number);
+        if rows.end > end || rows.len() * 2 >= (end - start) as usize {
+            return Ok((Arc::new(self.read(rows, with_metadata)?), 0));
+        }
+        let kind = Kind::Page(u32::try_from(number).unwrap_or(u32::MAX), with_metadata);
+        let columns = self.cache.get_or_load((&self.dir, kind), || {
+            let columns = self.read(start..end, with_metadata)?;
+            let size_bytes = columns.size_bytes();
+            Ok((columns, size_bytes))
+        })?;
+        Ok((columns, (rows.start - start) as usize))
+    }
+
+    /// Decodes `rows`, which lie in one row group. Without metadata only what makes a line is read.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Io`].
+    pub(crate) fn read(&self, rows: Range<u32>, with_metadata: bool) -> Result<Columns> {
+        let footer = self.footer()?;
+        let page = self.catalog.pages.get(self.catalog.page_of(rows.start));
+        let page = page.ok_or_else(|| corrupt(&self.dir, "a row lies in no page"))?;
+        let skip = (page.row_in_group + (rows.start - page.first_row)) as usize;
+        let length = rows.len();
+        let wanted = |name: &str| {
+            if with_metadata { !STREAM_COLUMNS.contains(&name) } else { LINE_COLUMNS.contains(&name) }
+        };
+        let fields = footer.schema().fields().iter().enumerate();
+        let roots: Vec<usize> = fields.filter(|(_, field)| wanted(field.name())).map(|(i, _)| i).collect();
+        let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
+        let group = page.group as usize;
+        if group >= footer.metadata().num_row_groups() {
+            return Err(corrupt(self.rows.path(), "a row group is missing"));
+        }
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.rows.clone(), ArrowReaderMetadata::clone(&footer))
+                .with_row_groups(vec![group])
+                .with_projection(mask)
+                .with_row_selection(RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(length)]))
+                .with_batch_size(length.max(1));
+        let mut batches = Vec::new();
+        let reader = builder.build().map_err(|error| self.parquet_error(error))?;
+        let schema = arrow::array::RecordBatchReader::schema(&reader);
+        for batch in reader {
+            batches.push(batch.map_err(|error| match error {
+                arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<ParquetError>() {
+                    Ok(error) => self.parquet_error(*error),
+                    Err(error) => corrupt(self.rows.path(), error.to_string()),
+                },
+                error => corrupt(self.rows.path(), error.to_string()),
+            })?);
+        }
+        let batch = match (batches.pop(), batches.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => {
+                batches.extend(last);
+                concat_batches(&schema, &batches).map_err(|error| corrupt(self.rows.path(), error.to_string()))?
+            }
+        };
+        if batch.num_rows() != length {
+            return Err(corrupt(self.rows.path(), format!("{} rows, expected {length}", batch.num_rows())));
+        }
+        Ok(Columns::new(batch))
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.cache.forget(&self.dir);
+        if self.is_doomed.load(Ordering::Acquire) {
+            // What cannot be removed now is seen at the next open: its rows are in another block, or too old.
+            if let Err(error) = remove_dir(&self.dir) {
+                tracing::warn!(%error, "a block that is no longer needed could not be removed");
+            }
+        }
+    }
+}
+
+fn read_file(dir: &Path, meta: &BlockMeta, name: &str) -> Result<Vec<u8>> {
+    let path = dir.join(name);
+    let file = meta.file(name).ok_or_else(|| corrupt(&path, "meta.json does not list it"))?;
+    read_checked(&path, file.size_bytes, file.crc32c)
+}
+
+fn read_error(path: &Path, source: std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => corrupt(path, source.to_string()),
+        _ => Error::io("reading", path, source),
+    }
+}
+
+/// Returns the sequences of the blocks in `dir`, and removes what was never finished.
+pub(crate) fn list(dir: &Path) -> Result<Vec<super::Sequence>> {
+    let listing = |source| Error::io("listing", dir, source);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(listing)? {
+        let name = entry.map_err(listing)?.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("tmp-") {
+            remove_dir(&dir.join(&*name))?;
+        } else if let Some(sequence) = super::Sequence::parse(&name) {
+            found.push(sequence);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}

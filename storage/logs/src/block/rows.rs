@@ -1,0 +1,348 @@
+//! The columns of `rows.parquet`, a page of them at a time.
+
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Int32Array, RecordBatch,
+    StringArray, StringBuilder, TimestampNanosecondArray, UInt8Array, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{
+    DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType, UInt8Type, UInt32Type,
+};
+
+use crate::codec::Malformed;
+use crate::json;
+
+/// The kind of body that is text as it is.
+pub(crate) const BODY_STR: &str = "str";
+
+/// One row, all texts borrowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowView<'a> {
+    pub(crate) timestamp: i64,
+    pub(crate) observed_timestamp: i64,
+    pub(crate) severity_number: u8,
+    pub(crate) severity_text: &'a str,
+    /// Text, or typed JSON when `body_type` is another one than [`BODY_STR`].
+    pub(crate) body: &'a str,
+    pub(crate) body_type: &'a str,
+    /// Typed JSON; empty when there are none.
+    pub(crate) attributes: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) scope: &'a str,
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    pub(crate) flags: u32,
+    pub(crate) event_name: &'a str,
+    pub(crate) dropped_attributes_count: u32,
+}
+
+/// Returns the line that a query sees: text as it is, anything else as JSON.
+pub(crate) fn line_of<'a>(body_type: &str, body: &'a str) -> Result<Cow<'a, str>, Malformed> {
+    if body_type == BODY_STR {
+        return Ok(Cow::Borrowed(body));
+    }
+    Ok(Cow::Owned(json::display(&json::parse_value(body)?)))
+}
+
+fn dictionary() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+fn nanos() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
+}
+
+/// Names and types of the columns.
+pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        Field::new("timestamp", nanos(), false),
+        Field::new("observed_timestamp", nanos(), true),
+        Field::new("stream_id", DataType::UInt64, false),
+        Field::new("stream", dictionary(), false),
+        Field::new("severity_number", DataType::UInt8, false),
+        Field::new("severity_text", dictionary(), true),
+        Field::new("body", DataType::Utf8, false),
+        Field::new("body_type", dictionary(), false),
+        Field::new("attributes", DataType::Utf8, true),
+        Field::new("resource", dictionary(), true),
+        Field::new("scope", dictionary(), true),
+        Field::new("trace_id", DataType::FixedSizeBinary(16), true),
+        Field::new("span_id", DataType::FixedSizeBinary(8), true),
+        Field::new("flags", DataType::UInt32, false),
+        Field::new("event_name", dictionary(), true),
+        Field::new("dropped_attributes_count", DataType::UInt32, false),
+    ]))
+});
+
+/// The columns that lines without metadata need.
+pub(super) const LINE_COLUMNS: [&str; 3] = ["timestamp", "body", "body_type"];
+/// The columns that only other readers need: the catalog has them.
+pub(super) const STREAM_COLUMNS: [&str; 2] = ["stream_id", "stream"];
+
+/// A column of few distinct texts; the empty one is null.
+#[derive(Debug, Default)]
+struct DictionaryColumn {
+    keys: Vec<Option<i32>>,
+    values: Vec<String>,
+}
+
+impl DictionaryColumn {
+    fn push(&mut self, text: &str) {
+        if text.is_empty() {
+            self.keys.push(None);
+            return;
+        }
+        // Rows come by stream, so that the last value is nearly always the one.
+        let known = self.values.iter().rposition(|have| have == text);
+        let key = known.unwrap_or_else(|| {
+            self.values.push(text.to_owned());
+            self.values.len() - 1
+        });
+        self.keys.push(i32::try_from(key).ok());
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, arrow::error::ArrowError> {
+        let keys = Int32Array::from(std::mem::take(&mut self.keys));
+        let values = StringArray::from(std::mem::take(&mut self.values));
+        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(values))?))
+    }
+}
+
+/// Collects the rows of a page.
+#[derive(Debug)]
+pub(super) struct PageColumns {
+    timestamp: Vec<i64>,
+    observed_timestamp: Vec<Option<i64>>,
+    stream_id: Vec<u64>,
+    stream: DictionaryColumn,
+    severity_number: Vec<u8>,
+    severity_text: DictionaryColumn,
+    body: StringBuilder,
+    body_type: DictionaryColumn,
+    attributes: StringBuilder,
+    resource: DictionaryColumn,
+    scope: DictionaryColumn,
+    trace_id: FixedSizeBinaryBuilder,
+    span_id: FixedSizeBinaryBuilder,
+    flags: Vec<u32>,
+    event_name: DictionaryColumn,
+    dropped: Vec<u32>,
+    text_bytes: usize,
+}
+
+impl PageColumns {
+    pub(super) fn new() -> Self {
+        Self {
+            timestamp: Vec::new(),
+            observed_timestamp: Vec::new(),
+            stream_id: Vec::new(),
+            stream: DictionaryColumn::default(),
+            severity_number: Vec::new(),
+            severity_text: DictionaryColumn::default(),
+            body: StringBuilder::new(),
+            body_type: DictionaryColumn::default(),
+            attributes: StringBuilder::new(),
+            resource: DictionaryColumn::default(),
+            scope: DictionaryColumn::default(),
+            trace_id: FixedSizeBinaryBuilder::new(16),
+            span_id: FixedSizeBinaryBuilder::new(8),
+            flags: Vec::new(),
+            event_name: DictionaryColumn::default(),
+            dropped: Vec::new(),
+            text_bytes: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.timestamp.len()
+    }
+
+    /// Returns the bytes of bodies and attributes.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
+    pub(super) fn push(
+        &mut self,
+        stream_id: u64,
+        stream: &str,
+        row: &RowView<'_>,
+    ) -> Result<(), arrow::error::ArrowError> {
+        self.timestamp.push(row.timestamp);
+        self.observed_timestamp.push((row.observed_timestamp != 0).then_some(row.observed_timestamp));
+        self.stream_id.push(stream_id);
+        self.stream.push(stream);
+        self.severity_number.push(row.severity_number);
+        self.severity_text.push(row.severity_text);
+        self.body.append_value(row.body);
+        self.body_type.push(row.body_type);
+        self.attributes.append_option((!row.attributes.is_empty()).then_some(row.attributes));
+        self.resource.push(row.resource);
+        self.scope.push(row.scope);
+        push_id(&mut self.trace_id, &row.trace_id)?;
+        push_id(&mut self.span_id, &row.span_id)?;
+        self.flags.push(row.flags);
+        self.event_name.push(row.event_name);
+        self.dropped.push(row.dropped_attributes_count);
+        self.text_bytes += row.body.len() + row.attributes.len();
+        Ok(())
+    }
+
+    /// Takes the page out.
+    pub(super) fn finish(&mut self) -> Result<RecordBatch, arrow::error::ArrowError> {
+        self.text_bytes = 0;
+        let take = std::mem::take::<Vec<i64>>;
+        let timestamp = TimestampNanosecondArray::from(take(&mut self.timestamp)).with_timezone("UTC");
+        let observed = std::mem::take(&mut self.observed_timestamp);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(timestamp),
+            Arc::new(TimestampNanosecondArray::from(observed).with_timezone("UTC")),
+            Arc::new(UInt64Array::from(std::mem::take(&mut self.stream_id))),
+            self.stream.finish()?,
+            Arc::new(UInt8Array::from(std::mem::take(&mut self.severity_number))),
+            self.severity_text.finish()?,
+            Arc::new(self.body.finish()),
+            self.body_type.finish()?,
+            Arc::new(self.attributes.finish()),
+            self.resource.finish()?,
+            self.scope.finish()?,
+            Arc::new(self.trace_id.finish()),
+            Arc::new(self.span_id.finish()),
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.flags))),
+            self.event_name.finish()?,
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.dropped))),
+        ];
+        RecordBatch::try_new(Arc::clone(&SCHEMA), columns)
+    }
+}
+
+fn push_id(column: &mut FixedSizeBinaryBuilder, id: &[u8]) -> Result<(), arrow::error::ArrowError> {
+    if id.iter().all(|byte| *byte == 0) {
+        column.append_null();
+        return Ok(());
+    }
+    column.append_value(id)
+}
+
+/// Decoded columns; those that were not read give empty texts and zeros.
+#[derive(Debug)]
+pub(crate) struct Columns {
+    batch: RecordBatch,
+}
+
+/// Typed columns, found once.
+#[derive(Debug)]
+pub(crate) struct ColumnsRef<'a> {
+    timestamp: &'a TimestampNanosecondArray,
+    observed_timestamp: Option<&'a TimestampNanosecondArray>,
+    severity_number: Option<&'a UInt8Array>,
+    severity_text: Option<Texts<'a>>,
+    body: &'a StringArray,
+    body_type: Texts<'a>,
+    attributes: Option<&'a StringArray>,
+    resource: Option<Texts<'a>>,
+    scope: Option<Texts<'a>>,
+    trace_id: Option<&'a FixedSizeBinaryArray>,
+    span_id: Option<&'a FixedSizeBinaryArray>,
+    flags: Option<&'a UInt32Array>,
+    event_name: Option<Texts<'a>>,
+    dropped: Option<&'a UInt32Array>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Texts<'a> {
+    keys: &'a Int32Array,
+    values: &'a StringArray,
+}
+
+impl<'a> Texts<'a> {
+    fn get(self, i: usize) -> &'a str {
+        if self.keys.is_null(i) {
+            return "";
+        }
+        let key = usize::try_from(self.keys.value(i)).unwrap_or(usize::MAX);
+        if key < self.values.len() && self.values.is_valid(key) { self.values.value(key) } else { "" }
+    }
+}
+
+impl Columns {
+    pub(super) fn new(batch: RecordBatch) -> Self {
+        Self { batch }
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.batch.get_array_memory_size()
+    }
+
+    /// Finds the columns.
+    ///
+    /// # Errors
+    /// When one has another type than it was written with.
+    pub(crate) fn open(&self) -> Result<ColumnsRef<'_>, Malformed> {
+        let wrong = Malformed("columns of the known types");
+        let column = |name: &str| self.batch.column_by_name(name);
+        let texts = |name: &str| -> Result<Option<Texts<'_>>, Malformed> {
+            let Some(column) = column(name) else { return Ok(None) };
+            let column = column.as_dictionary_opt::<Int32Type>().ok_or(wrong)?;
+            let values = column.values().as_string_opt::<i32>().ok_or(wrong)?;
+            Ok(Some(Texts { keys: column.keys(), values }))
+        };
+        let times = |name: &str| column(name).map(|c| c.as_primitive_opt::<TimestampNanosecondType>().ok_or(wrong));
+        let numbers = |name: &str| column(name).map(|c| c.as_primitive_opt::<UInt32Type>().ok_or(wrong)).transpose();
+        let ids = |name: &str| column(name).map(|c| c.as_fixed_size_binary_opt().ok_or(wrong)).transpose();
+        let strings = |name: &str| column(name).map(|c| c.as_string_opt::<i32>().ok_or(wrong));
+        Ok(ColumnsRef {
+            timestamp: times("timestamp").ok_or(wrong)??,
+            observed_timestamp: times("observed_timestamp").transpose()?,
+            severity_number: column("severity_number")
+                .map(|c| c.as_primitive_opt::<UInt8Type>().ok_or(wrong))
+                .transpose()?,
+            severity_text: texts("severity_text")?,
+            body: strings("body").ok_or(wrong)??,
+            body_type: texts("body_type")?.ok_or(wrong)?,
+            attributes: strings("attributes").transpose()?,
+            resource: texts("resource")?,
+            scope: texts("scope")?,
+            trace_id: ids("trace_id")?,
+            span_id: ids("span_id")?,
+            flags: numbers("flags")?,
+            event_name: texts("event_name")?,
+            dropped: numbers("dropped_attributes_count")?,
+        })
+    }
+}
+
+impl<'a> ColumnsRef<'a> {
+    pub(crate) fn timestamps(&self) -> &'a [i64] {
+        self.timestamp.values()
+    }
+
+    /// Returns row `i`, which must be there.
+    pub(crate) fn row(&self, i: usize) -> RowView<'a> {
+        let text = |texts: Option<Texts<'a>>| texts.map_or("", |texts| texts.get(i));
+        let number = |column: Option<&'a UInt32Array>| column.map_or(0, |column| column.value(i));
+        RowView {
+            timestamp: self.timestamp.value(i),
+            observed_timestamp: self.observed_timestamp.filter(|c| c.is_valid(i)).map_or(0, |c| c.value(i)),
+            severity_number: self.severity_number.map_or(0, |column| column.value(i)),
+            severity_text: text(self.severity_text),
+            body: self.body.value(i),
+            body_type: self.body_type.get(i),
+            attributes: self.attributes.filter(|c| c.is_valid(i)).map_or("", |c| c.value(i)),
+            resource: text(self.resource),
+            scope: text(self.scope),
+            trace_id: id(self.trace_id, i),
+            span_id: id(self.span_id, i),
+            flags: number(self.flags),
+            event_name: text(self.event_name),
+            dropped_attributes_count: number(self.dropped),
+        }
+    }
+}
+
+fn id<const N: usize>(column: Option<&FixedSizeBinaryArray>, i: usize) -> [u8; N] {
+    let value = column.filter(|column| column.is_valid(i)).map(|column| column.value(i));
+    value.and_then(|value| value.try_into().ok()).unwrap_or([0; N])
+}

@@ -1,0 +1,356 @@
+//! Writes a block into an empty folder, row by row, in the order of (stream, timestamp).
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use model::Labels;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use storage_api::{Error, Result};
+
+use super::PAGE_ROWS;
+use super::catalog::{CATALOG_FILE, Catalog, PageInfo, StreamInfo};
+use super::checked_file::{CHECKSUMS_MAGIC, CheckedWriter};
+use super::counts::{COUNTS_FILE, CountsBuilder};
+use super::files::{corrupt, seal, sync_dir, sync_file, write_file};
+use super::meta::{BlockMeta, FileMeta, Sequence, VERSION};
+use super::rows::{PageColumns, RowView, SCHEMA, line_of};
+use crate::codec::encode_stream;
+use crate::index::IndexBuilder;
+use crate::json;
+use crate::metadata::{Names, OriginFields, hex};
+
+/// The file of rows.
+pub(super) const ROWS_FILE: &str = "rows.parquet";
+/// Its checksums.
+pub(super) const CHECKSUMS_FILE: &str = "rows.crc";
+/// The index of ids.
+pub(super) const IDS_FILE: &str = "ids.idx";
+/// The trigram filters.
+pub(super) const TRIGRAMS_FILE: &str = "trigrams.idx";
+/// The folder of the index of words.
+pub(super) const WORDS_DIR: &str = "words";
+
+/// Pages in a row group: 128 Ki rows.
+const GROUP_PAGES: u32 = 128;
+/// A page with more text than this ends early, and its row group with it, so that a page fits into memory however long
+/// its lines are.
+const PAGE_TEXT_BYTES_MAX: usize = 4 << 20;
+/// A row group with more text than this ends.
+const GROUP_TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// How a block is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriterOptions {
+    pub(crate) sequence: Sequence,
+    pub(crate) wal_before: u64,
+    pub(crate) level: u32,
+    pub(crate) zstd_level: i32,
+}
+
+/// A block that is being written.
+pub(crate) struct BlockWriter {
+    dir: PathBuf,
+    options: WriterOptions,
+    rows: ArrowWriter<CheckedWriter>,
+    index: IndexBuilder,
+    catalog: Catalog,
+    counts: CountsBuilder,
+    page: PageColumns,
+    /// Pages and text of the open row group.
+    group: u32,
+    group_first_row: u32,
+    group_pages: u32,
+    group_text_bytes: usize,
+    line_bytes: u64,
+    stream: Option<OpenStream>,
+    /// Resource and scope of the last row in this page; their tokens are in already.
+    origin: (String, String),
+    origins: HashMap<(String, String), OriginFields>,
+    names: Names,
+}
+
+struct OpenStream {
+    info: StreamInfo,
+    id: u64,
+    text: String,
+}
+
+impl BlockWriter {
+    /// Makes the folder, which must not be there, and its files.
+    pub(crate) fn create(dir: &Path, options: WriterOptions) -> Result<Self> {
+        let words = dir.join(WORDS_DIR);
+        fs::create_dir_all(&words).map_err(|source| Error::io("creating", &words, source))?;
+        let path = dir.join(ROWS_FILE);
+        let file = CheckedWriter::create(&path).map_err(|source| Error::io("creating", &path, source))?;
+        let properties = properties(options.zstd_level);
+        let rows = ArrowWriter::try_new(file, std::sync::Arc::clone(&SCHEMA), Some(properties))
+            .map_err(|error| write_error(&path, error))?;
+        Ok(Self {
+            index: IndexBuilder::create(&words).map_err(|error| write_error(&words, error))?,
+            dir: dir.to_owned(),
+            options,
+            rows,
+            catalog: Catalog::default(),
+            counts: CountsBuilder::default(),
+            page: PageColumns::new(),
+            group: 0,
+            group_first_row: 0,
+            group_pages: 0,
+            group_text_bytes: 0,
+            line_bytes: 0,
+            stream: None,
+            origin: Default::default(),
+            origins: HashMap::new(),
+            names: Names::default(),
+        })
+    }
+
+    /// Starts a stream; they come sorted by labels.
+    pub(crate) fn start_stream(&mut self, labels: &Labels) {
+        self.finish_stream();
+        let info = StreamInfo {
+            labels: labels.clone(),
+            first_row: self.catalog.rows,
+            rows: 0,
+            min_timestamp: i64::MAX,
+            max_timestamp: i64::MIN,
+        };
+        let id = xxhash_rust::xxh3::xxh3_64(&encode_stream(labels));
+        let mut text = String::from("{");
+        for (i, (name, value)) in labels.iter().enumerate() {
+            text.push_str(if i > 0 { "," } else { "" });
+            json::write_text(&mut text, name);
+            text.push(':');
+            json::write_text(&mut text, value);
+        }
+        text.push('}');
+        self.index_labels(labels);
+        self.stream = Some(OpenStream { info, id, text });
+    }
+
+    fn index_labels(&mut self, labels: &Labels) {
+        labels.iter().for_each(|(_, value)| self.index.push_field(value));
+    }
+
+    fn finish_stream(&mut self) {
+        if let Some(stream) = self.stream.take()
+            && stream.info.rows > 0
+        {
+            self.counts.finish_stream();
+            self.catalog.streams.push(stream.info);
+        }
+    }
+
+    /// Adds a row of the open stream; its timestamp is not before that of the last one.
+    pub(crate) fn push(&mut self, row: &RowView<'_>) -> Result<()> {
+        let malformed = |path: &Path, expected: &str| corrupt(path, format!("expected {expected}"));
+        let line = line_of(row.body_type, row.body).map_err(|error| malformed(&self.dir, error.0))?;
+        let Some(stream) = &mut self.stream else {
+            return Err(Error::Invalid("a row without a stream".to_owned()));
+        };
+        if self.page.len() == 0 {
+            self.catalog.pages.push(PageInfo {
+                first_row: self.catalog.rows,
+                group: self.group,
+                row_in_group: self.catalog.rows - self.group_first_row,
+                first_timestamp: row.timestamp,
+                token_bytes_max: 0,
+            });
+        }
+        stream.info.min_timestamp = stream.info.min_timestamp.min(row.timestamp);
+        stream.info.max_timestamp = stream.info.max_timestamp.max(row.timestamp);
+        stream.info.rows += 1;
+        self.counts.push(row.timestamp, row.severity_number, line.len());
+        self.line_bytes += line.len() as u64;
+        let pushed = self.page.push(stream.id, &stream.text, row);
+        pushed.map_err(|error| write_error(&self.dir.join(ROWS_FILE), error))?;
+        self.index.push_line(&line);
+        self.index_fields(row)?;
+        self.catalog.rows += 1;
+        if self.page.len() >= PAGE_ROWS as usize || self.page.text_bytes() >= PAGE_TEXT_BYTES_MAX {
+            self.finish_page()?;
+        }
+        Ok(())
+    }
+
+    /// Indexes what a query may ask for as a field.
+    fn index_fields(&mut self, row: &RowView<'_>) -> Result<()> {
+        let malformed = |expected: &str| Error::Invalid(format!("typed JSON: expected {expected}"));
+        if !row.attributes.is_empty() {
+            let mut fields = Vec::new();
+            for (name, value) in json::parse_pairs(row.attributes).map_err(|error| malformed(error.0))? {
+                self.names.flatten(&mut fields, "", &name, &value);
+            }
+            fields.iter().for_each(|(_, value)| self.index.push_field(value));
+        }
+        for id in [hex(&row.trace_id), hex(&row.span_id)].into_iter().flatten() {
+            self.index.push_field(&id);
+        }
+        for text in [row.severity_text, row.event_name] {
+            if !text.is_empty() {
+                self.index.push_field(text);
+            }
+        }
+        if self.origin.0 == row.resource && self.origin.1 == row.scope {
+            return Ok(());
+        }
+        self.origin = (row.resource.to_owned(), row.scope.to_owned());
+        if !self.origins.contains_key(&self.origin) {
+            let fields = OriginFields::parse(row.resource, row.scope, &mut self.names);
+            self.origins.insert(self.origin.clone(), fields.map_err(|error| malformed(error.0))?);
+        }
+        if let Some(fields) = self.origins.get(&self.origin) {
+            fields.resource.iter().chain(&fields.scope).for_each(|(_, value)| self.index.push_field(value));
+        }
+        Ok(())
+    }
+
+    fn finish_page(&mut self) -> Result<()> {
+        let path = self.dir.join(ROWS_FILE);
+        let is_short = self.page.len() < PAGE_ROWS as usize;
+        self.group_text_bytes += self.page.text_bytes();
+        let batch = self.page.finish().map_err(|error| write_error(&path, error))?;
+        self.rows.write(&batch).map_err(|error| write_error(&path, error))?;
+        self.index.finish_page().map_err(|error| write_error(&self.dir, error))?;
+        self.origin = Default::default();
+        self.group_pages += 1;
+        if is_short || self.group_pages == GROUP_PAGES || self.group_text_bytes >= GROUP_TEXT_BYTES_MAX {
+            self.rows.flush().map_err(|error| write_error(&path, error))?;
+            self.group += 1;
+            self.group_first_row = self.catalog.rows;
+            self.group_pages = 0;
+            self.group_text_bytes = 0;
+        }
+        if let Some(stream) = &self.stream {
+            let labels = stream.info.labels.clone();
+            self.index_labels(&labels);
+        }
+        Ok(())
+    }
+
+    /// Writes the rest, fsyncs everything, and returns what the block is. The folder still has its temporary name.
+    pub(crate) fn finish(mut self) -> Result<BlockMeta> {
+        self.finish_stream();
+        if self.page.len() > 0 {
+            self.finish_page()?;
+        }
+        let dir = self.dir;
+        let mut files = Vec::new();
+        let path = dir.join(ROWS_FILE);
+        let rows = self.rows.into_inner().map_err(|error| write_error(&path, error))?;
+        let (checksums, size_bytes, crc32c) = rows.finish().map_err(|source| Error::io("writing", &path, source))?;
+        files.push(FileMeta { name: ROWS_FILE.to_owned(), size_bytes, crc32c });
+        let words = dir.join(WORDS_DIR);
+        let built = self.index.finish().map_err(|error| write_error(&words, error))?;
+        for (page, token_bytes_max) in self.catalog.pages.iter_mut().zip(built.tokens_bytes_max) {
+            page.token_bytes_max = token_bytes_max;
+        }
+        let sealing = |source| Error::io("compressing", &dir, source);
+        for (name, bytes) in [
+            (CHECKSUMS_FILE, seal(CHECKSUMS_MAGIC, &checksums).map_err(sealing)?),
+            (CATALOG_FILE, self.catalog.encode().map_err(sealing)?),
+            (COUNTS_FILE, self.counts.encode().map_err(sealing)?),
+            (IDS_FILE, built.ids),
+            (TRIGRAMS_FILE, built.trigrams),
+        ] {
+            write_file(&dir.join(name), &bytes)?;
+            files.push(file_meta(name, &bytes));
+        }
+        for name in list(&words)? {
+            let path = words.join(&name);
+            sync_file(&path)?;
+            let bytes = fs::read(&path).map_err(|source| Error::io("reading", &path, source))?;
+            files.push(file_meta(&format!("{WORDS_DIR}/{name}"), &bytes));
+        }
+        sync_dir(&words)?;
+        let streams = &self.catalog.streams;
+        let meta = BlockMeta {
+            version: VERSION,
+            sequence: self.options.sequence,
+            wal_before: self.options.wal_before,
+            rows: u64::from(self.catalog.rows),
+            streams: streams.len() as u64,
+            pages: self.catalog.pages.len() as u64,
+            line_bytes: self.line_bytes,
+            min_timestamp: streams.iter().map(|stream| stream.min_timestamp).min().unwrap_or(0),
+            max_timestamp: streams.iter().map(|stream| stream.max_timestamp).max().unwrap_or(0),
+            level: self.options.level,
+            zstd_level: self.options.zstd_level,
+            files,
+        };
+        meta.write(&dir)?;
+        sync_dir(&dir)?;
+        Ok(meta)
+    }
+}
+
+fn file_meta(name: &str, bytes: &[u8]) -> FileMeta {
+    FileMeta { name: name.to_owned(), size_bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
+}
+
+/// Returns the names of the files in a folder, sorted.
+fn list(dir: &Path) -> Result<Vec<String>> {
+    let listing = |source| Error::io("listing", dir, source);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(listing)? {
+        let name = entry.map_err(listing)?.file_name();
+        if let Some(name) = name.to_str().filter(|name| !name.ends_with(".lock")) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn properties(zstd_level: i32) -> WriterProperties {
+    let level = ZstdLevel::try_new(zstd_level).unwrap_or_default();
+    let column = |name: &str| ColumnPath::from(name);
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_write_batch_size(PAGE_ROWS as usize)
+        .set_data_page_row_count_limit(PAGE_ROWS as usize)
+        // Pages end after so many rows in all columns, never by size.
+        .set_data_page_size_limit(usize::MAX / 2)
+        .set_max_row_group_row_count(None)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_created_by("daybook".to_owned());
+    for name in ["timestamp", "observed_timestamp"] {
+        builder = builder
+            .set_column_dictionary_enabled(column(name), false)
+            .set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    for name in ["body", "attributes", "trace_id", "span_id"] {
+        builder = builder.set_column_dictionary_enabled(column(name), false);
+    }
+    for name in ["timestamp", "stream_id", "severity_number"] {
+        builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::Chunk);
+    }
+    builder.build()
+}
+
+/// Turns an error of a library into ours, and tells a full disk apart, however deep the system's word lies.
+fn write_error(path: &Path, error: impl std::error::Error + 'static) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        let external = match current.downcast_ref::<ParquetError>() {
+            Some(ParquetError::External(inner)) => inner.downcast_ref::<io::Error>(),
+            _ => None,
+        };
+        let shared = current.downcast_ref::<std::sync::Arc<io::Error>>().map(AsRef::as_ref);
+        if let Some(found) = external.or(shared).or_else(|| current.downcast_ref::<io::Error>()) {
+            let copy = match found.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(found.kind(), found.to_string()),
+            };
+            return Error::io("writing", path, copy);
+        }
+        cause = current.source();
+    }
+    Error::io("writing", path, io::Error::other(error.to_string()))
+}

@@ -1,0 +1,141 @@
+//! Writes the head to a block, and drops blocks that are too old.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime::Signal;
+use storage_api::{Error, Result};
+
+use crate::LogStore;
+use crate::block::{Block, BlockWriter, Sequence, WriterOptions, remove_dir, sync_dir};
+use crate::codec::encode_checkpoint;
+use crate::head::Head;
+use crate::store::{Frozen, wal_error};
+
+/// Compression of a block that comes from the head: once rows are sorted, higher levels gain little before 9.
+const SEAL_ZSTD_LEVEL: i32 = 1;
+
+impl LogStore {
+    /// Writes all that is in memory to a block. Blocks meanwhile; appends and queries go on.
+    ///
+    /// # Errors
+    /// When the block cannot be written, e.g. on a full disk. The records stay in memory and in the write-ahead log, and
+    /// the next flush tries again.
+    pub fn flush(&self) -> Result<()> {
+        let mut next_sequence = self.work.lock();
+        let result = self.flush_locked(&mut next_sequence);
+        if result.is_err() {
+            self.metrics.flush_failures.inc();
+        }
+        self.update_gauges();
+        result
+    }
+
+    fn flush_locked(&self, next_sequence: &mut u64) -> Result<()> {
+        // What an earlier flush could not write goes first.
+        self.write_frozen(next_sequence)?;
+        if self.state.read().head.is_empty() {
+            return Ok(());
+        }
+        self.freeze()?;
+        self.write_frozen(next_sequence)
+    }
+
+    /// Cuts the log and starts a new head.
+    fn freeze(&self) -> Result<()> {
+        let _gate = self.gate.write();
+        let wal_before = self.wal.cut().map_err(wal_error)?;
+        let recent = self.recent.snapshot();
+        self.wal.append(&encode_checkpoint(recent.into_iter())).map_err(wal_error)?;
+        let mut state = self.state.write();
+        let head = std::mem::replace(&mut state.head, Arc::new(Head::default()));
+        state.frozen = Some(Frozen { head, wal_before });
+        Ok(())
+    }
+
+    fn write_frozen(&self, next_sequence: &mut u64) -> Result<()> {
+        let Some(frozen) = self.state.read().frozen.clone() else { return Ok(()) };
+        let started = Instant::now();
+        let sequence = Sequence { first: *next_sequence, last: *next_sequence };
+        let options =
+            WriterOptions { sequence, wal_before: frozen.wal_before.0, level: 0, zstd_level: SEAL_ZSTD_LEVEL };
+        let block = self.build_block(options, |writer| {
+            frozen.head.for_each_sorted(writer, BlockWriter::start_stream, BlockWriter::push)
+        })?;
+        *next_sequence += 1;
+        {
+            let mut state = self.state.write();
+            state.blocks.push(block);
+            state.frozen = None;
+        }
+        self.metrics.flushes.inc();
+        self.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+        // The block says which segments it covers: those that stay now are removed at the next flush or open.
+        if let Err(error) = self.wal.remove_before(frozen.wal_before) {
+            tracing::warn!(%error, "segments of the write-ahead log that are no longer needed could not be removed");
+        }
+        Ok(())
+    }
+
+    /// Writes a block under a temporary name, puts it in place and opens it. What a failure leaves is removed.
+    pub(crate) fn build_block(
+        &self,
+        options: WriterOptions,
+        fill: impl FnOnce(&mut BlockWriter) -> Result<()>,
+    ) -> Result<Arc<Block>> {
+        let temporary = self.dir.join(format!("tmp-{}", options.sequence));
+        remove_dir(&temporary)?;
+        let placed = self.build_in(&temporary, options, fill);
+        if placed.is_err()
+            && let Err(error) = remove_dir(&temporary)
+        {
+            tracing::warn!(%error, "a half-written block could not be removed, the next open does");
+        }
+        placed
+    }
+
+    fn build_in(
+        &self,
+        temporary: &PathBuf,
+        options: WriterOptions,
+        fill: impl FnOnce(&mut BlockWriter) -> Result<()>,
+    ) -> Result<Arc<Block>> {
+        let mut writer = BlockWriter::create(temporary, options)?;
+        fill(&mut writer)?;
+        writer.finish()?;
+        let path = self.dir.join(options.sequence.to_string());
+        fs::rename(temporary, &path).map_err(|source| Error::io("renaming", temporary, source))?;
+        let opened = sync_dir(&self.dir).and_then(|()| Block::open(&path, &self.cache));
+        if opened.is_err()
+            && let Err(error) = remove_dir(&path)
+        {
+            tracing::warn!(%error, "a block that cannot be read back could not be removed");
+        }
+        opened.map(Arc::new)
+    }
+
+    /// Drops the blocks whose rows are all older than `retention`, and counts their records. Younger blocks hide the
+    /// rows that are too old.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn apply_retention(&self, now_ms: i64, retention: Duration) -> Result<()> {
+        let _work = self.work.lock();
+        let keep_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        let cutoff = now_ms.saturating_sub(keep_ms).saturating_mul(1_000_000);
+        let mut state = self.state.write();
+        let (keep, drop): (Vec<_>, Vec<_>) =
+            state.blocks.drain(..).partition(|block| block.meta().max_timestamp >= cutoff);
+        state.blocks = keep;
+        std::mem::drop(state);
+        for block in drop {
+            self.ledger.dropped("storage_retention", Signal::Logs, "expired", block.meta().rows);
+            self.metrics.expired_blocks.inc();
+            block.remove_on_drop();
+        }
+        self.update_gauges();
+        Ok(())
+    }
+}

@@ -1,0 +1,439 @@
+//! The newest records, in memory as they were encoded for the WAL, found by stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{Labels, TimeRange};
+use parking_lot::Mutex;
+use storage_api::{LogPart, LogRows, Needle, QueryContext, Result};
+
+use crate::block::{BODY_STR, RowView};
+use crate::codec::{BatchReader, BodyRef, GroupRef, Input, Malformed, RecordRef, peek_timestamp};
+use crate::json;
+use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
+
+/// Most rows in a part.
+const PART_ROWS_MAX: usize = 4096;
+/// Memory of a stream's bookkeeping, beside its labels.
+const STREAM_BYTES: usize = 256;
+/// Bytes of lines between two looks at the query's deadline.
+const CHECK_EVERY_ROWS: usize = 1024;
+
+/// Where a record lies.
+#[derive(Debug, Clone, Copy)]
+struct HeadRow {
+    timestamp: i64,
+    batch: u32,
+    offset: u32,
+    length: u32,
+    origin: u32,
+}
+
+/// Resource and scope, made ready.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    resource: String,
+    scope: String,
+    fields: OriginFields,
+}
+
+#[derive(Debug)]
+struct HeadStream {
+    labels: Labels,
+    rows: Vec<HeadRow>,
+    is_sorted: bool,
+}
+
+/// Records that are not in a block yet.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By the hash of the encoded labels.
+    by_hash: HashMap<u128, usize>,
+    streams: Vec<HeadStream>,
+    batches: Arc<Vec<Bytes>>,
+    origins_by_hash: HashMap<u128, u32>,
+    origins: Arc<Vec<Arc<Origin>>>,
+    names: Names,
+    size_bytes: u64,
+    records: u64,
+}
+
+/// What a head holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HeadStats {
+    pub(crate) size_bytes: u64,
+    pub(crate) records: u64,
+    pub(crate) streams: u64,
+}
+
+/// Returns the memory that a batch of `bytes` and `records` will take.
+pub(crate) fn batch_cost(bytes: usize, records: usize) -> u64 {
+    (bytes + records * size_of::<HeadRow>() + size_of::<Bytes>()) as u64
+}
+
+impl Head {
+    pub(crate) fn stats(&self) -> HeadStats {
+        let inner = self.inner.lock();
+        HeadStats { size_bytes: inner.size_bytes, records: inner.records, streams: inner.streams.len() as u64 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.lock().records == 0
+    }
+
+    /// Adds an encoded batch.
+    ///
+    /// # Errors
+    /// When it is not well formed; nothing of it is kept then.
+    pub(crate) fn apply(&self, bytes: &Bytes) -> Result<(), Malformed> {
+        let mut reader = BatchReader::open(bytes)?;
+        let arrival = reader.arrival;
+        let mut groups: Vec<(GroupRef<'_>, Vec<i64>)> = Vec::new();
+        while let Some(group) = reader.next_group()? {
+            let mut timestamps = Vec::with_capacity(group.records.len());
+            for (offset, length) in &group.records {
+                let record = bytes.get(*offset as usize..(*offset as usize + *length as usize));
+                let record = record.ok_or(Malformed("a record inside the batch"))?;
+                timestamps.push(peek_timestamp(Input::new(record), arrival)?);
+            }
+            groups.push((group, timestamps));
+        }
+        let mut inner = self.inner.lock();
+        let batch = u32::try_from(inner.batches.len()).map_err(|_| Malformed("fewer batches"))?;
+        // Whoever reads keeps the list as it was.
+        Arc::make_mut(&mut inner.batches).push(bytes.clone());
+        let mut records = 0;
+        for (group, timestamps) in groups {
+            let stream = inner.stream(&group)?;
+            let origin = inner.origin(&group)?;
+            records += timestamps.len();
+            if let Some(stream) = inner.streams.get_mut(stream) {
+                for (timestamp, (offset, length)) in timestamps.into_iter().zip(group.records) {
+                    stream.is_sorted &= stream.rows.last().is_none_or(|last| last.timestamp <= timestamp);
+                    stream.rows.push(HeadRow { timestamp, batch, offset, length, origin });
+                }
+            }
+        }
+        inner.records += records as u64;
+        inner.size_bytes += batch_cost(bytes.len(), records);
+        Ok(())
+    }
+
+    /// Returns the labels of the streams with rows in `range` that pass `wanted`.
+    pub(crate) fn streams(&self, range: TimeRange, wanted: impl Fn(&Labels) -> bool) -> Vec<Labels> {
+        let mut inner = self.inner.lock();
+        let mut found = Vec::new();
+        for stream in inner.streams.iter_mut().filter(|stream| wanted(&stream.labels)) {
+            if !stream.in_range(range).is_empty() {
+                found.push(stream.labels.clone());
+            }
+        }
+        found
+    }
+
+    /// Calls `each` with stream, timestamp, severity and length of the line of the rows in `range`.
+    pub(crate) fn for_each_row(
+        &self,
+        range: TimeRange,
+        wanted: impl Fn(&Labels) -> bool,
+        mut each: impl FnMut(&Labels, i64, u8, usize),
+    ) {
+        for part in self.parts(range, wanted, &[], false) {
+            part.for_each(&mut |row, record| {
+                let bytes = match &record.body {
+                    BodyRef::Str(text) => text.len(),
+                    BodyRef::Other(value) => json::display(value).len(),
+                };
+                each(&part.stream, row.timestamp, record.severity_number, bytes);
+                Ok(())
+            })
+            .unwrap_or_else(|error| tracing::error!(%error, "a record of the head cannot be decoded"));
+        }
+    }
+
+    /// Returns the rows in `range` of the streams that pass `wanted`, in parts.
+    pub(crate) fn parts(
+        &self,
+        range: TimeRange,
+        wanted: impl Fn(&Labels) -> bool,
+        needles: &[Needle],
+        with_metadata: bool,
+    ) -> Vec<HeadPart> {
+        let mut inner = self.inner.lock();
+        let (batches, origins) = (Arc::clone(&inner.batches), Arc::clone(&inner.origins));
+        let needles: Arc<[Needle]> = needles.into();
+        let mut parts = Vec::new();
+        for stream in inner.streams.iter_mut().filter(|stream| wanted(&stream.labels)) {
+            let labels = stream.labels.clone();
+            for rows in stream.in_range(range).chunks(PART_ROWS_MAX) {
+                parts.push(HeadPart {
+                    stream: labels.clone(),
+                    rows: rows.to_vec(),
+                    batches: Arc::clone(&batches),
+                    origins: Arc::clone(&origins),
+                    needles: Arc::clone(&needles),
+                    with_metadata,
+                });
+            }
+        }
+        parts
+    }
+
+    /// Calls `start` for each stream, sorted by labels, and `each` for its rows by timestamp.
+    pub(crate) fn for_each_sorted<C>(
+        &self,
+        context: &mut C,
+        start: impl Fn(&mut C, &Labels),
+        each: impl Fn(&mut C, &RowView<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut labels = self.streams(TimeRange::ALL, |_| true);
+        labels.extend(self.streams_at_the_end(&labels));
+        labels.sort_unstable();
+        for labels in labels {
+            start(context, &labels);
+            let hash = xxhash_rust::xxh3::xxh3_128(&crate::codec::encode_stream(&labels));
+            let part = {
+                let mut inner = self.inner.lock();
+                let (batches, origins) = (Arc::clone(&inner.batches), Arc::clone(&inner.origins));
+                let Some(index) = inner.by_hash.get(&hash).copied() else { continue };
+                let Some(stream) = inner.streams.get_mut(index) else { continue };
+                stream.sort();
+                HeadPart {
+                    stream: labels,
+                    rows: stream.rows.clone(),
+                    batches,
+                    origins,
+                    needles: Arc::new([]),
+                    with_metadata: true,
+                }
+            };
+            let mut attributes = String::new();
+            let mut body = String::new();
+            part.for_each(&mut |row, record| {
+                attributes.clear();
+                if !record.attributes.is_empty() {
+                    json::write_pairs(&mut attributes, &record.attributes, true);
+                }
+                let origin = part.origins.get(row.origin as usize);
+                let (body, body_type) = match &record.body {
+                    BodyRef::Str(text) => (*text, BODY_STR),
+                    BodyRef::Other(value) => {
+                        body.clear();
+                        json::write_value(&mut body, value, true);
+                        (body.as_str(), body_type(value))
+                    }
+                };
+                let view = RowView {
+                    timestamp: row.timestamp,
+                    observed_timestamp: record.observed_timestamp,
+                    severity_number: record.severity_number,
+                    severity_text: record.severity_text,
+                    body,
+                    body_type,
+                    attributes: &attributes,
+                    resource: origin.map_or("", |origin| &origin.resource),
+                    scope: origin.map_or("", |origin| &origin.scope),
+                    trace_id: record.trace_id,
+                    span_id: record.span_id,
+                    flags: record.flags,
+                    event_name: record.event_name,
+                    dropped_attributes_count: record.dropped_attributes_count,
+                };
+                each(context, &view)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the streams whose only rows lie at the last nanosecond, which no half-open range holds.
+    fn streams_at_the_end(&self, known: &[Labels]) -> Vec<Labels> {
+        let inner = self.inner.lock();
+        let only_last = |stream: &&HeadStream| stream.rows.iter().all(|row| row.timestamp == i64::MAX);
+        let streams = inner.streams.iter().filter(only_last).map(|stream| stream.labels.clone());
+        streams.filter(|labels| !known.contains(labels)).collect()
+    }
+}
+
+fn body_type(value: &model::Value) -> &'static str {
+    match value {
+        model::Value::Null => "null",
+        model::Value::Bool(_) => "bool",
+        model::Value::Int(_) => "int",
+        model::Value::Double(_) => "double",
+        model::Value::Str(_) => BODY_STR,
+        model::Value::Bytes(_) => "bytes",
+        model::Value::Array(_) => "array",
+        model::Value::Map(_) => "map",
+    }
+}
+
+impl Inner {
+    fn stream(&mut self, group: &GroupRef<'_>) -> Result<usize, Malformed> {
+        let hash = xxhash_rust::xxh3::xxh3_128(group.stream);
+        if let Some(index) = self.by_hash.get(&hash) {
+            return Ok(*index);
+        }
+        let labels = group.labels()?;
+        self.size_bytes += (labels.size_bytes() + STREAM_BYTES) as u64;
+        self.streams.push(HeadStream { labels, rows: Vec::new(), is_sorted: true });
+        self.by_hash.insert(hash, self.streams.len() - 1);
+        Ok(self.streams.len() - 1)
+    }
+
+    fn origin(&mut self, group: &GroupRef<'_>) -> Result<u32, Malformed> {
+        let hash = xxhash_rust::xxh3::xxh3_128(group.origin);
+        if let Some(index) = self.origins_by_hash.get(&hash) {
+            return Ok(*index);
+        }
+        let (resource, scope) = group.origin()?;
+        let (resource, scope) = (json::resource_text(&resource), json::scope_text(&scope));
+        let fields = OriginFields::parse(&resource, &scope, &mut self.names)?;
+        self.size_bytes += (2 * (resource.len() + scope.len()) + STREAM_BYTES) as u64;
+        let index = u32::try_from(self.origins.len()).map_err(|_| Malformed("fewer origins"))?;
+        Arc::make_mut(&mut self.origins).push(Arc::new(Origin { resource, scope, fields }));
+        self.origins_by_hash.insert(hash, index);
+        Ok(index)
+    }
+}
+
+impl HeadStream {
+    /// Sorts the rows; those of one timestamp keep the order they arrived in.
+    fn sort(&mut self) {
+        if !self.is_sorted {
+            self.rows.sort_by_key(|row| row.timestamp);
+            self.is_sorted = true;
+        }
+    }
+
+    fn in_range(&mut self, range: TimeRange) -> &[HeadRow] {
+        self.sort();
+        let start = self.rows.partition_point(|row| row.timestamp < range.start.0);
+        let end = self.rows.partition_point(|row| row.timestamp < range.end.0);
+        self.rows.get(start..end).unwrap_or_default()
+    }
+}
+
+/// Rows of one stream of the head.
+pub(crate) struct HeadPart {
+    stream: Labels,
+    rows: Vec<HeadRow>,
+    batches: Arc<Vec<Bytes>>,
+    origins: Arc<Vec<Arc<Origin>>>,
+    needles: Arc<[Needle]>,
+    with_metadata: bool,
+}
+
+impl std::fmt::Debug for HeadPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeadPart").field("stream", &self.stream).field("rows", &self.rows.len()).finish()
+    }
+}
+
+impl HeadPart {
+    fn for_each(&self, each: &mut dyn FnMut(&HeadRow, &RecordRef<'_>) -> Result<()>) -> Result<()> {
+        for row in &self.rows {
+            let batch = self.batches.get(row.batch as usize);
+            let bytes = batch.and_then(|batch| batch.get(row.offset as usize..(row.offset + row.length) as usize));
+            let record = bytes.ok_or(Malformed("a record inside its batch")).and_then(RecordRef::decode);
+            let record = record.map_err(|Malformed(expected)| storage_api::Error::Corrupt {
+                path: "the logs head".to_owned(),
+                reason: format!("expected {expected}"),
+            })?;
+            each(row, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Says whether the row may fulfil the needles; the bytes are searched as they are.
+    fn may_match(&self, row: &HeadRow, finders: &[memchr::memmem::Finder<'_>]) -> bool {
+        let batch = self.batches.get(row.batch as usize);
+        let bytes = batch.and_then(|batch| batch.get(row.offset as usize..(row.offset + row.length) as usize));
+        bytes.is_none_or(|bytes| finders.iter().all(|finder| finder.find(bytes).is_some()))
+    }
+
+    /// Decodes the rows, those left out that cannot fulfil the needles.
+    pub(crate) fn rows(&self, check: &dyn Fn() -> Result<()>) -> Result<LogRows> {
+        let finders: Vec<_> = self.needles.iter().filter_map(finder).collect();
+        let mut rows = LogRows::default();
+        let mut names = Names::default();
+        let mut origins: HashMap<u32, Vec<Pair>> = HashMap::new();
+        let mut seen = 0_usize;
+        self.for_each(&mut |row, record| {
+            seen += 1;
+            if seen.is_multiple_of(CHECK_EVERY_ROWS) {
+                check()?;
+            }
+            // Only text lies in the bytes as a query sees it.
+            if matches!(record.body, BodyRef::Str(_)) && !self.may_match(row, &finders) {
+                return Ok(());
+            }
+            rows.timestamps.push(model::Timestamp(row.timestamp));
+            match &record.body {
+                BodyRef::Str(text) => rows.lines.push(text),
+                BodyRef::Other(value) => rows.lines.push(&json::display(value)),
+            }
+            if self.with_metadata {
+                let origin = origins.entry(row.origin).or_insert_with(|| {
+                    let origin = self.origins.get(row.origin as usize);
+                    origin.map(|origin| origin.fields.beside(&self.stream)).unwrap_or_default()
+                });
+                push_row(&mut rows.metadata, &mut names, origin, fields_of(record));
+            }
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+}
+
+fn finder(needle: &Needle) -> Option<memchr::memmem::Finder<'_>> {
+    match needle {
+        Needle::Line(text) => Some(memchr::memmem::Finder::new(text.as_bytes())),
+        _ => None,
+    }
+}
+
+fn fields_of<'a>(record: &'a RecordRef<'a>) -> RowFields<'a> {
+    RowFields {
+        observed_timestamp: record.observed_timestamp,
+        severity_number: record.severity_number,
+        severity_text: record.severity_text,
+        trace_id: record.trace_id,
+        span_id: record.span_id,
+        flags: record.flags,
+        event_name: record.event_name,
+        dropped_attributes_count: record.dropped_attributes_count,
+        attributes: &record.attributes,
+    }
+}
+
+impl LogPart for HeadPart {
+    fn stream(&self) -> &Labels {
+        &self.stream
+    }
+
+    fn range(&self) -> TimeRange {
+        let at = |row: Option<&HeadRow>| row.map_or(0, |row| row.timestamp);
+        TimeRange::new(
+            model::Timestamp(at(self.rows.first())),
+            model::Timestamp(at(self.rows.last()).saturating_add(1)),
+        )
+    }
+
+    fn rows_max(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    fn read(&self, context: &QueryContext) -> Result<LogRows> {
+        context.check()?;
+        let rows = self.rows(&|| context.check())?;
+        context.charge_bytes(rows.lines.text().len() as u64)?;
+        context.count_rows(rows.len() as u64);
+        Ok(rows)
+    }
+}

@@ -1,0 +1,19 @@
+//! The three indexes of a block, all at page granularity. Each says only "perhaps": the page is decoded and its rows
+//! are tested by whoever asked. Layout: docs/format/logs-block.md.
+
+mod builder;
+mod ids;
+mod page_set;
+mod search;
+mod trigrams;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use builder::IndexBuilder;
+pub(crate) use page_set::PageSet;
+pub(crate) use search::BlockIndex;
+
+/// Pages that share a trigram filter. Two make it half as large as one does, and a hit costs one page more.
+pub(crate) const PAGES_PER_GROUP: u32 = 2;

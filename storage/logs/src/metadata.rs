@@ -1,0 +1,203 @@
+//! Structured metadata: names and values as Loki shows what came over OTLP.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::{Labels, Value};
+use storage_api::MetadataColumn;
+
+use crate::codec::Malformed;
+use crate::json;
+
+/// A field: name and value.
+pub(crate) type Pair = (Arc<str>, Box<str>);
+
+/// Fields whose values are made from numbers when rows are read: the index knows nothing of them.
+pub(crate) const NOT_INDEXED: [&str; 7] = [
+    "severity_number",
+    "flags",
+    "observed_timestamp",
+    "dropped_attributes_count",
+    "scope_dropped_attributes_count",
+    "detected_level",
+    "resource_dropped_attributes_count",
+];
+
+/// Returns `name` as a label name: what is no ASCII letter, digit or underscore becomes `_`; `key_` goes before a
+/// leading digit and `key` before a single leading underscore, as Loki's OTLP endpoint does it.
+pub(crate) fn label_name(name: &str) -> String {
+    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("key_{plain}")
+    } else if plain.starts_with('_') && !plain.starts_with("__") {
+        format!("key{plain}")
+    } else {
+        plain
+    }
+}
+
+/// Makes names once.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    known: HashMap<Box<str>, Arc<str>>,
+}
+
+impl Names {
+    /// Returns the label name of an attribute.
+    fn label(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.known.get(name) {
+            return Arc::clone(known);
+        }
+        let made: Arc<str> = label_name(name).into();
+        self.known.insert(name.into(), Arc::clone(&made));
+        made
+    }
+
+    /// Returns a name that is one already.
+    fn plain(&mut self, name: &'static str) -> Arc<str> {
+        if let Some(known) = self.known.get(name) {
+            return Arc::clone(known);
+        }
+        let made: Arc<str> = name.into();
+        self.known.insert(name.into(), Arc::clone(&made));
+        made
+    }
+
+    /// Appends an attribute; maps become a field for each leaf.
+    pub(crate) fn flatten(&mut self, out: &mut Vec<Pair>, prefix: &str, name: &str, value: &Value) {
+        let joined;
+        let name = if prefix.is_empty() {
+            name
+        } else {
+            joined = format!("{prefix}_{name}");
+            &joined
+        };
+        match value {
+            Value::Null => {}
+            Value::Map(pairs) => {
+                let prefix = self.label(name);
+                for (name, value) in pairs {
+                    self.flatten(out, &prefix, name, value);
+                }
+            }
+            value => out.push((self.label(name), json::display(value).into())),
+        }
+    }
+}
+
+/// The fields that resource and scope give to each of their records.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct OriginFields {
+    pub(crate) resource: Vec<Pair>,
+    pub(crate) scope: Vec<Pair>,
+}
+
+impl OriginFields {
+    /// Reads them from the texts that [`json::resource_text`] and [`json::scope_text`] made.
+    pub(crate) fn parse(resource: &str, scope: &str, names: &mut Names) -> Result<Self, Malformed> {
+        let mut fields = Self::default();
+        for (name, value) in json::parse_pairs(resource)? {
+            if let ("attributes", Value::Map(pairs)) = (name.as_str(), &value) {
+                pairs.iter().for_each(|(name, value)| names.flatten(&mut fields.resource, "", name, value));
+            }
+        }
+        for (name, value) in json::parse_pairs(scope)? {
+            let out = &mut fields.scope;
+            match (name.as_str(), &value) {
+                ("attributes", Value::Map(pairs)) => {
+                    pairs.iter().for_each(|(name, value)| names.flatten(out, "", name, value));
+                }
+                ("name", value) => out.push((names.plain("scope_name"), json::display(value).into())),
+                ("version", value) => out.push((names.plain("scope_version"), json::display(value).into())),
+                ("dropped_attributes_count", value) => {
+                    out.push((names.plain("scope_dropped_attributes_count"), json::display(value).into()));
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+
+    /// Leaves out the resource attributes that are labels of `stream`.
+    pub(crate) fn beside(&self, stream: &Labels) -> Vec<Pair> {
+        let resource = self.resource.iter().filter(|(name, _)| stream.get(name).is_none());
+        resource.chain(&self.scope).cloned().collect()
+    }
+}
+
+/// What makes a row's metadata, apart from its origin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowFields<'a> {
+    pub(crate) observed_timestamp: i64,
+    pub(crate) severity_number: u8,
+    pub(crate) severity_text: &'a str,
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    pub(crate) flags: u32,
+    pub(crate) event_name: &'a str,
+    pub(crate) dropped_attributes_count: u32,
+    pub(crate) attributes: &'a [(String, Value)],
+}
+
+/// Appends a row's metadata; of repeated names the record's own attributes win.
+pub(crate) fn push_row(column: &mut MetadataColumn, names: &mut Names, origin: &[Pair], row: RowFields<'_>) {
+    let mut pairs: Vec<Pair> = Vec::with_capacity(origin.len() + 6 + row.attributes.len());
+    pairs.extend(origin.iter().cloned());
+    let number = |number: i64| (number != 0).then(|| number.to_string());
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let fixed = [
+        ("observed_timestamp", number(row.observed_timestamp)),
+        ("severity_number", number(i64::from(row.severity_number))),
+        ("severity_text", text(row.severity_text)),
+        ("trace_id", hex(&row.trace_id)),
+        ("span_id", hex(&row.span_id)),
+        ("flags", number(i64::from(row.flags))),
+        ("event_name", text(row.event_name)),
+        ("dropped_attributes_count", number(i64::from(row.dropped_attributes_count))),
+    ];
+    for (name, value) in fixed {
+        if let Some(value) = value {
+            pairs.push((names.plain(name), value.into()));
+        }
+    }
+    for (name, value) in row.attributes {
+        names.flatten(&mut pairs, "", name, value);
+    }
+    column.push(pairs);
+}
+
+/// Returns an id in hexadecimal; `None` when it is all zero.
+pub(crate) fn hex(id: &[u8]) -> Option<String> {
+    use std::fmt::Write;
+    if id.iter().all(|byte| *byte == 0) {
+        return None;
+    }
+    let mut out = String::with_capacity(id.len() * 2);
+    for byte in id {
+        write!(out, "{byte:02x}").expect("writing to a string succeeds");
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_as_loki_makes_them() {
+        let names = ["http.method", "0day", "_x", "__x", "결제", "a-b"].map(label_name);
+        assert_eq!(names, ["http_method", "key_0day", "key_x", "__x", "__", "a_b"]);
+    }
+
+    #[test]
+    fn maps_become_a_field_for_each_leaf_and_lists_stay_json() {
+        let value = Value::Map(vec![
+            ("b.c".to_owned(), Value::Int(1)),
+            ("d".to_owned(), Value::Array(vec![Value::from("x"), Value::Double(2.0)])),
+        ]);
+        let mut out = Vec::new();
+        Names::default().flatten(&mut out, "", "a", &value);
+        let out: Vec<_> = out.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(out, ["a_b_c=1", "a_d=[\"x\",2]"]);
+    }
+}

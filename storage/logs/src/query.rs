@@ -1,0 +1,356 @@
+//! Reads: finds the parts that may hold wanted rows, and decodes them.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use model::{Labels, Matcher, TimeRange, Timestamp};
+use rayon::prelude::*;
+use storage_api::{Error, LogCount, LogPart, LogQuerier, LogRows, LogSelect, QueryContext, Result, TailBatch};
+use tokio::sync::broadcast;
+
+use crate::LogStore;
+use crate::block::{Block, MINUTE_NS, StreamInfo, line_of};
+use crate::index::PageSet;
+use crate::json;
+use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
+use crate::store::State;
+
+/// Most pages in a part.
+const PART_PAGES_MAX: usize = 4;
+
+fn passes(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
+}
+
+fn passes_any(labels: &Labels, selectors: &[Vec<Matcher>]) -> bool {
+    selectors.is_empty() || selectors.iter().any(|matchers| passes(labels, matchers))
+}
+
+impl StreamInfo {
+    fn overlaps(&self, range: TimeRange) -> bool {
+        self.min_timestamp < range.end.0 && range.start.0 <= self.max_timestamp
+    }
+}
+
+impl LogStore {
+    /// Cuts off what retention hides.
+    fn visible(&self, range: TimeRange) -> TimeRange {
+        let cutoff = self.cutoff(self.clock.now_nanos()).unwrap_or(i64::MIN);
+        TimeRange::new(range.start.max(Timestamp(cutoff)), range.end)
+    }
+
+    /// Copies what there is to read, and warns of what is missing.
+    fn snapshot(&self, context: &QueryContext) -> State {
+        let state = self.state.read().clone();
+        for name in &state.damaged {
+            context.warn(format!("the block {name} is damaged and was set aside: the answer may be incomplete"));
+        }
+        state
+    }
+}
+
+impl State {
+    fn heads(&self) -> impl Iterator<Item = &crate::head::Head> {
+        self.frozen.iter().map(|frozen| &*frozen.head).chain([&*self.head])
+    }
+
+    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Block>> {
+        self.blocks.iter().filter(move |block| {
+            block.meta().min_timestamp < range.end.0 && range.start.0 <= block.meta().max_timestamp
+        })
+    }
+}
+
+impl LogQuerier for LogStore {
+    fn select(&self, select: &LogSelect, context: &QueryContext) -> Result<Vec<Box<dyn LogPart>>> {
+        context.check()?;
+        let range = self.visible(select.range);
+        let state = self.snapshot(context);
+        let mut parts: Vec<Box<dyn LogPart>> = Vec::new();
+        let mut streams: HashSet<Labels> = HashSet::new();
+        if range.is_empty() {
+            return Ok(parts);
+        }
+        let blocks: Vec<&Arc<Block>> = state.blocks_in(range).collect();
+        let found: Vec<Vec<BlockPart>> = self.cpu.install(|| {
+            let parts_of = |block: &&Arc<Block>| context.check().map(|()| block_parts(block, select, range));
+            blocks.par_iter().map(parts_of).collect::<Result<_>>()
+        })?;
+        for part in found.into_iter().flatten() {
+            streams.insert(part.stream().clone());
+            parts.push(Box::new(part));
+        }
+        for head in state.heads() {
+            let wanted = |labels: &Labels| passes(labels, &select.matchers);
+            for part in head.parts(range, wanted, &select.needles, select.with_metadata) {
+                streams.insert(part.stream().clone());
+                parts.push(Box::new(part));
+            }
+        }
+        context.charge_series(streams.len() as u64)?;
+        Ok(parts)
+    }
+
+    fn streams(&self, selectors: &[Vec<Matcher>], range: TimeRange, context: &QueryContext) -> Result<Vec<Labels>> {
+        context.check()?;
+        let range = self.visible(range);
+        let state = self.snapshot(context);
+        let mut found: HashSet<Labels> = HashSet::new();
+        if !range.is_empty() {
+            for block in state.blocks_in(range) {
+                context.check()?;
+                for stream in block.catalog().streams.iter().filter(|stream| stream.overlaps(range)) {
+                    if !found.contains(&stream.labels) && passes_any(&stream.labels, selectors) {
+                        found.insert(stream.labels.clone());
+                    }
+                }
+            }
+            for head in state.heads() {
+                found.extend(head.streams(range, |labels| passes_any(labels, selectors)));
+            }
+        }
+        context.charge_series(found.len() as u64)?;
+        let mut found: Vec<Labels> = found.into_iter().collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn counts(&self, matchers: &[Matcher], range: TimeRange, context: &QueryContext) -> Result<Vec<LogCount>> {
+        context.check()?;
+        let range = whole_minutes(self.visible(range));
+        let state = self.snapshot(context);
+        let mut counts: BTreeMap<(Labels, i64, u8), (u64, u64)> = BTreeMap::new();
+        let mut add = |labels: &Labels, minute: i64, severity: u8, records: u64, bytes: u64| {
+            let count = counts.entry((labels.clone(), minute, severity)).or_default();
+            count.0 += records;
+            count.1 += bytes;
+        };
+        for block in state.blocks_in(range) {
+            context.check()?;
+            match block.counts() {
+                Ok(kept) => {
+                    for (stream, kept) in block.catalog().streams.iter().zip(kept.iter()) {
+                        if !stream.overlaps(range) || !passes(&stream.labels, matchers) {
+                            continue;
+                        }
+                        for count in kept {
+                            if range.contains(Timestamp(count.minute.saturating_mul(MINUTE_NS))) {
+                                add(&stream.labels, count.minute, count.severity_number, count.records, count.bytes);
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    block.note_damage();
+                    tracing::error!(%error, "the counts of a block cannot be used, its rows are counted");
+                    count_rows(block, matchers, range, context, &mut add)?;
+                }
+            }
+        }
+        for head in state.heads() {
+            head.for_each_row(
+                range,
+                |labels| passes(labels, matchers),
+                |labels, at, severity, bytes| {
+                    add(labels, at.div_euclid(MINUTE_NS), severity, 1, bytes as u64);
+                },
+            );
+        }
+        let count = |((stream, minute, severity_number), (records, bytes)): ((Labels, i64, u8), (u64, u64))| LogCount {
+            stream,
+            severity_number,
+            minute: Timestamp(minute.saturating_mul(MINUTE_NS)),
+            records,
+            bytes,
+        };
+        Ok(counts.into_iter().map(count).collect())
+    }
+
+    fn tail(&self) -> broadcast::Receiver<Arc<TailBatch>> {
+        self.tail.subscribe()
+    }
+}
+
+/// Extends a range to whole minutes, as far as the representable time goes.
+fn whole_minutes(range: TimeRange) -> TimeRange {
+    if range.is_empty() {
+        return range;
+    }
+    let start = range.start.0.div_euclid(MINUTE_NS).saturating_mul(MINUTE_NS);
+    let last_minute = (range.end.0 - 1).div_euclid(MINUTE_NS);
+    TimeRange::new(Timestamp(start), Timestamp(last_minute.saturating_add(1).saturating_mul(MINUTE_NS)))
+}
+
+/// Counts the rows of a block whose counts cannot be used.
+fn count_rows(
+    block: &Arc<Block>,
+    matchers: &[Matcher],
+    range: TimeRange,
+    context: &QueryContext,
+    add: &mut dyn FnMut(&Labels, i64, u8, u64, u64),
+) -> Result<()> {
+    let select = LogSelect { matchers: matchers.to_vec(), range, needles: Vec::new(), with_metadata: true };
+    for part in block_parts(block, &select, range) {
+        context.check()?;
+        let (columns, first) = part.block.read_shared(part.rows.clone(), true)?;
+        let columns = columns.open().map_err(|error| part.malformed(error.0))?;
+        for i in first..first + part.rows.len() {
+            let row = columns.row(i);
+            if range.contains(Timestamp(row.timestamp)) {
+                let line = line_of(row.body_type, row.body).map_err(|error| part.malformed(error.0))?;
+                let minute = row.timestamp.div_euclid(MINUTE_NS);
+                add(part.stream(), minute, row.severity_number, 1, line.len() as u64);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the parts of a block: for each stream, runs of pages that may hold wanted rows.
+fn block_parts(block: &Arc<Block>, select: &LogSelect, range: TimeRange) -> Vec<BlockPart> {
+    let catalog = block.catalog();
+    let wanted = |stream: &&StreamInfo| stream.overlaps(range) && passes(&stream.labels, &select.matchers);
+    let streams: Vec<&StreamInfo> = catalog.streams.iter().filter(wanted).collect();
+    let mut parts = Vec::new();
+    if streams.is_empty() {
+        return parts;
+    }
+    let candidates = block.candidates(&select.needles);
+    if candidates.as_ref().is_some_and(PageSet::is_empty) {
+        return parts;
+    }
+    for stream in streams {
+        let end_row = stream.first_row + stream.rows;
+        let mut run: Option<BlockPart> = None;
+        for number in catalog.page_of(stream.first_row)..=catalog.page_of(end_row.saturating_sub(1)) {
+            let Some(page) = catalog.pages.get(number) else { break };
+            let page_end = catalog.page_end(number);
+            let start = if page.first_row <= stream.first_row { stream.min_timestamp } else { page.first_timestamp };
+            let next = catalog.pages.get(number + 1).filter(|next| next.first_row < end_row);
+            let last = next.map_or(stream.max_timestamp, |next| next.first_timestamp);
+            let is_candidate = candidates
+                .as_ref()
+                .is_none_or(|pages| u32::try_from(number).is_ok_and(|number| pages.contains(number)));
+            let is_wanted = is_candidate && start < range.end.0 && range.start.0 <= last;
+            let rows = page.first_row.max(stream.first_row)..page_end.min(end_row);
+            match &mut run {
+                Some(open)
+                    if is_wanted
+                        && open.group == page.group
+                        && open.rows.end == rows.start
+                        && open.pages < PART_PAGES_MAX =>
+                {
+                    open.rows.end = rows.end;
+                    open.pages += 1;
+                    open.last = last;
+                }
+                _ => {
+                    parts.extend(run.take());
+                    if is_wanted {
+                        run = Some(BlockPart {
+                            block: Arc::clone(block),
+                            stream: stream.labels.clone(),
+                            rows,
+                            group: page.group,
+                            pages: 1,
+                            first: start,
+                            last,
+                            range,
+                            with_metadata: select.with_metadata,
+                        });
+                    }
+                }
+            }
+        }
+        parts.extend(run);
+    }
+    parts
+}
+
+/// A run of pages of one stream.
+#[derive(Debug)]
+struct BlockPart {
+    block: Arc<Block>,
+    stream: Labels,
+    rows: Range<u32>,
+    group: u32,
+    pages: usize,
+    /// Timestamps of the first row and of the last one, or a little after.
+    first: i64,
+    last: i64,
+    range: TimeRange,
+    with_metadata: bool,
+}
+
+impl BlockPart {
+    fn malformed(&self, expected: &str) -> storage_api::Error {
+        storage_api::Error::Corrupt {
+            path: self.block.dir().display().to_string(),
+            reason: format!("expected {expected}"),
+        }
+    }
+}
+
+impl LogPart for BlockPart {
+    fn stream(&self) -> &Labels {
+        &self.stream
+    }
+
+    fn range(&self) -> TimeRange {
+        let start = Timestamp(self.first).max(self.range.start);
+        TimeRange::new(start, Timestamp(self.last.saturating_add(1)).min(self.range.end))
+    }
+
+    fn rows_max(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    fn read(&self, context: &QueryContext) -> Result<LogRows> {
+        context.check()?;
+        let (columns, first) = self.block.read_shared(self.rows.clone(), self.with_metadata).inspect_err(|error| {
+            if matches!(error, Error::Corrupt { .. }) {
+                self.block.note_damage()
+            }
+        })?;
+        let columns = columns.open().map_err(|error| self.malformed(error.0))?;
+        let timestamps = columns.timestamps().get(first..first + self.rows.len()).unwrap_or_default();
+        let start = first + timestamps.partition_point(|at| *at < self.range.start.0);
+        let end = first + timestamps.partition_point(|at| *at < self.range.end.0);
+        let mut rows = LogRows::default();
+        let mut names = Names::default();
+        let mut origins: HashMap<(&str, &str), Vec<Pair>> = HashMap::new();
+        for i in start..end {
+            let row = columns.row(i);
+            rows.timestamps.push(Timestamp(row.timestamp));
+            rows.lines.push(&line_of(row.body_type, row.body).map_err(|error| self.malformed(error.0))?);
+            if !self.with_metadata {
+                continue;
+            }
+            let key = (row.resource, row.scope);
+            if let Entry::Vacant(place) = origins.entry(key) {
+                let fields = OriginFields::parse(row.resource, row.scope, &mut names);
+                let fields = fields.map_err(|error| self.malformed(error.0))?;
+                place.insert(fields.beside(&self.stream));
+            }
+            let origin = origins.get(&key).map_or(&[][..], Vec::as_slice);
+            let attributes = json::parse_pairs(row.attributes).map_err(|error| self.malformed(error.0))?;
+            let fields = RowFields {
+                observed_timestamp: row.observed_timestamp,
+                severity_number: row.severity_number,
+                severity_text: row.severity_text,
+                trace_id: row.trace_id,
+                span_id: row.span_id,
+                flags: row.flags,
+                event_name: row.event_name,
+                dropped_attributes_count: row.dropped_attributes_count,
+                attributes: &attributes,
+            };
+            push_row(&mut rows.metadata, &mut names, origin, fields);
+        }
+        context.charge_bytes(rows.lines.text().len() as u64)?;
+        context.count_rows(rows.len() as u64);
+        Ok(rows)
+    }
+}

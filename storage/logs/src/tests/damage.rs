@@ -1,0 +1,108 @@
+//! Flipped bytes and cut files: an error, a block set aside, or a right answer; never a panic, never a wrong one.
+
+use std::fs;
+use std::path::PathBuf;
+
+use model::TimeRange;
+use storage_api::{LogAppender, LogQuerier, LogSelect, QueryContext};
+
+use super::*;
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Opens and reads; says whether the answer came whole, and checks that a part of it is told to be one.
+fn open_and_read(fixture: &Fixture, expected: &[String], what: &str) -> bool {
+    let store = fixture.open();
+    let context = QueryContext::default();
+    let needles = vec![Needle::Line("needle".to_owned())];
+    let select = LogSelect { matchers: Vec::new(), range: TimeRange::ALL, needles, with_metadata: true };
+    let mut found = Vec::new();
+    let mut failed = false;
+    for part in store.select(&select, &context).unwrap() {
+        match part.read(&context) {
+            Ok(rows) => found.extend((0..rows.len()).map(|i| rows.lines.get(i).to_owned())),
+            Err(error) => {
+                assert!(matches!(error, storage_api::Error::Corrupt { .. }), "{what}: {error}");
+                failed = true;
+            }
+        }
+    }
+    let counted = store.counts(&[], TimeRange::ALL, &context);
+    let is_warned = !context.take_warnings().is_empty();
+    if let (Ok(counts), false) = (&counted, is_warned) {
+        assert_eq!(counts.iter().map(|count| count.records).sum::<u64>(), expected.len() as u64, "{what}");
+    }
+    found.retain(|line| line.contains("needle"));
+    if found == expected {
+        return true;
+    }
+    assert!(failed || is_warned, "{what}: an answer is not whole and nobody says so: {} rows", found.len());
+    false
+}
+
+#[test]
+fn every_damaged_file_is_seen() {
+    let fixture = Fixture::new();
+    let expected: Vec<String> = (0..50).map(|i| format!("line {i} with a needle{i}")).collect();
+    let store = fixture.open();
+    store.append(batch("a", (1..).zip(&expected).map(|(i, line)| record(i, line)).collect())).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    let block = fixture.blocks_dir().join("000000000001-000000000001");
+    let aside = fixture.blocks_dir().join("damaged-000000000001-000000000001");
+    let (mut whole, mut seen) = (0, 0);
+    for path in files(&block) {
+        let bytes = fs::read(&path).unwrap();
+        let step = (bytes.len() / 24).max(1);
+        for at in (0..bytes.len()).step_by(step) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x55;
+            for damaged in [flipped, bytes[..at].to_vec()] {
+                fs::write(&path, &damaged).unwrap();
+                let what = format!("{} at {at} of {}", path.display(), bytes.len());
+                if open_and_read(&fixture, &expected, &what) {
+                    whole += 1
+                } else {
+                    seen += 1
+                }
+                if aside.exists() {
+                    fs::rename(&aside, &block).unwrap();
+                }
+                fs::write(&path, &bytes).unwrap();
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        open_and_read(&fixture, &expected, &format!("{} is missing", path.display()));
+        if aside.exists() {
+            fs::rename(&aside, &block).unwrap();
+        }
+        fs::write(&path, &bytes).unwrap();
+    }
+    assert!(whole > 50 && seen > 50, "{whole} whole answers, {seen} told to be in part");
+    assert!(open_and_read(&fixture, &expected, "mended"));
+}
+
+#[test]
+fn a_damaged_block_is_left_alone_by_compaction() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for i in 0..4 {
+        store.append(batch("a", (0..40).map(|j| record(i * 100 + j, &format!("{i} {j}"))).collect())).unwrap();
+        store.flush().unwrap();
+    }
+    let rows = fixture.blocks_dir().join("000000000002-000000000002/rows.parquet");
+    let mut bytes = fs::read(&rows).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&rows, bytes).unwrap();
+    assert!(matches!(store.compact_once(), Err(storage_api::Error::Corrupt { .. })));
+    assert!(!store.compact_once().unwrap(), "it does not try again and again");
+    assert_eq!(store.stats().blocks, 4);
+}

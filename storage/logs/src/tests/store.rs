@@ -1,0 +1,332 @@
+//! What the store promises, one claim each.
+
+use std::time::Duration;
+
+use model::{LogRecord, TimeRange, Timestamp, Value};
+use storage_api::{Error, LogAppender, LogQuerier, LogSelect, QueryContext};
+
+use super::*;
+
+#[test]
+fn a_record_is_seen_as_soon_as_it_is_acknowledged_and_after_every_step() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.append(batch("a", vec![record(2, "two"), record(1, "one")])).unwrap();
+    assert_eq!(lines(&store), ["one", "two"]);
+    store.flush().unwrap();
+    assert_eq!((lines(&store), store.head_bytes()), (vec!["one".to_owned(), "two".to_owned()], 0));
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(lines(&store), ["one", "two"]);
+    assert_eq!(store.stats().blocks, 1);
+}
+
+#[test]
+fn a_retry_is_stored_once_over_flush_and_restart() {
+    let fixture = Fixture::new();
+    let again = || batch("a", vec![record(1, "one"), record(1, "one")]);
+    let store = fixture.open();
+    store.append(again()).unwrap();
+    assert_eq!(store.append(again()).unwrap().accepted, 2);
+    drop(store);
+    let store = fixture.open();
+    store.append(again()).unwrap();
+    store.flush().unwrap();
+    store.append(again()).unwrap();
+    drop(store);
+    let store = fixture.open();
+    store.append(again()).unwrap();
+    assert_eq!(lines(&store), ["one", "one"], "equal records of one batch are two records");
+}
+
+#[test]
+fn rows_of_one_nanosecond_keep_their_order_through_compaction() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let expected: Vec<String> = (0..40).map(|i| format!("line {i}")).collect();
+    for chunk in expected.chunks(4) {
+        store.append(batch("a", chunk.iter().map(|line| record(5, line)).collect())).unwrap();
+        store.flush().unwrap();
+    }
+    assert_eq!(lines(&store), expected);
+    while store.compact_once().unwrap() {}
+    assert!(store.stats().blocks < 4, "{:?}", store.stats());
+    assert_eq!(lines(&store), expected);
+    drop(store);
+    assert_eq!(lines(&fixture.open()), expected);
+}
+
+#[test]
+fn times_before_1970_in_2100_and_missing_ones_are_kept() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let year_2100 = 4_102_444_800_000_000_000;
+    let observed = LogRecord { observed_timestamp: Timestamp(77), ..record(0, "observed") };
+    let records = vec![record(-5, "1969"), record(year_2100, "2100"), record(0, "arrival"), observed];
+    assert_eq!(store.append(batch("a", records)).unwrap().accepted, 4);
+    store.flush().unwrap();
+    let found = read(&store, TimeRange::ALL, Vec::new(), "");
+    let found: Vec<_> = found.into_iter().map(|(_, at, line)| (at, line)).collect();
+    let expected = [(-5, "1969"), (77, "observed"), (NOW, "arrival"), (year_2100, "2100")];
+    assert_eq!(found, expected.map(|(at, line)| (at, line.to_owned())));
+}
+
+#[test]
+fn what_is_over_a_limit_is_refused_by_name_and_the_rest_is_kept() {
+    let mut fixture = Fixture::new();
+    fixture.options.retention = Some(Duration::from_secs(3600));
+    fixture.options.line_bytes_max = 1000;
+    let store = fixture.open();
+    let many = LogRecord { attributes: vec![("a".to_owned(), Value::Null); 2000], ..record(NOW, "x") };
+    let fat = LogRecord { attributes: vec![("a".to_owned(), Value::Str("x".repeat(2 << 20)))], ..record(NOW, "x") };
+    let deep = LogRecord { body: (0..100).fold(Value::Null, |v, _| Value::Array(vec![v])), ..record(NOW, "x") };
+    let json = LogRecord { body: Value::Array(vec![Value::Str("\n".repeat(900))]), ..record(NOW, "x") };
+    let long = record(NOW, &"x".repeat(1001));
+    let records = vec![record(NOW, "kept"), many, fat, deep, json, long, record(NOW - 4_000_000_000_000, "old")];
+    let report = store.append(batch("a", records)).unwrap();
+    let reasons: Vec<_> = report.rejections.iter().map(|rejection| (rejection.reason, rejection.count)).collect();
+    assert_eq!(
+        reasons,
+        [
+            ("too_many_attributes", 1),
+            ("record_too_large", 1),
+            ("nested_too_deep", 1),
+            ("line_too_long", 2),
+            ("too_old", 1)
+        ]
+    );
+    assert_eq!((report.accepted, lines(&store)), (1, vec!["kept".to_owned()]));
+    assert!(report.rejections[3].detail.contains("the limit is 1000"), "{:?}", report.rejections[3]);
+}
+
+#[test]
+fn lines_of_megabytes_go_through_flush_and_compaction() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let long = |i: i64| format!("{i}{}", "long ".repeat(300_000));
+    for round in 0..4 {
+        store.append(batch("a", (0..6).map(|i| record(round * 10 + i, &long(i))).collect())).unwrap();
+        store.flush().unwrap();
+    }
+    assert!(store.compact_once().unwrap());
+    let found = lines(&store);
+    assert_eq!(found.len(), 24);
+    assert!((0..6).all(|i| found.iter().filter(|line| **line == long(i)).count() == 4));
+}
+
+#[test]
+fn a_full_head_is_told_and_a_flush_makes_room() {
+    let mut fixture = Fixture::new();
+    fixture.options.head_bytes_max = 20_000;
+    let store = fixture.open();
+    let mut refused = None;
+    for i in 0..100 {
+        if let Err(error) = store.append(batch("a", vec![record(i, &"x".repeat(1000))])) {
+            refused = Some((i, error));
+            break;
+        }
+    }
+    let (stored, error) = refused.unwrap();
+    assert!(matches!(error, Error::Overloaded { what: "the logs head", limit: 20_000, .. }), "{error}");
+    assert!(store.should_flush());
+    store.flush().unwrap();
+    store.append(batch("a", vec![record(1000, "fits")])).unwrap();
+    assert_eq!(lines(&store).len(), usize::try_from(stored).unwrap() + 1);
+}
+
+#[test]
+fn a_full_disk_leaves_everything_as_it_was() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.append(batch("a", vec![record(1, "one")])).unwrap();
+    fixture.options.wal_faults.fill_disk_after(10);
+    let error = store.append(batch("a", vec![record(2, "two")])).unwrap_err();
+    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    assert!(store.flush().is_err(), "the log cannot be cut");
+    assert_eq!(lines(&store), ["one"]);
+    fixture.options.wal_faults.fill_disk_after(u64::MAX);
+    store.append(batch("a", vec![record(2, "two")])).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    assert_eq!(lines(&fixture.open()), ["one", "two"]);
+}
+
+#[test]
+fn a_block_that_cannot_be_written_is_tried_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.append(batch("a", vec![record(1, "one")])).unwrap();
+    // A file stands where the block's temporary folder would be made.
+    let blocker = fixture.blocks_dir().join("tmp-000000000001-000000000001");
+    std::fs::write(&blocker, b"").unwrap();
+    assert!(store.flush().is_err());
+    assert!(store.should_flush());
+    store.append(batch("a", vec![record(2, "two")])).unwrap();
+    assert_eq!(lines(&store), ["one", "two"], "the frozen head is still searched");
+    std::fs::remove_file(&blocker).unwrap();
+    store.flush().unwrap();
+    assert_eq!((lines(&store).len(), store.stats().blocks), (2, 2));
+    drop(store);
+    assert_eq!(lines(&fixture.open()), ["one", "two"]);
+}
+
+#[test]
+fn a_crash_after_a_block_is_in_place_duplicates_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.append(batch("a", vec![record(1, "one")])).unwrap();
+    let wal = fixture.dir.path().join("wal");
+    let kept: Vec<_> = std::fs::read_dir(&wal).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let copies: Vec<_> = kept.iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    store.flush().unwrap();
+    drop(store);
+    for (path, bytes) in copies {
+        std::fs::write(path, bytes).unwrap();
+    }
+    std::fs::create_dir(fixture.blocks_dir().join("tmp-half")).unwrap();
+    assert_eq!(lines(&fixture.open()), ["one"]);
+    assert!(!fixture.blocks_dir().join("tmp-half").exists());
+}
+
+#[test]
+fn retention_hides_old_rows_and_drops_old_blocks_with_a_count() {
+    let mut fixture = Fixture::new();
+    fixture.options.retention = Some(Duration::from_secs(100));
+    let telemetry = Telemetry::new();
+    let ledger = Ledger::new(&telemetry);
+    let dir = fixture.dir.path();
+    let (logs, wal) = (dir.join("logs"), dir.join("wal"));
+    let cpu = CpuPool::new(1).unwrap();
+    let options = fixture.options.clone();
+    let store = LogStore::open(&logs, &wal, options, fixture.clock.clone(), &telemetry, ledger.clone(), cpu).unwrap();
+    store.append(batch("a", vec![record(NOW - 90_000_000_000, "old"), record(NOW - 80_000_000_000, "older")])).unwrap();
+    store.flush().unwrap();
+    store.append(batch("a", vec![record(NOW, "new")])).unwrap();
+    fixture.clock.advance(Duration::from_secs(15));
+    assert_eq!(lines(&store), ["older", "new"], "what is too old is hidden");
+    fixture.clock.advance(Duration::from_secs(15));
+    store.apply_retention(fixture.clock.now_millis(), Duration::from_secs(100)).unwrap();
+    assert_eq!((store.stats().blocks, lines(&store)), (0, vec!["new".to_owned()]));
+    let dropped = ledger.entries().into_iter().find(|entry| entry.place == "storage_retention").unwrap().dropped;
+    assert_eq!(dropped, [("expired".to_owned(), 2)]);
+    assert!(std::fs::read_dir(&logs).unwrap().next().is_none(), "the folder is gone");
+}
+
+#[test]
+fn metadata_is_the_same_from_head_and_block() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let full = LogRecord {
+        observed_timestamp: Timestamp(9),
+        severity_number: 17,
+        severity_text: "Error".to_owned(),
+        body: Value::Map(vec![("a".to_owned(), Value::Bytes(vec![1])), ("b".to_owned(), Value::Double(1.0))]),
+        attributes: vec![
+            ("http.method".to_owned(), Value::from("GET")),
+            ("n".to_owned(), Value::Map(vec![("x y".to_owned(), Value::Int(5))])),
+        ],
+        flags: 1,
+        trace_id: [0xab; 16],
+        span_id: [1; 8],
+        event_name: "click".to_owned(),
+        dropped_attributes_count: 3,
+        ..record(5, "")
+    };
+    store.append(batch("a", vec![full, record(6, "plain")])).unwrap();
+    let all = || {
+        let select =
+            LogSelect { matchers: Vec::new(), range: TimeRange::ALL, needles: Vec::new(), with_metadata: true };
+        let context = QueryContext::default();
+        let parts = store.select(&select, &context).unwrap();
+        assert_eq!(parts.len(), 1);
+        parts[0].read(&context).unwrap()
+    };
+    let head = all();
+    store.flush().unwrap();
+    assert_eq!(all(), head);
+    assert_eq!(head.lines.get(0), r#"{"a":"AQ==","b":1}"#);
+    let shown = |i: usize| head.metadata.get(i).iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        shown(0),
+        "dropped_attributes_count=3 event_name=click flags=1 host=n1 http_method=GET n_x_y=5 observed_timestamp=9 \
+         scope_name=lib severity_number=17 severity_text=Error span_id=0101010101010101 \
+         trace_id=abababababababababababababababab"
+    );
+    assert_eq!(shown(1), "host=n1 scope_name=lib");
+}
+
+#[test]
+fn those_who_follow_get_new_rows() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut tail = store.tail();
+    store.append(batch("a", vec![record(2, "two"), record(1, "one")])).unwrap();
+    store.append(batch("a", vec![record(2, "two"), record(1, "one")])).unwrap();
+    let got = tail.try_recv().unwrap();
+    assert_eq!((got.stream.clone(), got.rows.lines.text()), (stream("a"), "onetwo"));
+    assert!(tail.try_recv().is_err(), "a retry is not told again");
+}
+
+#[test]
+fn a_closed_store_refuses_records_and_can_be_read() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.append(batch("a", vec![record(1, "one")])).unwrap();
+    store.close();
+    assert!(matches!(store.append(batch("a", vec![record(2, "two")])), Err(Error::Closed)));
+    assert_eq!(lines(&store), ["one"]);
+}
+
+#[test]
+fn many_threads_append_while_blocks_are_made_and_nothing_is_lost_or_doubled() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for i in 0..60 {
+                    let line = format!("{thread}/{i}");
+                    store.append(batch("a", vec![record(i, &line)])).unwrap();
+                }
+            });
+        }
+        for _ in 0..6 {
+            store.flush().unwrap();
+            store.compact_once().unwrap();
+        }
+    });
+    drop(store);
+    let mut found = lines(&fixture.open());
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 240);
+}
+
+#[test]
+fn large_blocks_are_read_by_range_and_stream() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for app in ["a", "b", "c"] {
+        let records = (1..3001).map(|i| record(i * 10, &format!("{app} line number{i}"))).collect();
+        store.append(batch(app, records)).unwrap();
+    }
+    store.flush().unwrap();
+    let matchers = || vec![Matcher::equal("service_name", "b")];
+    for (start, end) in [(10, 11), (0, 30_000), (10_235, 10_245), (20_000, 20_500), (29_990, 40_000)] {
+        let range = TimeRange::new(Timestamp(start), Timestamp(end));
+        let expected = (1..3001).filter(|i| range.contains(Timestamp(i * 10))).count();
+        assert_eq!(read(&store, range, matchers(), "").len(), expected, "{range:?}");
+        assert_eq!(read(&store, range, Vec::new(), "").len(), 3 * expected, "{range:?}");
+    }
+    assert_eq!(read(&store, TimeRange::ALL, Vec::new(), "number2999").len(), 3);
+    let context = QueryContext::default();
+    let select = LogSelect {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        needles: vec![Needle::Line("line number2999".to_owned())],
+        with_metadata: false,
+    };
+    let rows: u64 = store.select(&select, &context).unwrap().iter().map(|part| part.rows_max()).sum();
+    assert!(rows < 9000, "the index leaves a part of the rows: {rows}");
+}
