@@ -317,7 +317,12 @@ impl Tailer {
 }
 
 /// Says whether what was found is the marked file, grown perhaps.
+///
+/// Nothing was read of it when the offset is 0, so only its name can tell; taken as new it is read whole all the same.
 fn is_same(mark: &FileMark, candidate: &Candidate) -> bool {
+    if mark.offset == 0 {
+        return mark.path == candidate.path;
+    }
     candidate.size >= mark.offset && open(&candidate.path).and_then(|file| mark::matches(mark, &file)).unwrap_or(false)
 }
 
