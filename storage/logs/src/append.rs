@@ -114,8 +114,9 @@ impl LogStore {
                 // Our own encoder made these bytes: only a bug leads here. The batch is in the log, and is read at open.
                 Error::Invalid(format!("an encoded batch cannot be read: expected {}", error.0))
             })?;
+            // Before the gate opens: a checkpoint after the next cut must know this batch.
+            drop(settle);
         }
-        drop(settle);
         self.metrics.appended.inc_by(part.records as u64);
         self.tell_followers(&bytes);
         Ok(())
