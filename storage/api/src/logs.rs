@@ -70,7 +70,9 @@ pub enum Needle {
     Line(String),
     /// The line holds this text in any case (Unicode simple folding).
     LineFold(String),
-    /// The line or a metadata field of this name (Loki's form) has exactly this value, e.g. `trace_id`.
+    /// A metadata field or stream label of this name (Loki's form) has exactly this value, or the line holds the value as
+    /// whole tokens (borders on both sides), e.g. `trace_id`. Do not use it for a value that a parser may have unescaped or
+    /// cut out of a longer token.
     Field {
         /// The field's name.
         name: String,
