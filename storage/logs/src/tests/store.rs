@@ -298,6 +298,7 @@ fn many_threads_append_while_blocks_are_made_and_nothing_is_lost_or_doubled() {
     });
     drop(store);
     let mut found = lines(&fixture.open());
+    assert_eq!(found.len(), 240, "doubles would be counted here");
     found.sort();
     found.dedup();
     assert_eq!(found.len(), 240);
