@@ -123,8 +123,8 @@ fn senders() -> Vec<Sender> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
     let mut random = Random::from_env();
-    // Small heads, so that kills also hit flushes and compactions.
-    let builder = Builder::new().flag("metrics-head-bytes", "1MiB").flag("logs-head-bytes", "1MiB");
+    // Small heads and flushes on request, so that kills also hit flushes and compactions.
+    let builder = Builder::new().flag("metrics-head-bytes", "8MiB").flag("logs-head-bytes", "8MiB");
     let mut server = builder.start().await;
     let mut senders = senders();
     for round in 0..KILLS {
@@ -247,15 +247,24 @@ async fn a_torn_wal_tail_is_cut_off_and_told() {
 async fn a_damaged_wal_record_costs_that_record_only_and_is_told() {
     let mut server = Server::start().await;
     let at = now_ms();
-    for name in ["first", "second", "third"] {
-        write_one(&server, name, at).await;
-    }
+    // The server's own first events are a record, too; they come before ours.
+    let started = (at - 60_000) * 1_000_000;
+    until("the server's own events", async || {
+        let own = server.lines("{service_name=\"daybook\"}", (started, (at + 60_000) * 1_000_000), 100).await;
+        own.iter().any(|(_, line)| line.contains("ready")).then_some(())
+    })
+    .await;
+    write_one(&server, "first", at).await;
+    write_one(&server, "second", at).await;
+    let segments = files(&server.dir().join("wal"), ".wal");
+    let ends: Vec<_> = segments.iter().map(|path| path.metadata().expect("a file has a length").len()).collect();
+    write_one(&server, "third", at).await;
     server.kill();
-    for segment in files(&server.dir().join("wal"), ".wal") {
-        let mut bytes = std::fs::read(&segment).expect("a segment can be read");
-        let Some(place) = bytes.windows(6).position(|window| window == b"second") else { continue };
-        bytes[place] ^= 0x20;
-        std::fs::write(&segment, bytes).expect("a segment can be written");
+    for (segment, end) in segments.iter().zip(ends) {
+        let mut bytes = std::fs::read(segment).expect("a segment can be read");
+        // The last byte of what was the last record, and is followed by another now.
+        bytes[usize::try_from(end).expect("fits") - 1] ^= 0x20;
+        std::fs::write(segment, bytes).expect("a segment can be written");
     }
     server.restart().await;
     assert!(has_one(&server, "first", at).await && has_one(&server, "third", at).await);

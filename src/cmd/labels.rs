@@ -15,7 +15,7 @@ use crate::client::{block_on, notes, usage};
 /// How far back a range goes when only its end was given.
 const SINCE_DEFAULT: Duration = Duration::from_secs(6 * 3600);
 
-/// The command's arguments.
+/// Lists label names, or the values of one
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Label whose values to list; all label names unless given

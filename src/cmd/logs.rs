@@ -20,7 +20,7 @@ use crate::cmd::query::{output_for, step_for};
 /// How far back to look unless told.
 const SINCE_DEFAULT: Duration = Duration::from_secs(3600);
 
-/// The command's arguments.
+/// Runs a LogQL query; shows lines, or a table or chart of numbers
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// LogQL, e.g. '{service_name="api"} |= "error"'

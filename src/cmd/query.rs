@@ -19,7 +19,7 @@ const SINCE_DEFAULT: Duration = Duration::from_secs(3600);
 /// Points of a range whose step was not given: a terminal has no more dots than that.
 const POINTS_DEFAULT: i64 = 250;
 
-/// The command's arguments.
+/// Runs a PromQL query, now or over time
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// PromQL, e.g. 'rate(http_requests_total[5m])'

@@ -12,7 +12,7 @@ use crate::client::time::parse_duration;
 use crate::client::{block_on, usage};
 use crate::cmd::logs::Output;
 
-/// The command's arguments.
+/// Follows logs as they arrive
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// LogQL, e.g. '{service_name="api"} |= "error"'
