@@ -130,7 +130,7 @@ def metrics(args):
 def logs(args):
     generate = None if args.no_gen else ["--dir", "/tmp/bench/logs/otlp", "--lines", str(args.lines)]
     run_bench("logs", args, generate, lambda server, _: ["--dialect", "loki", "--dir", "/tmp/bench/logs/otlp",
-                                                         "--write-url", f"http://{server.otlp}/v1/logs"])
+                                                         "--write-url", f"http://{server.http}/otlp/v1/logs"])
 
 
 def agent(args):
