@@ -262,12 +262,12 @@ async fn a_wrong_content_type_or_encoding_is_refused() {
 
 #[tokio::test]
 async fn bombs_are_refused_with_413_and_bounded_memory() {
-    let mut server = Server::start().await;
+    let mut server = super::harness::Builder::new().flag("max-decoded-bytes", "64MiB").start().await;
     let before = server.memory_bytes("VmHWM");
     let zeros = vec![0_u8; 1 << 20];
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    for _ in 0..2048 {
+    for _ in 0..512 {
         gzip.write_all(&zeros).unwrap();
         zstd.write_all(&zeros).unwrap();
     }
@@ -285,7 +285,7 @@ async fn bombs_are_refused_with_413_and_bounded_memory() {
         let status = server.post(&server.url(path), headers, lie.clone()).await.status;
         check_refused(&mut server, &format!("snappy bomb to {path}"), status, &[400, 413]);
     }
-    check_well(&mut server, before + (256 << 20), "bombs").await;
+    check_well(&mut server, before, "bombs").await;
 }
 
 #[tokio::test]
