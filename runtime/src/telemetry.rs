@@ -1,5 +1,10 @@
 //! The stack's own metrics and logs.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
 
@@ -7,7 +12,11 @@ use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
 ///
 /// Metric names are constants of the code: registering one twice, or a malformed one, is a bug and panics at start.
 #[derive(Debug, Clone, Default)]
-pub struct Telemetry(Registry);
+pub struct Telemetry {
+    registry: Registry,
+    /// Type and help of each family by name: one whose labels were not used yet has no series, but is known all the same.
+    families: Arc<Mutex<BTreeMap<String, (&'static str, String)>>>,
+}
 
 /// A number that only goes up.
 #[derive(Debug, Clone)]
@@ -120,7 +129,7 @@ impl Telemetry {
     #[must_use]
     pub fn counter(&self, name: &str, help: &str) -> Counter {
         let counter = prometheus::IntCounter::new(name, help).expect("a well-formed name");
-        self.register(counter.clone());
+        self.register(name, "counter", help, counter.clone());
         Counter(counter)
     }
 
@@ -131,7 +140,7 @@ impl Telemetry {
     #[must_use]
     pub fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
         let counters = prometheus::IntCounterVec::new(Opts::new(name, help), labels).expect("a well-formed name");
-        self.register(counters.clone());
+        self.register(name, "counter", help, counters.clone());
         CounterVec(counters)
     }
 
@@ -142,7 +151,7 @@ impl Telemetry {
     #[must_use]
     pub fn gauge(&self, name: &str, help: &str) -> Gauge {
         let gauge = prometheus::Gauge::new(name, help).expect("a well-formed name");
-        self.register(gauge.clone());
+        self.register(name, "gauge", help, gauge.clone());
         Gauge(gauge)
     }
 
@@ -153,7 +162,7 @@ impl Telemetry {
     #[must_use]
     pub fn gauge_vec(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
         let gauges = prometheus::GaugeVec::new(Opts::new(name, help), labels).expect("a well-formed name");
-        self.register(gauges.clone());
+        self.register(name, "gauge", help, gauges.clone());
         GaugeVec(gauges)
     }
 
@@ -165,7 +174,7 @@ impl Telemetry {
     pub fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
         let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
         let histogram = prometheus::Histogram::with_opts(options).expect("a well-formed name");
-        self.register(histogram.clone());
+        self.register(name, "histogram", help, histogram.clone());
         Histogram(histogram)
     }
 
@@ -177,21 +186,27 @@ impl Telemetry {
     pub fn histogram_vec(&self, name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> HistogramVec {
         let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
         let histograms = prometheus::HistogramVec::new(options, labels).expect("a well-formed name");
-        self.register(histograms.clone());
+        self.register(name, "histogram", help, histograms.clone());
         HistogramVec(histograms)
     }
 
-    /// Prints all metrics in the Prometheus text format.
+    /// Prints all metrics in the Prometheus text format; families without a series yet have their help and type only.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = Vec::new();
-        let families = self.0.gather();
+        let families = self.registry.gather();
         TextEncoder::new().encode(&families, &mut text).expect("writing to memory succeeds");
-        String::from_utf8_lossy(&text).into_owned()
+        let mut text = String::from_utf8_lossy(&text).into_owned();
+        let gathered: BTreeSet<&str> = families.iter().map(prometheus::proto::MetricFamily::name).collect();
+        for (name, (kind, help)) in self.families.lock().iter().filter(|(name, _)| !gathered.contains(name.as_str())) {
+            writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to memory succeeds");
+        }
+        text
     }
 
-    fn register(&self, collector: impl Collector + 'static) {
-        self.0.register(Box::new(collector)).expect("each metric is registered once");
+    fn register(&self, name: &str, kind: &'static str, help: &str, collector: impl Collector + 'static) {
+        self.registry.register(Box::new(collector)).expect("each metric is registered once");
+        self.families.lock().insert(name.to_owned(), (kind, help.to_owned()));
     }
 }
 
@@ -205,5 +220,12 @@ mod tests {
         telemetry.counter_vec("daybook_things_total", "Things.", &["reason"]).with(&["x"]).inc_by(3);
         let text = telemetry.render();
         assert!(text.contains("# TYPE daybook_things_total counter\ndaybook_things_total{reason=\"x\"} 3\n"), "{text}");
+    }
+
+    #[test]
+    fn a_family_without_series_shows_its_type() {
+        let telemetry = Telemetry::new();
+        let _unused = telemetry.counter_vec("daybook_rare_total", "Rare.", &["reason"]);
+        assert_eq!(telemetry.render(), "# HELP daybook_rare_total Rare.\n# TYPE daybook_rare_total counter\n");
     }
 }
