@@ -21,13 +21,22 @@ fn main() -> io::Result<()> {
         let name = file.strip_prefix(&dist).map_err(io::Error::other)?.display().to_string();
         let gzip = PathBuf::from(format!("{}.gz", file.display()));
         let include = |path: &Path| {
-            if path.is_file() { format!("include_bytes!({:?})", path.display().to_string()) } else { "b\"\"".to_owned() }
+            if path.is_file() {
+                format!("include_bytes!({:?})", path.display().to_string())
+            } else {
+                "b\"\"".to_owned()
+            }
         };
         let mut hasher = DefaultHasher::new();
         fs::read(file)?.hash(&mut hasher);
         let etag = format!("\"{:016x}\"", hasher.finish());
-        writeln!(code, "    Asset {{ path: {name:?}, plain: {}, gzip: {}, etag: {etag:?} }},", include(file), include(&gzip))
-            .map_err(io::Error::other)?;
+        writeln!(
+            code,
+            "    Asset {{ path: {name:?}, plain: {}, gzip: {}, etag: {etag:?} }},",
+            include(file),
+            include(&gzip)
+        )
+        .map_err(io::Error::other)?;
     }
     code.push_str("];\n");
     fs::write(PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("ui_files.rs"), code)

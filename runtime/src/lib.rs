@@ -16,4 +16,4 @@ pub use cpu::CpuPool;
 pub use events::{EventCopy, LogFormat, OwnEvent, init_logs};
 pub use ledger::{Ledger, LedgerEntry, Signal};
 pub use shutdown::Shutdown;
-pub use telemetry::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, Telemetry};
+pub use telemetry::{Counter, CounterVec, FloatCounter, Gauge, GaugeVec, Histogram, HistogramVec, Telemetry};

@@ -21,6 +21,9 @@ pub struct Telemetry {
 /// A number that only goes up.
 #[derive(Debug, Clone)]
 pub struct Counter(prometheus::IntCounter);
+/// A number with a fraction that only goes up.
+#[derive(Debug, Clone)]
+pub struct FloatCounter(prometheus::Counter);
 /// Counters told apart by labels.
 #[derive(Debug, Clone)]
 pub struct CounterVec(prometheus::IntCounterVec);
@@ -50,6 +53,16 @@ impl Counter {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.get()
+    }
+}
+
+impl FloatCounter {
+    /// Raises the count to `value`, as read from elsewhere; a lower value is ignored.
+    pub fn raise_to(&self, value: f64) {
+        let more = value - self.0.get();
+        if more > 0.0 {
+            self.0.inc_by(more);
+        }
     }
 }
 
@@ -131,6 +144,17 @@ impl Telemetry {
         let counter = prometheus::IntCounter::new(name, help).expect("a well-formed name");
         self.register(name, "counter", help, counter.clone());
         Counter(counter)
+    }
+
+    /// Registers a counter with a fraction.
+    ///
+    /// # Panics
+    /// As [`counter`](Self::counter).
+    #[must_use]
+    pub fn float_counter(&self, name: &str, help: &str) -> FloatCounter {
+        let counter = prometheus::Counter::new(name, help).expect("a well-formed name");
+        self.register(name, "counter", help, counter.clone());
+        FloatCounter(counter)
     }
 
     /// Registers counters told apart by `labels`.

@@ -1,11 +1,11 @@
 //! The process' own figures, in the names that Prometheus' client libraries use.
 
-use runtime::{Gauge, Telemetry};
+use runtime::{FloatCounter, Gauge, Telemetry};
 
-/// `process_*` gauges, read from /proc when `/metrics` is asked for.
+/// `process_*` metrics, read from /proc when `/metrics` is asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Metrics {
-    cpu: Gauge,
+    cpu: FloatCounter,
     resident: Gauge,
     virtual_memory: Gauge,
     open_fds: Gauge,
@@ -14,11 +14,11 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the gauges.
+    /// Registers the metrics.
     pub(super) fn new(telemetry: &Telemetry) -> Self {
         let gauge = |name, help| telemetry.gauge(name, help);
         Self {
-            cpu: gauge("process_cpu_seconds_total", "User and system CPU time in seconds."),
+            cpu: telemetry.float_counter("process_cpu_seconds_total", "User and system CPU time in seconds."),
             resident: gauge("process_resident_memory_bytes", "Resident memory in bytes."),
             virtual_memory: gauge("process_virtual_memory_bytes", "Virtual memory in bytes."),
             open_fds: gauge("process_open_fds", "Open file descriptors."),
@@ -32,7 +32,7 @@ impl Metrics {
         let Ok(process) = procfs::process::Process::myself() else { return };
         let ticks = procfs::ticks_per_second();
         if let Ok(stat) = process.stat() {
-            self.cpu.set(to_f64(stat.utime + stat.stime) / to_f64(ticks));
+            self.cpu.raise_to(to_f64(stat.utime + stat.stime) / to_f64(ticks));
             self.resident.set(to_f64(stat.rss) * to_f64(procfs::page_size()));
             self.virtual_memory.set(to_f64(stat.vsize));
             if let Ok(boot) = procfs::boot_time_secs() {
