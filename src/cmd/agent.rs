@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::cmd::serve::{start_logs, stop_signal, tokio_runtime};
 use crate::config::Loaded;
-use crate::server::Ground;
+use crate::server::{Ground, serve_agent_http};
 
 /// Runs the agent until it is told to stop.
 pub(crate) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -15,6 +15,8 @@ pub(crate) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     config.state_dir = loaded.config.data_dir.join("agent");
     let ground = Ground::new();
     tokio_runtime()?.block_on(async {
+        let own = serve_agent_http(loaded.config.agent_http_addr, &ground).await?;
+        config.scrape_self(&format!("http://{own}/metrics"));
         let shutdown = ground.shutdown.clone();
         let agent = tokio::spawn(agent::run(config, ground.agent_deps()));
         tokio::select! {

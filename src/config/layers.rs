@@ -299,6 +299,7 @@ impl Typed<'_> {
             flush_interval: self.positive_duration("flush-interval"),
             log_line_bytes: self.size("max-line-bytes", 1024),
             collector,
+            agent_http_addr: self.addr("agent-http-addr"),
             agent,
         }
     }

@@ -55,5 +55,7 @@ pub(crate) struct Config {
     pub(crate) flush_interval: Duration,
     pub(crate) log_line_bytes: u64,
     pub(crate) collector: collector::Config,
+    /// Where an agent that runs alone serves its own health and metrics.
+    pub(crate) agent_http_addr: SocketAddr,
     pub(crate) agent: agent::Config,
 }

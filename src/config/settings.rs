@@ -152,6 +152,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Resource attributes that become labels of metrics",
     ),
     row(
+        "agent-http-addr",
+        "127.0.0.1:4320",
+        Kind::Addr,
+        Scope::Agent,
+        "Address of the own health and metrics of an agent that runs alone",
+    ),
+    row(
         "agent-endpoint",
         "",
         Kind::Text,

@@ -44,21 +44,14 @@ impl Gate {
 
     /// Returns the router of the main port.
     pub(super) fn main_router(&self, ground: &Ground) -> Router {
-        let process = process::Metrics::new(&ground.telemetry);
-        let telemetry = ground.telemetry.clone();
-        let metrics = async move || {
-            process.update();
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry.render())
-        };
         Router::new()
-            .route("/-/healthy", get(async || "Daybook is healthy.\n"))
             .route("/-/ready", get(ready))
             .route("/ready", get(ready))
-            .route("/metrics", get(metrics))
             .fallback(
                 |State(gate): State<Self>, request: Request| async move { gate.pass(&gate.0.main, request).await },
             )
             .with_state(self.clone())
+            .merge(own_routes(ground))
     }
 
     /// Returns the router of the OTLP/HTTP port.
@@ -79,6 +72,17 @@ impl Gate {
             None => starting(),
         }
     }
+}
+
+/// Returns `/-/healthy` and `/metrics`, which every long-running part has.
+pub(crate) fn own_routes(ground: &Ground) -> Router {
+    let process = process::Metrics::new(&ground.telemetry);
+    let telemetry = ground.telemetry.clone();
+    let metrics = async move || {
+        process.update();
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry.render())
+    };
+    Router::new().route("/-/healthy", get(async || "Daybook is healthy.\n")).route("/metrics", get(metrics))
 }
 
 async fn ready(State(gate): State<Gate>) -> Response {

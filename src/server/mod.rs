@@ -12,6 +12,7 @@ use std::sync::mpsc::Receiver;
 
 use anyhow::Context;
 use axum::Router;
+use axum::routing::get;
 use axum::serve::ListenerExt;
 use runtime::{Clock, CpuPool, Ledger, OwnEvent, Shutdown, Telemetry};
 use storage::Storage;
@@ -187,6 +188,20 @@ fn tune(stream: &TcpStream) {
         // The connection still works; it is only less well guarded.
         tracing::debug!(%error, "a connection could not be tuned");
     }
+}
+
+/// Serves an agent's own health and metrics, and returns the address that clients on this host can use.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(crate) async fn serve_agent_http(addr: SocketAddr, ground: &Ground) -> anyhow::Result<SocketAddr> {
+    let listener =
+        TcpListener::bind(addr).await.with_context(|| format!("binding agent-http-addr to {addr} failed"))?;
+    let addr = listener.local_addr()?;
+    tracing::info!(agent_http_addr = %addr, "listening");
+    let router = gate::own_routes(ground).route("/-/ready", get(async || "The agent is ready.\n"));
+    serve_http("agent-http", listener, router, &ground.shutdown);
+    Ok(reachable(addr))
 }
 
 fn serve_http(name: &str, listener: TcpListener, router: Router, shutdown: &Shutdown) {
