@@ -12,7 +12,6 @@ use crate::server::{Ground, serve_agent_http};
 pub(crate) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     start_logs(&loaded, None)?;
     let mut config = loaded.config.agent.clone();
-    config.state_dir = loaded.config.data_dir.join("agent");
     let ground = Ground::new();
     tokio_runtime()?.block_on(async {
         let own = serve_agent_http(loaded.config.agent_http_addr, &ground).await?;

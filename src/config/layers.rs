@@ -264,6 +264,9 @@ impl Typed<'_> {
         if data_dir.is_empty() {
             self.fail("data-dir", "must not be empty", ());
         }
+        if agent.state_dir == agent::Config::default().state_dir {
+            agent.state_dir = std::path::Path::new(&data_dir).join("agent");
+        }
         let endpoint = self.text("agent-endpoint");
         if !endpoint.is_empty() {
             if !endpoint.starts_with("http://") {

@@ -223,7 +223,6 @@ struct RunningAgent {
 
 fn start_agent(config: &Config, ground: &Ground, http: SocketAddr, grpc: SocketAddr) -> RunningAgent {
     let mut agent_config = config.agent.clone();
-    agent_config.state_dir = config.data_dir.join("agent");
     agent_config.endpoint = format!("http://{}", reachable(grpc));
     agent_config.scrape_self(&format!("http://{}/metrics", reachable(http)));
     let ground = Ground { shutdown: Shutdown::new(), ..ground.clone() };
