@@ -12,6 +12,7 @@ use super::harness::{Server, daybook, now_ms, until};
 /// An agent as its own process; killed when dropped.
 struct Agent {
     child: Child,
+    log: std::path::PathBuf,
 }
 
 impl Agent {
@@ -24,7 +25,8 @@ impl Agent {
             include.display().to_string()
         );
         std::fs::write(&config, text).expect("the configuration can be written");
-        let log = File::options().create(true).append(true).open(dir.join("agent.out")).expect("a log can be made");
+        let path = dir.join("agent.out");
+        let log = File::options().create(true).append(true).open(&path).expect("a log can be made");
         let child = daybook()
             .arg("agent")
             .arg("--config")
@@ -36,7 +38,7 @@ impl Agent {
             .stderr(Stdio::from(log))
             .spawn()
             .expect("the binary starts");
-        Self { child }
+        Self { child, log: path }
     }
 
     /// Stops with SIGTERM.
@@ -52,6 +54,9 @@ impl Drop for Agent {
         // One that was stopped cannot be killed, which is fine.
         drop(self.child.kill());
         drop(self.child.wait());
+        if std::thread::panicking() {
+            println!("the agent's output:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
     }
 }
 
