@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use serde::Deserialize;
 
 use super::logs::{KeyValue, Resource, Scope};
-use super::scalar::{Choice, Hex, Int, Many, Named, Real, Text, Truth};
+use super::scalar::{Choice, Hex, Int, Many, Named, Numbers, Real, Text, Truth};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -121,9 +121,9 @@ struct HistogramPoint {
     count: Int<u64>,
     sum: Option<Real>,
     #[serde(alias = "bucket_counts")]
-    bucket_counts: Many<Int<u64>>,
+    bucket_counts: Numbers<Int<u64>>,
     #[serde(alias = "explicit_bounds")]
-    explicit_bounds: Many<Real>,
+    explicit_bounds: Numbers<Real>,
     exemplars: Many<Exemplar>,
     flags: Int<u32>,
     min: Option<Real>,
@@ -158,7 +158,7 @@ struct ExponentialPoint {
 struct Buckets {
     offset: Int<i32>,
     #[serde(alias = "bucket_counts")]
-    bucket_counts: Many<Int<u64>>,
+    bucket_counts: Numbers<Int<u64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

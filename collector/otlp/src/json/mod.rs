@@ -10,12 +10,14 @@ mod scalar;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 
+use scalar::Object;
+
 /// Reads a logs request.
 ///
 /// # Errors
 /// When the text is no JSON, or a field has a value of another kind; the message has line and column.
 pub fn logs_from_json(body: &[u8]) -> Result<ExportLogsServiceRequest, serde_json::Error> {
-    serde_json::from_slice::<logs::Request>(body).map(Into::into)
+    serde_json::from_slice::<Object<logs::Request>>(body).map(|Object(request)| request.into())
 }
 
 /// Reads a metrics request.
@@ -23,5 +25,5 @@ pub fn logs_from_json(body: &[u8]) -> Result<ExportLogsServiceRequest, serde_jso
 /// # Errors
 /// As [`logs_from_json`].
 pub fn metrics_from_json(body: &[u8]) -> Result<ExportMetricsServiceRequest, serde_json::Error> {
-    serde_json::from_slice::<metrics::Request>(body).map(Into::into)
+    serde_json::from_slice::<Object<metrics::Request>>(body).map(|Object(request)| request.into())
 }

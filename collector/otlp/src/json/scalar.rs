@@ -3,12 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::value::base64_decode;
 
-/// A list; `null` is the empty one.
+/// A list of messages; `null` is the empty one.
 #[derive(Debug)]
 pub(super) struct Many<T>(Vec<T>);
 
@@ -20,7 +21,8 @@ impl<T> Default for Many<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default()))
+        let entries = Option::<Vec<Object<T>>>::deserialize(deserializer)?.unwrap_or_default();
+        Ok(Self(entries.into_iter().map(|Object(entry)| entry).collect()))
     }
 }
 
@@ -29,7 +31,49 @@ impl<T> Many<T> {
     pub(super) fn to<U: From<T>>(self) -> Vec<U> {
         self.0.into_iter().map(U::from).collect()
     }
+}
 
+/// A message, which is a JSON object; a derived reader would take an array for its fields in order as well.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// A list of numbers; `null` is the empty one.
+#[derive(Debug)]
+pub(super) struct Numbers<T>(Vec<T>);
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Numbers<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default()))
+    }
+}
+
+impl<T> Numbers<T> {
     /// Turns each entry by `turn`.
     pub(super) fn map<U>(self, turn: impl Fn(T) -> U) -> Vec<U> {
         self.0.into_iter().map(turn).collect()

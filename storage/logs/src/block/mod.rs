@@ -10,8 +10,6 @@ mod reader;
 mod rows;
 mod writer;
 
-#[cfg(test)]
-mod tests;
 
 pub(crate) use catalog::StreamInfo;
 pub(crate) use counts::MINUTE_NS;
