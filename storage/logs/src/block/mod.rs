@@ -10,7 +10,6 @@ mod reader;
 mod rows;
 mod writer;
 
-
 pub(crate) use catalog::StreamInfo;
 pub(crate) use counts::MINUTE_NS;
 pub(crate) use files::{remove_dir, sync_dir};
