@@ -14,14 +14,16 @@ WASM_PACKAGES := rustc-web cargo-web rust-web-src lld-22
 TEST_PACKAGES := chromium nodejs npm prometheus prometheus-node-exporter python3 python3-venv
 
 .NOTPARALLEL:
-.PHONY: help run test check fmt bench ui unit real browser venv deps-build deps-test clean
+.PHONY: help run build test check fmt bench ui unit real browser venv deps-build deps-test clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | column -t -s $$'\t'
 
-run: deps-build ui ## build everything, start server and agent on this host, print the URL when ready
-	cargo build --release --locked
+run: build ## build everything, start server and agent on this host, print the URL when ready
 	exec target/release/daybook up $(ARGS)
+
+build: deps-build ui ## build the UI's bundle and the release binary
+	cargo build --release --locked
 
 test: deps-build deps-test ui venv ## everything that CI runs
 	$(MAKE) --no-print-directory check
