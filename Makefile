@@ -55,8 +55,12 @@ browser: venv ## one journey through the UI in headless Chromium
 	cd tests/browser && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund; }
 	$(VENV)/bin/python tests/real/browser.py
 
-bench: ## criterion benchmarks; the comparison with other stores is described in docs/benchmarks.md
-	cargo bench --workspace --exclude ui --exclude xtask --locked
+bench: build ## measure what docs/benchmarks.md claims; wants a quiet machine and half an hour
+	tests/bench/measure.py sizes
+	tests/bench/measure.py ready
+	tests/bench/measure.py agent
+	tests/bench/measure.py metrics
+	tests/bench/measure.py logs
 
 ui: ## build the web UI's bundle, which the binary embeds
 	cargo xtask ui
