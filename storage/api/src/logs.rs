@@ -42,7 +42,8 @@ pub trait LogAppender: Send + Sync + fmt::Debug {
     /// Appends the batch and returns when what was accepted is on disk (fsynced) and searchable. Blocks meanwhile.
     ///
     /// A record without timestamp gets its observed timestamp, else the time of arrival. A batch that equals a recent
-    /// one in every byte is a client's retry: it is reported as accepted and stored once.
+    /// one in every byte is a client's retry: it is reported as accepted and stored once. A batch with a record that has
+    /// neither time is stored each time it comes: nothing tells a retry from the same event at another moment.
     ///
     /// # Errors
     /// When nothing of the batch may be acknowledged: disk full, overloaded, poisoned, closed.

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::LogStore;
 use crate::codec::{
-    DEPTH_MAX, begin_batch, begin_group, depth_within, encode_origin, encode_record, encode_stream, end_batch,
+    DEPTH_MAX, NO_HASH, begin_batch, begin_group, depth_within, encode_origin, encode_record, encode_stream, end_batch,
     end_group,
 };
 use crate::head::{Head, batch_cost};
@@ -30,8 +30,12 @@ struct Part {
 
 /// Encodes a batch, piece by piece. The hash is over everything that came, in the order it came, whether it was kept or
 /// not: a retry has the same hash, though a record may have become too old meanwhile.
+///
+/// A batch with records that have no time of their own is never taken for a retry: the same text sent at two moments is
+/// two events, and nothing in the batch tells them from one that was sent twice. Its hash is [`NO_HASH`].
 struct Encoder {
     arrival: i64,
+    is_timed: bool,
     bytes: Vec<u8>,
     hash: Box<Xxh3>,
     records: usize,
@@ -39,13 +43,15 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(arrival: i64) -> Self {
-        Self { arrival, bytes: begin_batch(arrival), hash: Box::new(Xxh3::new()), records: 0, parts: Vec::new() }
+    fn new(arrival: i64, is_timed: bool) -> Self {
+        let (bytes, hash) = (begin_batch(arrival), Box::new(Xxh3::new()));
+        Self { arrival, is_timed, bytes, hash, records: 0, parts: Vec::new() }
     }
 
     fn finish_part(&mut self) {
         let mut bytes = std::mem::replace(&mut self.bytes, begin_batch(self.arrival));
         let hash = std::mem::replace(&mut self.hash, Box::new(Xxh3::new())).digest128();
+        let hash = if self.is_timed { hash } else { NO_HASH };
         let records = std::mem::take(&mut self.records);
         if records > 0 {
             end_batch(&mut bytes, hash);
@@ -153,7 +159,8 @@ impl LogStore {
     /// Encodes what the limits allow, and reports the rest.
     fn encode(&self, batch: &LogBatch, report: &mut AppendReport) -> Vec<Part> {
         let now = self.clock.now_nanos();
-        let mut encoder = Encoder::new(now);
+        let is_timed = |record: &LogRecord| record.timestamp.0 != 0 || record.observed_timestamp.0 != 0;
+        let mut encoder = Encoder::new(now, batch.groups.iter().flat_map(|group| &group.records).all(is_timed));
         for group in batch.groups.iter().filter(|group| !group.records.is_empty()) {
             self.encode_group(&mut encoder, group, now, report);
         }

@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::codec::NO_HASH;
+
 /// What to do with a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -38,6 +40,9 @@ impl Recent {
 
     /// Asks about a batch. Waits while an equal one is under way.
     pub(crate) fn begin(&self, hash: u128) -> Verdict {
+        if hash == NO_HASH {
+            return Verdict::New;
+        }
         let mut inner = self.inner.lock();
         loop {
             match inner.states.get(&hash) {
@@ -53,6 +58,9 @@ impl Recent {
 
     /// Tells what became of a batch that was [`Verdict::New`].
     pub(crate) fn settle(&self, hash: u128, arrival: i64, is_stored: bool) {
+        if hash == NO_HASH {
+            return;
+        }
         let mut inner = self.inner.lock();
         inner.states.remove(&hash);
         if is_stored {
@@ -64,7 +72,7 @@ impl Recent {
 
     /// Adds a batch found in the WAL; says whether it is new.
     pub(crate) fn restore(&self, hash: u128, arrival: i64) -> bool {
-        self.inner.lock().remember(hash, arrival, self.limit)
+        hash == NO_HASH || self.inner.lock().remember(hash, arrival, self.limit)
     }
 
     /// Returns the stored ones, oldest first.
@@ -103,6 +111,19 @@ mod tests {
         assert_eq!(recent.begin(1), Verdict::New, "only the last two are known");
         recent.settle(1, 0, false);
         assert_eq!(recent.begin(1), Verdict::New, "it was not stored");
+    }
+
+    #[test]
+    fn a_batch_without_hash_is_always_new() {
+        let recent = Recent::new(2);
+        recent.begin(1);
+        recent.settle(1, 0, true);
+        for _ in 0..3 {
+            assert_eq!(recent.begin(NO_HASH), Verdict::New);
+            recent.settle(NO_HASH, 0, true);
+            assert!(recent.restore(NO_HASH, 0));
+        }
+        assert_eq!(recent.begin(1), Verdict::Repeat, "it takes nobody's place");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::{DEPTH_MAX, Input, Malformed, RecordRef, put_bytes, put_i64, put_text
 const BATCH: u8 = 1;
 const CHECKPOINT: u8 = 2;
 
+/// The hash of a batch that is never taken for a retry.
+pub(crate) const NO_HASH: u128 = 0;
+
 /// Where the hash lies in a batch: after kind and time of arrival.
 const HASH_OFFSET: usize = 9;
 

@@ -9,8 +9,8 @@ mod value;
 mod tests;
 
 pub(crate) use batch::{
-    BatchReader, Entry, GroupRef, begin_batch, begin_group, encode_checkpoint, encode_origin, encode_stream, end_batch,
-    end_group, read_entry,
+    BatchReader, Entry, GroupRef, NO_HASH, begin_batch, begin_group, encode_checkpoint, encode_origin, encode_stream,
+    end_batch, end_group, read_entry,
 };
 pub(crate) use primitive::{Input, Malformed, put_bytes, put_i64, put_text, put_u32, put_varint, put_zigzag};
 pub(crate) use record::{BodyRef, RecordRef, encode_record, peek_timestamp};

@@ -40,6 +40,28 @@ fn a_retry_is_stored_once_over_flush_and_restart() {
 }
 
 #[test]
+fn a_batch_with_a_record_without_time_is_never_taken_for_a_retry() {
+    let fixture = Fixture::new();
+    let mixed = || batch("a", vec![record(1, "timed"), record(0, "untimed")]);
+    let store = fixture.open();
+    store.append(mixed()).unwrap();
+    store.append(mixed()).unwrap();
+    fixture.clock.advance(Duration::from_secs(1));
+    store.append(mixed()).unwrap();
+    assert_eq!(lines(&store).len(), 6);
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(lines(&store).len(), 6, "nor at replay");
+    let untimed = read(&store, TimeRange::new(Timestamp(NOW), Timestamp(i64::MAX)), Vec::new(), "untimed");
+    let times: Vec<i64> = untimed.into_iter().map(|(_, at, _)| at).collect();
+    assert_eq!(times, [NOW, NOW, NOW + 1_000_000_000]);
+    let observed = || LogRecord { observed_timestamp: Timestamp(7), ..record(0, "observed") };
+    store.append(batch("a", vec![observed()])).unwrap();
+    store.append(batch("a", vec![observed()])).unwrap();
+    assert_eq!(read(&store, TimeRange::ALL, Vec::new(), "observed").len(), 1, "the time it was observed is its own");
+}
+
+#[test]
 fn rows_of_one_nanosecond_keep_their_order_through_compaction() {
     let fixture = Fixture::new();
     let store = fixture.open();
