@@ -97,6 +97,7 @@ struct Arriving<'a>(&'a LogStore, u64);
 impl Drop for Arriving<'_> {
     fn drop(&mut self) {
         self.0.arriving_bytes.fetch_sub(self.1, Ordering::AcqRel);
+        self.0.room.released();
     }
 }
 
@@ -128,15 +129,33 @@ impl LogStore {
         Ok(())
     }
 
-    /// Reserves room in the head's budget.
+    /// Reserves room in the head's budget; waits a little for a flush to make it.
     fn admit(&self, cost: u64) -> Result<Arriving<'_>> {
-        let arriving = self.arriving_bytes.fetch_add(cost, Ordering::AcqRel) + cost;
-        let reserved = Arriving(self, cost);
-        let used = self.head_bytes() + arriving;
-        if used > self.options.head_bytes_max {
-            return Err(Error::Overloaded { what: "the logs head", used, limit: self.options.head_bytes_max });
+        // What is larger than the whole head never fits.
+        match self.reserve(cost) {
+            Err(error) if cost <= self.options.head_bytes_max => {
+                self.metrics.head_waits.inc();
+                let waited = self.room.wait_for(self.options.full_head_wait, || self.reserve(cost));
+                if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { waited.map_err(|_| error) }
+            }
+            result => result,
         }
-        Ok(reserved)
+    }
+
+    fn reserve(&self, cost: u64) -> Result<Arriving<'_>> {
+        let limit = self.options.head_bytes_max;
+        loop {
+            // This order counts a batch that goes into the head meanwhile twice, never not at all.
+            let arriving = self.arriving_bytes.load(Ordering::Acquire);
+            let used = self.head_bytes().saturating_add(arriving).saturating_add(cost);
+            if used > limit {
+                return Err(Error::Overloaded { what: "the logs head", used, limit });
+            }
+            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+            if self.arriving_bytes.compare_exchange(arriving, arriving + cost, success, failure).is_ok() {
+                return Ok(Arriving(self, cost));
+            }
+        }
     }
 
     fn tell_followers(&self, bytes: &Bytes) {

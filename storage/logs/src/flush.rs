@@ -29,6 +29,7 @@ impl LogStore {
         if result.is_err() {
             self.metrics.flush_failures.inc();
         }
+        self.room.flushed(result.is_err());
         self.update_gauges();
         result
     }

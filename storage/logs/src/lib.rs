@@ -16,6 +16,7 @@ mod metadata;
 mod options;
 mod query;
 mod retry;
+mod room;
 mod store;
 mod telemetry;
 mod token;

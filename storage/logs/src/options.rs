@@ -7,9 +7,11 @@ use std::time::Duration;
 pub struct Options {
     /// How long records are kept; `None` keeps everything and accepts any timestamp.
     pub retention: Option<Duration>,
-    /// Most memory of records that are not in a block yet, in bytes. Beyond it appends are refused as overloaded; a
-    /// flush is due at half of it, so that there is room while one is under way.
+    /// Most memory of records that are not in a block yet, in bytes. Beyond it appends wait a little for a
+    /// flush and are then refused as overloaded; a flush is due at half of it, so that there is room while one is under way.
     pub head_bytes_max: u64,
+    /// Longest time that an append waits for room in a full head before it is refused as overloaded.
+    pub full_head_wait: Duration,
     /// Longest line, in bytes. Longer ones are refused with reason `line_too_long`.
     pub line_bytes_max: u64,
     /// Most bytes of a record beside its line: attributes, texts, ids.
@@ -35,6 +37,7 @@ impl Default for Options {
         Self {
             retention: None,
             head_bytes_max: 256 << 20,
+            full_head_wait: Duration::from_secs(2),
             line_bytes_max: 2 << 20,
             attributes_bytes_max: 1 << 20,
             attributes_max: 1024,

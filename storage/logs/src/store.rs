@@ -18,6 +18,7 @@ use crate::block::{Block, Cache, Sequence, list, sync_dir};
 use crate::codec::{Entry, read_entry};
 use crate::head::Head;
 use crate::retry::Recent;
+use crate::room::Room;
 use crate::telemetry::Metrics;
 
 /// What a damaged block is called after it was set aside.
@@ -48,6 +49,8 @@ pub struct LogStore {
     pub(crate) barred: Mutex<HashSet<Sequence>>,
     /// Memory of batches on their way into the head.
     pub(crate) arriving_bytes: AtomicU64,
+    /// Where appends wait while the head is full.
+    pub(crate) room: Room,
     pub(crate) is_closed: AtomicBool,
 }
 
@@ -128,6 +131,7 @@ impl LogStore {
             work: Mutex::new(found.next_sequence),
             barred: Mutex::default(),
             arriving_bytes: AtomicU64::new(0),
+            room: Room::default(),
             is_closed: AtomicBool::new(false),
         };
         store.update_gauges();
@@ -168,6 +172,7 @@ impl LogStore {
     /// Refuses appends from now on. What was acknowledged is on disk; reading goes on.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
+        self.room.close();
         self.wal.close();
     }
 

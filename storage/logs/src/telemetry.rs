@@ -12,6 +12,7 @@ pub(crate) struct Metrics {
     pub(crate) head_bytes: Gauge,
     pub(crate) head_records: Gauge,
     pub(crate) head_streams: Gauge,
+    pub(crate) head_waits: Counter,
     pub(crate) blocks: Gauge,
     pub(crate) block_bytes: Gauge,
     pub(crate) block_records: Gauge,
@@ -41,6 +42,10 @@ impl Metrics {
             head_bytes: gauge("daybook_logs_head_bytes", "Memory of log records that are not in a block yet."),
             head_records: gauge("daybook_logs_head_records", "Log records that are not in a block yet."),
             head_streams: gauge("daybook_logs_head_streams", "Streams with records that are not in a block yet."),
+            head_waits: counter(
+                "daybook_logs_head_waits_total",
+                "Appends that found the logs head full and waited for a flush.",
+            ),
             blocks: gauge("daybook_logs_blocks", "Blocks of log records."),
             block_bytes: gauge("daybook_logs_block_bytes", "Size of all log blocks on disk."),
             block_records: gauge("daybook_logs_block_records", "Log records in blocks."),

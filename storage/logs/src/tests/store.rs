@@ -140,6 +140,7 @@ fn lines_of_megabytes_go_through_flush_and_compaction() {
 fn a_full_head_is_told_and_a_flush_makes_room() {
     let mut fixture = Fixture::new();
     fixture.options.head_bytes_max = 20_000;
+    fixture.options.full_head_wait = Duration::from_millis(1);
     let store = fixture.open();
     let mut refused = None;
     for i in 0..100 {
@@ -157,6 +158,44 @@ fn a_full_head_is_told_and_a_flush_makes_room() {
 }
 
 #[test]
+fn an_append_to_a_full_head_waits_for_the_flush_that_makes_room() {
+    let mut fixture = Fixture::new();
+    fixture.options.head_bytes_max = 20_000;
+    fixture.options.full_head_wait = Duration::from_secs(600);
+    let store = fixture.open();
+    let full = |first: i64| batch("a", (0..12).map(|i| record(first + i, &"x".repeat(1000))).collect());
+    let too_large = batch("a", (1..31).map(|i| record(i, &"x".repeat(1000))).collect());
+    assert!(matches!(store.append(too_large), Err(Error::Overloaded { .. })), "it would never fit");
+    store.append(full(1)).unwrap();
+    let until_waiting = |count: usize| {
+        while store.room.waiting() < count {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        let waiters = [100, 200].map(|first| {
+            let records = full(first);
+            let store = &store;
+            scope.spawn(move || store.append(records))
+        });
+        until_waiting(2);
+        assert_eq!(lines(&store).len(), 12, "reading goes on");
+        store.flush().unwrap();
+        // There is room for one of them; the other one waits for the next flush.
+        while lines(&store).len() < 24 {
+            std::thread::yield_now();
+        }
+        store.flush().unwrap();
+        waiters.into_iter().for_each(|waiter| assert_eq!(waiter.join().unwrap().unwrap().accepted, 12));
+        let refused = scope.spawn(|| store.append(full(300)));
+        until_waiting(1);
+        store.close();
+        assert!(matches!(refused.join().unwrap(), Err(Error::Closed)));
+    });
+    assert_eq!(lines(&store).len(), 36);
+}
+
+#[test]
 fn a_full_disk_leaves_everything_as_it_was() {
     let fixture = Fixture::new();
     let store = fixture.open();
@@ -171,6 +210,28 @@ fn a_full_disk_leaves_everything_as_it_was() {
     store.flush().unwrap();
     drop(store);
     assert_eq!(lines(&fixture.open()), ["one", "two"]);
+}
+
+#[test]
+fn a_batch_sent_again_after_an_attempt_that_was_not_acknowledged_is_stored_once() {
+    let mut fixture = Fixture::new();
+    fixture.options.head_bytes_max = 20_000;
+    fixture.options.full_head_wait = Duration::ZERO;
+    let store = fixture.open();
+    let fill: Vec<LogRecord> = (1..11).map(|i| record(i, &"x".repeat(1000))).collect();
+    store.append(batch("a", fill)).unwrap();
+    let again = || batch("a", (1..11).map(|i| record(100 + i, &"y".repeat(1000))).collect());
+    assert!(matches!(store.append(again()), Err(Error::Overloaded { .. })));
+    store.flush().unwrap();
+    fixture.options.wal_faults.fill_disk_after(10);
+    assert!(matches!(store.append(again()), Err(Error::DiskFull { .. })));
+    fixture.options.wal_faults.fill_disk_after(u64::MAX);
+    assert_eq!(store.append(again()).unwrap().accepted, 10);
+    // The answer got lost: the client sends it once more.
+    assert_eq!(store.append(again()).unwrap().accepted, 10);
+    assert_eq!(lines(&store).len(), 20);
+    drop(store);
+    assert_eq!(lines(&fixture.open()).len(), 20);
 }
 
 #[test]
