@@ -308,10 +308,13 @@ impl Typed<'_> {
     }
 
     fn collector(&mut self) -> collector::Config {
-        let mut config = collector::Config::default();
-        config.max_body_bytes = self.size("max-body-bytes", 1024);
-        config.max_decoded_bytes = self.size("max-decoded-bytes", 1024);
-        config.memory_bytes = self.size("ingest-memory-bytes", 1 << 20);
+        let mut config = collector::Config {
+            max_body_bytes: self.size("max-body-bytes", 1024),
+            max_decoded_bytes: self.size("max-decoded-bytes", 1024),
+            memory_bytes: self.size("ingest-memory-bytes", 1 << 20),
+            promoted_resource_attributes: parse::list(&self.text("promote-resource-attributes")),
+            ..collector::Config::default()
+        };
         if config.memory_bytes < config.max_decoded_bytes {
             let why = format!("must be at least max-decoded-bytes, {}", config.max_decoded_bytes);
             self.fail("ingest-memory-bytes", &why, ());
@@ -320,7 +323,6 @@ impl Typed<'_> {
         if !streams.is_empty() {
             config.stream_labels = streams;
         }
-        config.promoted_resource_attributes = parse::list(&self.text("promote-resource-attributes"));
         config
     }
 }
