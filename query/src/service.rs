@@ -8,6 +8,7 @@ use storage_api::{Limits, LogQuerier, MetricQuerier, QueryContext};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
+use crate::loki::TailTelemetry;
 
 /// How much longer than its own time a query's future waits before it gives up on work that does not check.
 const GRACE: Duration = Duration::from_secs(2);
@@ -31,6 +32,7 @@ pub struct Services {
     concurrency: Arc<Semaphore>,
     answers: MemoryBudget,
     telemetry: QueryTelemetry,
+    pub(crate) tails: TailTelemetry,
     /// When the service was made, in milliseconds since the epoch.
     pub started_ms: i64,
 }
@@ -59,6 +61,7 @@ impl Services {
         telemetry: &Telemetry,
     ) -> Self {
         let started_ms = clock.now_millis();
+        let tails = TailTelemetry::new(telemetry);
         let telemetry = QueryTelemetry {
             queries: telemetry.counter_vec("daybook_queries_total", "Queries that ended, by outcome.", &["outcome"]),
             samples: telemetry
@@ -75,7 +78,7 @@ impl Services {
         };
         let concurrency = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
         let answers = MemoryBudget::new(ANSWERS_BYTES_MAX);
-        Self { metrics, logs, cpu, clock, limits, concurrency, answers, telemetry, started_ms }
+        Self { metrics, logs, cpu, clock, limits, concurrency, answers, telemetry, tails, started_ms }
     }
 
     /// Returns a context with the service's limits.
@@ -167,10 +170,10 @@ impl Drop for CancelOnDrop {
 }
 
 /// Holds a gauge one higher until it is dropped.
-struct Level(Gauge);
+pub(crate) struct Level(Gauge);
 
 impl Level {
-    fn up(gauge: &Gauge) -> Self {
+    pub(crate) fn up(gauge: &Gauge) -> Self {
         gauge.add(1.0);
         Self(gauge.clone())
     }

@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 
 use crate::Services;
 use error::LokiError;
+pub(crate) use tail::TailTelemetry;
 
 /// Most readers that may follow at a time.
 const TAILS_MAX: usize = 128;

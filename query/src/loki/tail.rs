@@ -17,6 +17,7 @@ use futures_util::{SinkExt, StreamExt};
 use model::{Labels, TimeRange, Timestamp};
 use query_logql::{Direction, Follower, LogEntry, LogQuery};
 use query_wire::loki::{DroppedEntry, TailFrame};
+use runtime::{Counter, Gauge, Telemetry};
 use storage_api::TailBatch;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -26,6 +27,7 @@ use super::error::LokiError;
 use super::params::{Params, SINCE_QUERY_NS};
 use super::{Answer, State, encode};
 use crate::Services;
+use crate::service::Level;
 
 /// Most lines that wait to be sent.
 const QUEUE_MAX: usize = 10_000;
@@ -47,6 +49,34 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often a quiet connection is pinged.
 const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// What is told of all who follow.
+#[derive(Debug, Clone)]
+pub(crate) struct TailTelemetry {
+    running: Gauge,
+    /// The queue was full: the reader is slower than its lines come.
+    slow_reader: Counter,
+    /// The store could not keep them for us.
+    lagged: Counter,
+    /// They were in the queue, or in a frame, when the reader was let go.
+    reader_stalled: Counter,
+}
+
+impl TailTelemetry {
+    pub(crate) fn new(telemetry: &Telemetry) -> Self {
+        let dropped = telemetry.counter_vec(
+            "daybook_tail_dropped_entries_total",
+            "Lines that passed a followed query and were not sent, by reason.",
+            &["reason"],
+        );
+        Self {
+            running: telemetry.gauge("daybook_tails_running", "Queries that are followed now."),
+            slow_reader: dropped.with(&["slow_reader"]),
+            lagged: dropped.with(&["lagged"]),
+            reader_stalled: dropped.with(&["reader_stalled"]),
+        }
+    }
+}
 
 /// Follows a query.
 pub(super) async fn tail(
@@ -100,7 +130,8 @@ impl Tail {
         // Following begins before the past is read, so that no line falls between the two.
         let receiver = self.services.logs.tail();
         let (sink, stream) = socket.split();
-        let queue = Queue::default();
+        let running = Level::up(&self.services.tails.running);
+        let queue = Queue::new(self.services.tails.clone());
         let past = match self.past(log).await {
             Ok(past) => past,
             Err(text) => {
@@ -127,6 +158,7 @@ impl Tail {
             }
             () = until_closed(stream) => {}
         }
+        drop(running);
         drop(self.permit);
     }
 
@@ -179,6 +211,7 @@ impl Tail {
 
     async fn send(&self, mut sink: SplitSink<WebSocket, Message>, queue: &Queue) -> Result<(), &'static str> {
         loop {
+            let mut in_frame = 0;
             let message = match tokio::time::timeout(PING_EVERY, queue.wait()).await {
                 Err(_) => Message::Ping(Vec::new().into()),
                 Ok(since) => {
@@ -186,6 +219,7 @@ impl Tail {
                         tokio::time::sleep_until(since + self.delay).await;
                     }
                     let (entries, dropped, dropped_count) = queue.take(FRAME_MAX);
+                    in_frame = entries.len();
                     let frame = TailFrame {
                         streams: encode::streams(entries, self.categorize),
                         encoding_flags: encode::encoding_flags(self.categorize),
@@ -196,10 +230,13 @@ impl Tail {
                     Message::Text(text.into())
                 }
             };
-            tokio::time::timeout(SEND_TIMEOUT, sink.send(message))
-                .await
-                .map_err(|_| "the reader took no frame in time")?
-                .map_err(|_| "the reader left")?;
+            match tokio::time::timeout(SEND_TIMEOUT, sink.send(message)).await {
+                Ok(sent) => sent.map_err(|_| "the reader left")?,
+                Err(_) => {
+                    queue.give_up(in_frame);
+                    return Err("the reader took no frame in time");
+                }
+            }
         }
     }
 }
@@ -221,8 +258,9 @@ fn identity(entry: &LogEntry) -> Identity {
 }
 
 /// Lines that wait to be sent, and those that did not fit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
+    telemetry: TailTelemetry,
     /// Held for moments only, never across an await.
     inner: std::sync::Mutex<Inner>,
     filled: Notify,
@@ -238,6 +276,10 @@ struct Inner {
 }
 
 impl Queue {
+    fn new(telemetry: TailTelemetry) -> Self {
+        Self { telemetry, inner: std::sync::Mutex::default(), filled: Notify::new() }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -251,6 +293,7 @@ impl Queue {
             || !inner.entries.is_empty() && inner.bytes.saturating_add(size) > QUEUE_BYTES_MAX;
         if full {
             inner.dropped_count += 1;
+            self.telemetry.slow_reader.inc();
             if inner.dropped.len() < DROPPED_NAMED_MAX {
                 let labels = encode::label_map(&entry.labels.all());
                 inner.dropped.push(DroppedEntry { labels, timestamp: entry.timestamp.0.to_string() });
@@ -268,6 +311,7 @@ impl Queue {
         let mut inner = self.lock();
         inner.since.get_or_insert_with(Instant::now);
         inner.dropped_count += batches;
+        self.telemetry.lagged.inc_by(batches);
         drop(inner);
         self.filled.notify_one();
     }
@@ -280,6 +324,12 @@ impl Queue {
             }
             self.filled.notified().await;
         }
+    }
+
+    /// Counts what will never be sent: those that wait, and those of a frame that was not taken.
+    fn give_up(&self, in_frame: usize) {
+        let waiting = std::mem::take(&mut self.lock().entries).len();
+        self.telemetry.reader_stalled.inc_by((waiting + in_frame) as u64);
     }
 
     fn take(&self, most: usize) -> (Vec<LogEntry>, Vec<DroppedEntry>, u64) {
@@ -309,7 +359,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_counts_what_it_drops() {
-        let queue = Queue::default();
+        let telemetry = Telemetry::new();
+        let queue = Queue::new(TailTelemetry::new(&telemetry));
         for _ in 0..QUEUE_MAX + 25 {
             queue.push(entry("x"));
         }
@@ -317,11 +368,18 @@ mod tests {
         assert_eq!((entries.len(), dropped.len(), count), (FRAME_MAX, DROPPED_NAMED_MAX, 25));
         assert_eq!(dropped[0].timestamp, "7");
         assert_eq!(queue.take(FRAME_MAX).2, 0);
+        queue.missed(3);
+        queue.give_up(FRAME_MAX);
+        let shown = telemetry.render();
+        for (reason, n) in [("slow_reader", 25), ("lagged", 3), ("reader_stalled", QUEUE_MAX - FRAME_MAX)] {
+            let line = format!("daybook_tail_dropped_entries_total{{reason=\"{reason}\"}} {n}\n");
+            assert!(shown.contains(&line), "{line} is not in {shown}");
+        }
     }
 
     #[test]
     fn bytes_are_bounded_but_one_line_always_fits() {
-        let queue = Queue::default();
+        let queue = Queue::new(TailTelemetry::new(&Telemetry::new()));
         let long = "x".repeat(QUEUE_BYTES_MAX + 1);
         queue.push(entry(&long));
         queue.push(entry("y"));
