@@ -125,6 +125,7 @@ impl LogStore {
             drop(settle);
         }
         self.metrics.appended.inc_by(part.records as u64);
+        self.update_head_gauges();
         self.tell_followers(&bytes);
         Ok(())
     }

@@ -49,6 +49,8 @@ pub struct LogStore {
     pub(crate) barred: Mutex<HashSet<Sequence>>,
     /// Memory of batches on their way into the head.
     pub(crate) arriving_bytes: AtomicU64,
+    /// Held while the head's gauges are set; comes before `state`.
+    pub(crate) gauges: Mutex<()>,
     /// Where appends wait while the head is full.
     pub(crate) room: Room,
     pub(crate) is_closed: AtomicBool,
@@ -131,6 +133,7 @@ impl LogStore {
             work: Mutex::new(found.next_sequence),
             barred: Mutex::default(),
             arriving_bytes: AtomicU64::new(0),
+            gauges: Mutex::default(),
             room: Room::default(),
             is_closed: AtomicBool::new(false),
         };
@@ -176,8 +179,24 @@ impl LogStore {
         self.wal.close();
     }
 
+    /// Shows what appends change.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are doubles; sizes stay far below 2^53")]
+    pub(crate) fn update_head_gauges(&self) {
+        // Looked up and set by one at a time: the last one to come shows what all before it did.
+        let _gauges = self.gauges.lock();
+        let (head, frozen) = {
+            let state = self.state.read();
+            (state.head.stats(), state.frozen.as_ref().map(|frozen| frozen.head.stats()).unwrap_or_default())
+        };
+        self.metrics.head_bytes.set((head.size_bytes + frozen.size_bytes) as f64);
+        self.metrics.head_records.set((head.records + frozen.records) as f64);
+        self.metrics.head_streams.set(head.streams.max(frozen.streams) as f64);
+        self.metrics.wal_bytes.set(self.wal.size_bytes() as f64);
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "gauges are doubles; sizes stay far below 2^53")]
     pub(crate) fn update_gauges(&self) {
+        self.update_head_gauges();
         let stats = self.stats();
         let streams = self.state.read().head.stats().streams;
         self.metrics.head_bytes.set(stats.head_bytes as f64);
@@ -187,7 +206,6 @@ impl LogStore {
         self.metrics.block_bytes.set(stats.block_bytes as f64);
         self.metrics.block_records.set(stats.block_records as f64);
         self.metrics.cache_bytes.set(self.cache.size_bytes() as f64);
-        self.metrics.wal_bytes.set(stats.wal_bytes as f64);
     }
 }
 

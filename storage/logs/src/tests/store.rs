@@ -22,6 +22,22 @@ fn a_record_is_seen_as_soon_as_it_is_acknowledged_and_after_every_step() {
 }
 
 #[test]
+fn gauges_show_what_was_appended_before_any_flush() {
+    let fixture = Fixture::new();
+    let telemetry = Telemetry::new();
+    let store = fixture.open_with(&telemetry);
+    store.append(batch("a", vec![record(1, "one"), record(2, "two")])).unwrap();
+    store.append(batch("b", vec![record(1, "one")])).unwrap();
+    let gauges =
+        || ["records", "streams", "bytes"].map(|name| metric(&telemetry, &format!("daybook_logs_head_{name}")));
+    assert_eq!(gauges()[..2], [3.0, 2.0]);
+    assert_eq!(gauges()[2] as u64, store.head_bytes());
+    assert_eq!(metric(&telemetry, "daybook_logs_wal_bytes") as u64, store.stats().wal_bytes);
+    store.flush().unwrap();
+    assert_eq!(gauges(), [0.0, 0.0, 0.0]);
+}
+
+#[test]
 fn a_retry_is_stored_once_over_flush_and_restart() {
     let fixture = Fixture::new();
     let again = || batch("a", vec![record(1, "one"), record(1, "one")]);
