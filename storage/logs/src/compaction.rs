@@ -10,6 +10,7 @@ use storage_api::{Error, Result};
 
 use crate::LogStore;
 use crate::block::{Block, BlockMeta, BlockWriter, Columns, Sequence, WriterOptions};
+use crate::telemetry::Damage;
 
 /// Blocks of one tier that are merged together: a row is rewritten once per tier.
 const FAN_IN: usize = 4;
@@ -215,7 +216,7 @@ impl LogStore {
             match cursor.block.read_shared(rows.clone(), true) {
                 Ok((columns, base)) => cursor.page = Some((columns, base, rows)),
                 Err(error @ Error::Corrupt { .. }) => {
-                    cursor.block.note_damage();
+                    cursor.block.note_damage(Damage::Rows, &error);
                     self.barred.lock().insert(cursor.block.meta().sequence);
                     return Err(error);
                 }

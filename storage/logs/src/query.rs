@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher, TimeRange, Timestamp};
 use rayon::prelude::*;
-use storage_api::{Error, LogCount, LogPart, LogQuerier, LogRows, LogSelect, QueryContext, Result, TailBatch};
+use storage_api::{LogCount, LogPart, LogQuerier, LogRows, LogSelect, QueryContext, Result, TailBatch};
 use tokio::sync::broadcast;
 
 use crate::LogStore;
@@ -16,6 +16,7 @@ use crate::index::PageSet;
 use crate::json;
 use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
 use crate::store::State;
+use crate::telemetry::Damage;
 
 /// Most pages in a part.
 const PART_PAGES_MAX: usize = 4;
@@ -143,8 +144,7 @@ impl LogQuerier for LogStore {
                     }
                 }
                 Err(error) => {
-                    block.note_damage();
-                    tracing::error!(%error, "the counts of a block cannot be used, its rows are counted");
+                    block.note_damage(Damage::Counts, &error);
                     count_rows(block, matchers, range, context, &mut add)?;
                 }
             }
@@ -194,16 +194,28 @@ fn count_rows(
     let select = LogSelect { matchers: matchers.to_vec(), range, needles: Vec::new(), with_metadata: true };
     for part in block_parts(block, &select, range) {
         context.check()?;
+        let counted = count_part(&part, range, add);
+        counted.or_else(|error| block.do_without_rows(error, context))?;
+    }
+    Ok(())
+}
+
+/// Counts the rows of a part, all of them or none.
+fn count_part(part: &BlockPart, range: TimeRange, add: &mut dyn FnMut(&Labels, i64, u8, u64, u64)) -> Result<()> {
+    let mut found = Vec::with_capacity(part.rows.len());
+    {
         let (columns, first) = part.block.read_shared(part.rows.clone(), true)?;
         let columns = columns.open().map_err(|error| part.malformed(error.0))?;
         for i in first..first + part.rows.len() {
             let row = columns.row(i);
             if range.contains(Timestamp(row.timestamp)) {
                 let line = line_of(row.body_type, row.body).map_err(|error| part.malformed(error.0))?;
-                let minute = row.timestamp.div_euclid(MINUTE_NS);
-                add(part.stream(), minute, row.severity_number, 1, line.len() as u64);
+                found.push((row.timestamp.div_euclid(MINUTE_NS), row.severity_number, line.len() as u64));
             }
         }
+    }
+    for (minute, severity, bytes) in found {
+        add(part.stream(), minute, severity, 1, bytes);
     }
     Ok(())
 }
@@ -309,11 +321,22 @@ impl LogPart for BlockPart {
 
     fn read(&self, context: &QueryContext) -> Result<LogRows> {
         context.check()?;
-        let (columns, first) = self.block.read_shared(self.rows.clone(), self.with_metadata).inspect_err(|error| {
-            if matches!(error, Error::Corrupt { .. }) {
-                self.block.note_damage()
+        let rows = match self.decode() {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.block.do_without_rows(error, context)?;
+                LogRows::default()
             }
-        })?;
+        };
+        context.charge_bytes(rows.lines.text().len() as u64)?;
+        context.count_rows(rows.len() as u64);
+        Ok(rows)
+    }
+}
+
+impl BlockPart {
+    fn decode(&self) -> Result<LogRows> {
+        let (columns, first) = self.block.read_shared(self.rows.clone(), self.with_metadata)?;
         let columns = columns.open().map_err(|error| self.malformed(error.0))?;
         let timestamps = columns.timestamps().get(first..first + self.rows.len()).unwrap_or_default();
         let start = first + timestamps.partition_point(|at| *at < self.range.start.0);
@@ -349,8 +372,6 @@ impl LogPart for BlockPart {
             };
             push_row(&mut rows.metadata, &mut names, origin, fields);
         }
-        context.charge_bytes(rows.lines.text().len() as u64)?;
-        context.count_rows(rows.len() as u64);
         Ok(rows)
     }
 }

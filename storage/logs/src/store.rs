@@ -19,7 +19,7 @@ use crate::codec::{Entry, read_entry};
 use crate::head::Head;
 use crate::retry::Recent;
 use crate::room::Room;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Damage, Metrics};
 
 /// What a damaged block is called after it was set aside.
 const DAMAGED_PREFIX: &str = "damaged-";
@@ -198,10 +198,6 @@ impl LogStore {
     pub(crate) fn update_gauges(&self) {
         self.update_head_gauges();
         let stats = self.stats();
-        let streams = self.state.read().head.stats().streams;
-        self.metrics.head_bytes.set(stats.head_bytes as f64);
-        self.metrics.head_records.set(stats.head_records as f64);
-        self.metrics.head_streams.set(streams as f64);
         self.metrics.blocks.set(stats.blocks as f64);
         self.metrics.block_bytes.set(stats.block_bytes as f64);
         self.metrics.block_records.set(stats.block_records as f64);
@@ -299,7 +295,7 @@ fn open_blocks(dir: &Path, cache: &Arc<Cache>, metrics: &Metrics) -> Result<Foun
         match Block::open(&path, cache) {
             Ok(block) => blocks.push(Arc::new(block)),
             Err(error @ (Error::Corrupt { .. } | Error::Io { .. })) => {
-                metrics.corrupt_blocks.inc();
+                metrics.corrupt_blocks.count(Damage::Files);
                 tracing::error!(%error, block = %path.display(), "a block is damaged and is set aside");
                 damaged.push(set_aside(dir, *sequence)?);
             }

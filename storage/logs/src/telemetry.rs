@@ -1,6 +1,6 @@
 //! The store's own metrics.
 
-use runtime::{Counter, Gauge, Histogram, Telemetry};
+use runtime::{Counter, CounterVec, Gauge, Histogram, Telemetry};
 
 /// Bounds of durations of background work, in seconds.
 const WORK_SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
@@ -30,8 +30,65 @@ pub(crate) struct Metrics {
     pub(crate) compactions: Counter,
     pub(crate) compaction_failures: Counter,
     pub(crate) compaction_seconds: Histogram,
-    pub(crate) corrupt_blocks: Counter,
+    pub(crate) corrupt_blocks: CorruptBlocks,
     pub(crate) expired_blocks: Counter,
+}
+
+/// What of a block is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// So much that the block cannot be opened, and is set aside.
+    Files,
+    /// Some rows; answers lack them.
+    Rows,
+    /// The index; the block is scanned.
+    Index,
+    /// The counts; rows are counted.
+    Counts,
+}
+
+impl Damage {
+    const ALL: [Self; 4] = [Self::Files, Self::Rows, Self::Index, Self::Counts];
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Rows => "rows",
+            Self::Index => "index",
+            Self::Counts => "counts",
+        }
+    }
+
+    /// Returns the bit that stands for it in a set.
+    pub(crate) fn bit(self) -> u8 {
+        match self {
+            Self::Files => 1,
+            Self::Rows => 2,
+            Self::Index => 4,
+            Self::Counts => 8,
+        }
+    }
+}
+
+/// Counts blocks that are found damaged.
+#[derive(Debug, Clone)]
+pub(crate) struct CorruptBlocks(CounterVec);
+
+impl CorruptBlocks {
+    pub(crate) fn new(telemetry: &Telemetry) -> Self {
+        let counter = telemetry.counter_vec(
+            "daybook_logs_corrupt_blocks_total",
+            "Log blocks found damaged, by what of them is.",
+            &["reason"],
+        );
+        // All reasons are there from the start, at zero.
+        Damage::ALL.into_iter().for_each(|damage| counter.with(&[damage.reason()]).inc_by(0));
+        Self(counter)
+    }
+
+    pub(crate) fn count(&self, damage: Damage) {
+        self.0.with(&[damage.reason()]).inc();
+    }
 }
 
 impl Metrics {
@@ -84,10 +141,7 @@ impl Metrics {
                 "How long it took to merge log blocks.",
                 &WORK_SECONDS,
             ),
-            corrupt_blocks: counter(
-                "daybook_logs_corrupt_blocks_total",
-                "Log blocks found damaged, in whole or in part.",
-            ),
+            corrupt_blocks: CorruptBlocks::new(telemetry),
             expired_blocks: counter("daybook_logs_expired_blocks_total", "Log blocks dropped by retention."),
         }
     }

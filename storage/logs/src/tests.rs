@@ -28,7 +28,11 @@ impl Fixture {
     }
 
     fn open(&self) -> LogStore {
-        open_at(self.dir.path(), self.options.clone(), &self.clock).unwrap()
+        self.open_with(&Telemetry::new())
+    }
+
+    fn open_with(&self, telemetry: &Telemetry) -> LogStore {
+        open_at(self.dir.path(), self.options.clone(), &self.clock, telemetry).unwrap()
     }
 
     fn blocks_dir(&self) -> std::path::PathBuf {
@@ -36,11 +40,17 @@ impl Fixture {
     }
 }
 
-fn open_at(dir: &Path, options: Options, clock: &Clock) -> storage_api::Result<LogStore> {
-    let telemetry = Telemetry::new();
-    let ledger = Ledger::new(&telemetry);
+fn open_at(dir: &Path, options: Options, clock: &Clock, telemetry: &Telemetry) -> storage_api::Result<LogStore> {
+    let ledger = Ledger::new(telemetry);
     let cpu = CpuPool::new(1).unwrap();
-    LogStore::open(&dir.join("logs"), &dir.join("wal"), options, clock.clone(), &telemetry, ledger, cpu)
+    LogStore::open(&dir.join("logs"), &dir.join("wal"), options, clock.clone(), telemetry, ledger, cpu)
+}
+
+/// Returns the value of a metric, by its name with labels as `/metrics` shows it.
+fn metric(telemetry: &Telemetry, name: &str) -> f64 {
+    let text = telemetry.render();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("{name} is not in {text}"))
 }
 
 fn record(at: i64, line: &str) -> LogRecord {

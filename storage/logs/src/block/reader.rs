@@ -6,7 +6,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arrow::compute::concat_batches;
 use bytes::Bytes;
@@ -17,8 +17,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
-use runtime::Counter;
-use storage_api::{Error, Needle, Result};
+use storage_api::{Error, Needle, QueryContext, Result};
 
 use super::catalog::{CATALOG_FILE, Catalog};
 use super::checked_file::{CHECKSUMS_MAGIC, CheckedFile};
@@ -28,6 +27,7 @@ use super::meta::BlockMeta;
 use super::rows::{Columns, LINE_COLUMNS, STREAM_COLUMNS};
 use super::writer::{CHECKSUMS_FILE, IDS_FILE, ROWS_FILE, TRIGRAMS_FILE, WORDS_DIR};
 use crate::index::{BlockIndex, PageSet};
+use crate::telemetry::{CorruptBlocks, Damage};
 
 /// What is kept of a block in memory beside its catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +45,7 @@ pub(crate) struct Cache {
     limit: usize,
     inner: Mutex<CacheInner>,
     /// Counts blocks that turn out damaged while they are used.
-    corrupt_blocks: Counter,
+    corrupt_blocks: CorruptBlocks,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ struct CacheEntry {
 }
 
 impl Cache {
-    pub(crate) fn new(limit: usize, corrupt_blocks: Counter) -> Self {
+    pub(crate) fn new(limit: usize, corrupt_blocks: CorruptBlocks) -> Self {
         Self { limit, inner: Mutex::default(), corrupt_blocks }
     }
 
@@ -128,7 +128,8 @@ pub(crate) struct Block {
     /// The index turned out damaged; the block is searched without it.
     index_is_lost: AtomicBool,
     is_doomed: AtomicBool,
-    is_damaged: AtomicBool,
+    /// What was found damaged, a bit each.
+    damaged: AtomicU8,
 }
 
 impl Block {
@@ -156,7 +157,7 @@ impl Block {
             cache: Arc::clone(cache),
             index_is_lost: AtomicBool::new(false),
             is_doomed: AtomicBool::new(false),
-            is_damaged: AtomicBool::new(false),
+            damaged: AtomicU8::new(0),
         })
     }
 
@@ -172,11 +173,26 @@ impl Block {
         &self.catalog
     }
 
-    /// Counts the block as damaged, once.
-    pub(crate) fn note_damage(&self) {
-        if !self.is_damaged.swap(true, Ordering::Relaxed) {
-            self.cache.corrupt_blocks.inc();
+    /// Counts and logs that a part of the block is damaged, once.
+    pub(crate) fn note_damage(&self, damage: Damage, error: &Error) {
+        if self.damaged.fetch_or(damage.bit(), Ordering::Relaxed) & damage.bit() == 0 {
+            self.cache.corrupt_blocks.count(damage);
+            tracing::error!(%error, block = %self.dir.display(), ?damage, "a block is damaged");
         }
+    }
+
+    /// Notes that rows cannot be read, and warns whoever asked of what the answer lacks. Any other error is given back.
+    ///
+    /// # Errors
+    /// `error`, unless it is [`Error::Corrupt`].
+    pub(crate) fn do_without_rows(&self, error: Error, context: &QueryContext) -> Result<()> {
+        if !matches!(error, Error::Corrupt { .. }) {
+            return Err(error);
+        }
+        self.note_damage(Damage::Rows, &error);
+        let sequence = self.meta.sequence;
+        context.warn(format!("rows of the block {sequence} are damaged and left out: the answer is incomplete"));
+        Ok(())
     }
 
     /// Has the folder removed when nobody reads the block any more.
@@ -196,8 +212,7 @@ impl Block {
             Ok(pages) => Some(pages),
             Err(error) => {
                 self.index_is_lost.store(true, Ordering::Relaxed);
-                self.note_damage();
-                tracing::error!(%error, block = %self.dir.display(), "an index cannot be used, the block is scanned");
+                self.note_damage(Damage::Index, &error);
                 None
             }
         }

@@ -179,9 +179,11 @@ fn fields_of_a_row_are_found_wherever_they_come_from() {
         writer.push(&RowView { body: "nothing here", ..ROW }).unwrap();
     }
     writer.finish().unwrap();
-    let block =
-        Block::open(&path, &std::sync::Arc::new(Cache::new(1 << 20, runtime::Telemetry::new().counter("x", "x"))))
-            .unwrap();
+    let block = Block::open(
+        &path,
+        &std::sync::Arc::new(Cache::new(1 << 20, crate::telemetry::CorruptBlocks::new(&runtime::Telemetry::new()))),
+    )
+    .unwrap();
     let pages = |name: &str, value: &str| {
         block.candidates(&[Needle::Field { name: name.to_owned(), value: value.to_owned() }]).unwrap()
     };

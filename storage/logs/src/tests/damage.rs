@@ -91,6 +91,44 @@ fn every_damaged_file_is_seen() {
 }
 
 #[test]
+fn rows_that_are_damaged_while_the_store_is_open_are_left_out_with_a_warning() {
+    let fixture = Fixture::new();
+    let telemetry = Telemetry::new();
+    let store = fixture.open_with(&telemetry);
+    for i in 0..3 {
+        store.append(batch("a", (0..40).map(|j| record(i * 100 + j, &format!("{i} {j}"))).collect())).unwrap();
+        store.flush().unwrap();
+    }
+    store.append(batch("a", vec![record(1000, "in the head")])).unwrap();
+    let dir = fixture.blocks_dir().join("000000000002-000000000002");
+    for name in ["rows.parquet", "counts.idx"] {
+        let mut bytes = fs::read(dir.join(name)).unwrap();
+        let at = if name == "counts.idx" { bytes.len() / 2 } else { 40 };
+        bytes[at] ^= 1;
+        fs::write(dir.join(name), bytes).unwrap();
+    }
+    let corrupt = |reason: &str| {
+        let name = format!("daybook_logs_corrupt_blocks_total{{reason=\"{reason}\"}}");
+        metric(&telemetry, &name)
+    };
+    assert_eq!(corrupt("rows"), 0.0);
+    let select = LogSelect { matchers: vec![], range: TimeRange::ALL, needles: vec![], with_metadata: true };
+    for _ in 0..3 {
+        let context = QueryContext::default();
+        let mut found = 0;
+        for part in store.select(&select, &context).unwrap() {
+            found += part.read(&context).unwrap().len();
+        }
+        let counts = store.counts(&[], TimeRange::ALL, &context).unwrap();
+        assert_eq!((found, counts.iter().map(|count| count.records).sum::<u64>()), (81, 81), "all but the block's 40");
+        let warnings = context.take_warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("000000000002-000000000002"), "{warnings:?}");
+    }
+    assert_eq!((corrupt("rows"), corrupt("counts"), corrupt("files")), (1.0, 1.0, 0.0), "once, however often asked");
+}
+
+#[test]
 fn a_damaged_block_is_left_alone_by_compaction() {
     let fixture = Fixture::new();
     let store = fixture.open();
