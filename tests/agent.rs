@@ -33,7 +33,7 @@ impl Agent {
             .arg(config)
             .arg("--data-dir")
             .arg(dir.join("state"))
-            .args(["--agent-endpoint", &server.grpc_url()])
+            .args(["--agent-endpoint", &server.grpc_url(), "--agent-http-addr", "127.0.0.1:0"])
             .stdout(Stdio::from(log.try_clone().expect("a file can be shared")))
             .stderr(Stdio::from(log))
             .spawn()

@@ -142,7 +142,7 @@ def agent(args):
         out.write(f'[agent.file]\ninclude = ["{path}"]\n')
     open(path, "w").close()
     command = [BINARY, "agent", "--config", config, "--data-dir", os.path.join(work, "agent"),
-               "--agent-endpoint", f"http://{server.grpc}"]
+               "--agent-endpoint", f"http://{server.grpc}", "--agent-http-addr", "127.0.0.1:0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     time.sleep(2)
     line = "2026-11-21T09:05:00.000Z INFO request served method=GET path=/api/v1/items/{n} status=200 bytes=5120 duration_ms=12\n"
