@@ -46,7 +46,8 @@ pub struct RejectedRecords {
 /// Turns a logs request into records. Resources and scopes are shared, not copied.
 ///
 /// A record whose time lies after the year 2262 is rejected with reason `timestamp_out_of_range`; severity numbers
-/// outside 1-24 become 0, ids of a wrong length become "none".
+/// outside 1-24 become 0, ids of a wrong length become "none". A record with a severity number and no text gets the
+/// number's short name, so that one label says the severity of all.
 #[must_use]
 pub fn logs_from_otlp(request: ExportLogsServiceRequest) -> DecodedLogs {
     let mut decoded = DecodedLogs::default();
@@ -149,11 +150,16 @@ pub(crate) fn scope_to_otlp(scope: &Scope) -> InstrumentationScope {
 /// Returns the record, or the time that does not fit.
 fn record_from_otlp(record: otlp::LogRecord, invalid_ids: &mut u64) -> Result<LogRecord, u64> {
     let time = |nanos: u64| i64::try_from(nanos).map(Timestamp).map_err(|_| nanos);
+    let severity_number = u8::try_from(record.severity_number).ok().filter(|number| *number <= 24).unwrap_or(0);
+    let mut severity_text = record.severity_text;
+    if severity_text.is_empty() {
+        model::severity_text(severity_number).clone_into(&mut severity_text);
+    }
     Ok(LogRecord {
         timestamp: time(record.time_unix_nano)?,
         observed_timestamp: time(record.observed_time_unix_nano)?,
-        severity_number: u8::try_from(record.severity_number).ok().filter(|number| *number <= 24).unwrap_or(0),
-        severity_text: record.severity_text,
+        severity_number,
+        severity_text,
         body: record.body.map_or(Value::Null, value_from_otlp),
         attributes: attributes_from_otlp(record.attributes),
         dropped_attributes_count: record.dropped_attributes_count,
@@ -233,6 +239,21 @@ mod tests {
         assert_eq!(request.resource_logs.len(), 1, "one resource is written once");
         let request = ExportLogsServiceRequest::decode(request.encode_to_vec().as_slice()).unwrap();
         assert_eq!(logs_from_otlp(request), DecodedLogs { groups, ..DecodedLogs::default() });
+    }
+
+    #[test]
+    fn a_severity_without_a_text_gets_its_short_name() {
+        let record = |severity_number, severity_text: &str| otlp::LogRecord {
+            severity_number,
+            severity_text: severity_text.to_owned(),
+            ..otlp::LogRecord::default()
+        };
+        let log_records = vec![record(9, ""), record(18, ""), record(17, "Fehler"), record(0, ""), record(25, "")];
+        let scope_logs = vec![otlp::ScopeLogs { log_records, ..otlp::ScopeLogs::default() }];
+        let resource_logs = vec![otlp::ResourceLogs { scope_logs, ..otlp::ResourceLogs::default() }];
+        let decoded = logs_from_otlp(ExportLogsServiceRequest { resource_logs });
+        let texts: Vec<_> = decoded.groups[0].records.iter().map(|record| record.severity_text.as_str()).collect();
+        assert_eq!(texts, ["INFO", "ERROR2", "Fehler", "", ""]);
     }
 
     #[test]
