@@ -50,9 +50,14 @@ impl Params {
         self.0.iter().filter(move |(have, _)| have == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns a time in milliseconds, or `otherwise` when it is not given.
+    /// Returns a time in milliseconds, or `otherwise` when it is not given. Its error names the parameter twice, as
+    /// Prometheus' does for times that may be left out.
     pub(crate) fn time_or(&self, name: &str, otherwise: i64) -> Result<i64> {
-        if self.get(name).is_empty() { Ok(otherwise) } else { self.time(name) }
+        let text = self.get(name);
+        if text.is_empty() {
+            return Ok(otherwise);
+        }
+        parse_time(text).map_err(|reason| invalid(name, format!("Invalid time value for '{name}': {reason}")))
     }
 
     /// Returns a time in milliseconds.
@@ -65,9 +70,12 @@ impl Params {
         parse_duration(self.get(name)).map_err(|reason| invalid(name, reason))
     }
 
-    /// Returns a duration that may be missing.
-    pub(crate) fn duration_option(&self, name: &str) -> Result<Option<i64>> {
-        if self.get(name).is_empty() { Ok(None) } else { self.duration(name).map(Some) }
+    /// Returns a duration that may be missing; its error begins with `fault`.
+    pub(crate) fn duration_option(&self, name: &str, fault: &str) -> Result<Option<i64>> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => parse_duration(text).map(Some).map_err(|reason| Error::BadData(format!("{fault}: {reason}"))),
+        }
     }
 
     /// Returns how many results are wanted; 0 and none mean all.
@@ -88,7 +96,11 @@ impl Params {
     /// Returns the selectors of all `match[]`.
     pub(crate) fn selectors(&self) -> Result<Vec<Vec<Matcher>>> {
         let parse = |text: &str| {
-            let selector = query_promql::parse::parse_selector(text).map_err(|error| invalid("match[]", error))?;
+            let selector =
+                query_promql::parse::parse_selector(text).map_err(|error| match error.is_empty_selector() {
+                    true => invalid("match[]", "match[] must contain at least one non-empty matcher"),
+                    false => invalid("match[]", error),
+                })?;
             Ok(selector.matchers)
         };
         self.all("match[]").map(parse).collect()

@@ -52,7 +52,7 @@ pub(super) async fn range(State(services): State<Services>, params: Params) -> R
 
 fn request(params: &Params, grid: Grid, is_range: bool) -> Result<Request> {
     let mut options = Options::default();
-    if let Some(lookback) = params.duration_option("lookback_delta")? {
+    if let Some(lookback) = params.duration_option("lookback_delta", "error parsing lookback delta duration")? {
         if lookback <= 0 {
             return Err(invalid("lookback_delta", "must be greater than 0"));
         }
@@ -64,7 +64,7 @@ fn request(params: &Params, grid: Grid, is_range: bool) -> Result<Request> {
         is_range,
         options,
         limit: params.limit("limit")?,
-        timeout: params.duration_option("timeout")?,
+        timeout: params.duration_option("timeout", "invalid parameter \"timeout\"")?,
         wants_stats: !params.get("stats").is_empty(),
     })
 }

@@ -99,12 +99,16 @@ async fn a_form_body_is_read() {
 #[tokio::test]
 async fn faults_are_named_as_prometheus_names_them() {
     check("/api/v1/query?query=up%7B", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:4: parse error: unexpected end of input inside braces"}"#]]).await;
-    check("/api/v1/query?query=up&time=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"time\": cannot parse \"x\" to a valid timestamp"}"#]]).await;
+    check("/api/v1/query?query=up&time=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"time\": Invalid time value for 'time': cannot parse \"x\" to a valid timestamp"}"#]]).await;
     check("/api/v1/query_range?query=up&end=1&step=1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"start\": cannot parse \"\" to a valid timestamp"}"#]]).await;
     check("/api/v1/query_range?query=up&start=1&end=0&step=1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"end\": end timestamp must not be before start time"}"#]]).await;
     check("/api/v1/query_range?query=up&start=1&end=2&step=0", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"}"#]]).await;
     check("/api/v1/query_range?query=up%5B5m%5D&start=1&end=2&step=1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"}"#]]).await;
     check("/api/v1/query?query=up%2Bon%28%29up&time=60", expect![[r#"422 {"status":"error","errorType":"execution","error":"found duplicate series for the match group {} on the right hand-side of the operation: [{__name__=\"up\", job=\"a\"}, {__name__=\"up\", job=\"b\"}];many-to-many matching not allowed: matching labels must be unique on one side"}"#]]).await;
+    check("/api/v1/query?query=up&lookback_delta=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"error parsing lookback delta duration: cannot parse \"x\" to a valid duration"}"#]]).await;
+    check("/api/v1/query?query=up&timeout=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"timeout\": cannot parse \"x\" to a valid duration"}"#]]).await;
+    check("/api/v1/labels?match[]=%7B%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"}"#]]).await;
+    check("/api/v1/series?match[]=up&start=2&end=1", expect![[r#"200 {"status":"success","data":[]}"#]]).await;
     check(
         "/api/v1/series",
         expect![[r#"400 {"status":"error","errorType":"bad_data","error":"no match[] parameter provided"}"#]],

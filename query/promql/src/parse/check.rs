@@ -40,8 +40,7 @@ pub(super) fn check(expr: &Expr) -> Parsed<()> {
 
 fn not_empty(selector: &Selector, expr: &Expr) -> Parsed<()> {
     if selector.matchers.iter().all(model::Matcher::matches_empty) {
-        let message = "vector selector must contain at least one non-empty matcher";
-        return Err(ParseError::new(expr.span, message));
+        return Err(ParseError::new(expr.span, super::error::EMPTY_SELECTOR));
     }
     Ok(())
 }

@@ -2,6 +2,9 @@
 
 use super::ast::Span;
 
+/// The message about a selector that would select every series.
+pub(super) const EMPTY_SELECTOR: &str = "vector selector must contain at least one non-empty matcher";
+
 /// An error with its place: `1:5: parse error: unexpected end of input`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: parse error: {message}", place(*line, *column))]
@@ -19,6 +22,11 @@ pub struct ParseError {
 impl ParseError {
     pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
         Self { span, line: 1, column: span.start as usize + 1, message: message.into() }
+    }
+
+    /// Returns whether it is about a selector without any matcher that refuses the empty string.
+    pub fn is_empty_selector(&self) -> bool {
+        self.message == EMPTY_SELECTOR
     }
 
     /// Fills in line and column.
