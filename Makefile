@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 HOST_CRATES := --workspace
+# The binary as the end-to-end tests build it: a plain build has other features and would compile most crates again.
+BUILD_BINARY := cargo test $(HOST_CRATES) --no-run --locked --quiet
 # The compiler, the C compiler that zstd needs, and a way to build wasm where rustup has no such target.
 BUILD_PACKAGES := gcc libc6-dev make
 WASM_PACKAGES := rustc-web cargo-web rust-web-src lld-22
@@ -47,11 +49,11 @@ unit: ## unit, end-to-end and documentation tests
 	cargo test $(HOST_CRATES) --doc --locked
 
 real: venv ## tests with real senders and clients: OpenTelemetry SDK, Prometheus, promtool, rotel, real log files
-	cargo build --locked
+	$(BUILD_BINARY)
 	$(VENV)/bin/python -m pytest tests/real
 
 browser: venv ## one journey through the UI in headless Chromium
-	cargo build --locked
+	$(BUILD_BINARY)
 	cd tests/browser && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund; }
 	$(VENV)/bin/python tests/real/browser.py
 
