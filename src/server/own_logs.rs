@@ -114,7 +114,13 @@ mod tests {
         let fields = vec![("port".to_owned(), "4319".to_owned()), ("why".to_owned(), "no space".to_owned())];
         let (target, message) = ("daybook".to_owned(), "listening".to_owned());
         store(vec![OwnEvent { timestamp_ns: 7, level: "WARN", target, message, fields }], &logs, &ledger);
-        let select = LogSelect { matchers: vec![], range: TimeRange::ALL, needles: vec![], with_metadata: false };
+        let select = LogSelect {
+            matchers: vec![],
+            range: TimeRange::ALL,
+            needles: vec![],
+            with_metadata: false,
+            without_lines: false,
+        };
         let parts = logs.select(&select, &QueryContext::default()).unwrap();
         let rows = parts[0].read(&QueryContext::default()).unwrap();
         assert_eq!(rows.lines.get(0), "listening port=4319 why=\"no space\"");

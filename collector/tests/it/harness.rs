@@ -109,8 +109,13 @@ impl Harness {
 
     /// Prints all log lines.
     pub(crate) fn lines(&self) -> String {
-        let select =
-            LogSelect { matchers: Vec::new(), range: TimeRange::ALL, needles: Vec::new(), with_metadata: false };
+        let select = LogSelect {
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+            needles: Vec::new(),
+            with_metadata: false,
+            without_lines: false,
+        };
         let context = QueryContext::default();
         let mut out = String::new();
         for part in self.logs.fake.select(&select, &context).unwrap() {

@@ -397,6 +397,14 @@ impl Extractor {
         (!whole && names.iter().all(|name| !name.ends_with("_extracted"))).then_some(names)
     }
 
+    /// Says whether the value of a row depends on its line.
+    pub(crate) fn needs_lines(&self) -> bool {
+        let is_blind = |step: &Step| matches!(step, Step::Label(_) | Step::Drop(_) | Step::Keep(_));
+        matches!(self.value, RowValue::Bytes)
+            || !self.pipeline.leading.is_empty()
+            || !self.pipeline.steps.iter().all(is_blind)
+    }
+
     /// Returns which labels name the series.
     pub(crate) fn series(&self) -> &SeriesLabels {
         &self.series

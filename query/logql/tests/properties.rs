@@ -1,10 +1,10 @@
 //! Whatever is put in, nothing panics, and what was printed is read again as it was.
 
-use model::{Labels, TimeRange, Timestamp};
+use model::{Labels, Matcher, TimeRange, Timestamp};
 use proptest::prelude::*;
 use query_logql::{Direction, Expr, LogQuery, MetricResult, Steps};
 use storage_api::fake::FakeLogs;
-use storage_api::{Limits, QueryContext};
+use storage_api::{Limits, LogCount, LogPart, LogQuerier, LogSelect, QueryContext, Result, TailBatch};
 
 /// Words of the language, so that random text gets past its first token.
 const WORDS: [&str; 72] = [
@@ -217,6 +217,103 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// A store that counts nothing itself: each row is looked at.
+#[derive(Debug)]
+struct Uncounted(FakeLogs);
+
+impl LogQuerier for Uncounted {
+    fn select(&self, select: &LogSelect, context: &QueryContext) -> Result<Vec<Box<dyn LogPart>>> {
+        self.0.select(select, context)
+    }
+    fn streams(&self, selectors: &[Vec<Matcher>], range: TimeRange, context: &QueryContext) -> Result<Vec<Labels>> {
+        self.0.streams(selectors, range, context)
+    }
+    fn counts(&self, matchers: &[Matcher], range: TimeRange, context: &QueryContext) -> Result<Vec<LogCount>> {
+        self.0.counts(matchers, range, context)
+    }
+    fn tail(&self) -> tokio::sync::broadcast::Receiver<std::sync::Arc<TailBatch>> {
+        self.0.tail()
+    }
+}
+
+/// Queries that a store may answer with numbers alone, and some that it may not.
+fn counting_query() -> impl Strategy<Value = String> {
+    let filter = proptest::sample::select(
+        &[
+            "",
+            r#"| severity_text=~"ERROR|FATAL""#,
+            r#"| severity_text!="INFO""#,
+            r#"| severity_text="" or app="two""#,
+            r#"| severity_number="17" | app=~"o.*""#,
+            r#"| severity_number > 9"#,
+            r#"| level="x""#,
+            r#"| drop severity_text"#,
+            r#"|= "a""#,
+        ][..],
+    );
+    let by = proptest::sample::select(
+        &["", "by ()", "by (app)", "by (severity_text)", "by (app, severity_text, level)", "by (severity_number, x)"][..],
+    );
+    let shape = proptest::sample::select(
+        &[
+            "sum BY (count_over_time(LOG [20s]))",
+            "sum BY (rate(LOG [7s] offset 1s))",
+            "max BY (sum by (app, severity_text) (count_over_time(LOG [20s])))",
+            "absent_over_time(LOG [3s])",
+            "count_over_time(LOG [10s])",
+            "sum BY (bytes_over_time(LOG [9s]))",
+        ][..],
+    );
+    (filter, by, shape)
+        .prop_map(|(filter, by, shape)| shape.replace("LOG", &format!(r#"{{app=~".+"}} {filter}"#)).replace("BY", by))
+}
+
+/// Where a row goes, when, and what it has beside its line.
+type Row = (u8, i64, u8, u8, u8);
+
+fn counted_rows(rows: &[Row]) -> FakeLogs {
+    let logs = FakeLogs::default();
+    for (stream, at_ms, number, text, extra) in rows {
+        let stream = match stream % 3 {
+            0 => Labels::from_pairs([("app", "one")]),
+            1 => Labels::from_pairs([("app", "two"), ("severity_text", "of the stream")]),
+            _ => Labels::from_pairs([("app", "three"), ("level", "x")]),
+        };
+        let number = ["1", "9", "17", "0", "high"][usize::from(number % 5)];
+        let text = ["INFO", "ERROR", "FATAL", ""][usize::from(text % 4)];
+        let mut metadata = vec![("severity_number", number), ("severity_text", text)];
+        metadata.push([("level", "x"), ("level", "y"), ("other", "z")][usize::from(extra % 3)]);
+        metadata.truncate(usize::from(extra % 4));
+        logs.push(&stream, Timestamp(at_ms * 500_000_000), "a line", &metadata);
+    }
+    logs
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn numbers_from_the_store_are_those_of_its_rows(
+        text in counting_query(),
+        rows in proptest::collection::vec(any::<Row>().prop_map(|row| (row.0, row.1.rem_euclid(140), row.2, row.3, row.4)), 0..60),
+        start_ms in 0i64..30_000,
+        step_s in 1i64..30,
+    ) {
+        let Ok(Expr::Metric(metric)) = query_logql::parse(&text) else {
+            return Err(TestCaseError::fail(format!("{text} is no metric query")));
+        };
+        let step_ns = step_s * 1_000_000_000;
+        let steps = Steps { start_ns: start_ms * 1_000_000, end_ns: 70_000_000_000, step_ns };
+        let run = |logs: &dyn LogQuerier| {
+            let found = query_logql::evaluate(&metric, steps, logs, &QueryContext::default());
+            found.map_err(|error| error.to_string())
+        };
+        let logs = counted_rows(&rows);
+        let counted = run(&logs);
+        prop_assert_eq!(counted, run(&Uncounted(logs)), "{}", text);
     }
 }
 

@@ -28,7 +28,13 @@ pub(super) async fn stats(extract::State(state): extract::State<State>, params: 
             entries: counts.iter().map(|count| count.records).sum(),
             bytes: counts.iter().map(|count| count.bytes).sum(),
             chunks: {
-                let select = LogSelect { matchers: log.matchers, range, needles: Vec::new(), with_metadata: false };
+                let select = LogSelect {
+                    matchers: log.matchers,
+                    range,
+                    needles: Vec::new(),
+                    with_metadata: false,
+                    without_lines: false,
+                };
                 logs.select(&select, context)?.len() as u64
             },
         };

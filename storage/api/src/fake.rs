@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::{
-    AppendReport, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect, MetricAppender,
-    MetricBatch, MetricQuerier, MillisRange, QueryContext, Result, SeriesPart, SeriesSamples, SeriesSelection,
-    TailBatch,
+    AppendReport, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTally,
+    LogTallySelect, MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext, Result, SeriesPart,
+    SeriesSamples, SeriesSelection, TailBatch,
 };
 
 /// Capacity of the fake's tail channel, in batches.
@@ -238,6 +238,40 @@ impl LogQuerier for FakeLogs {
             }
         }
         Ok(parts)
+    }
+
+    fn tally(&self, select: &LogTallySelect, _: &QueryContext) -> Result<LogTallies> {
+        let mut out = LogTallies::default();
+        for (stream, rows) in self.streams.lock().iter().filter(|(labels, _)| passes(labels, &select.matchers)) {
+            for row in rows.iter().filter(|row| select.range.contains(row.timestamp)) {
+                let cut = select.cuts.partition_point(|cut| *cut < row.timestamp);
+                let value = |name: &str| row.metadata.iter().find(|(have, _)| have == name).map(|(_, value)| value);
+                let asked = |name: &String| stream.get(name).is_none() && select.fields.contains(name);
+                // As a store makes them of numbers: from 1 on, without zeros before.
+                let number = value("severity_number").map_or(Some(0), |text| {
+                    text.parse().ok().filter(|number: &u8| *number > 0 && number.to_string() == *text)
+                });
+                let is_plain = |(name, value): &(String, String)| match name.as_str() {
+                    "severity_number" => true,
+                    "severity_text" => !value.is_empty(),
+                    _ => !asked(name),
+                };
+                match number.filter(|_| row.metadata.iter().all(is_plain)) {
+                    Some(severity_number) => out.tallies.push(LogTally {
+                        stream: stream.clone(),
+                        severity_number,
+                        severity_text: value("severity_text").map_or("", String::as_str).into(),
+                        records: vec![(cut, 1)],
+                    }),
+                    None => {
+                        let range = TimeRange::new(row.timestamp, Timestamp(row.timestamp.0.saturating_add(1)));
+                        let rows = rows_of(std::slice::from_ref(row));
+                        out.parts.push(Box::new(FakeLogPart { stream: stream.clone(), range, rows }));
+                    }
+                }
+            }
+        }
+        Ok(out)
     }
 
     fn streams(&self, selectors: &[Vec<Matcher>], range: TimeRange, _: &QueryContext) -> Result<Vec<Labels>> {

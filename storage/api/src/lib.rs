@@ -13,8 +13,8 @@ mod metrics;
 pub use context::{Limits, QueryContext};
 pub use error::{Error, Result};
 pub use logs::{
-    LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, MetadataColumn,
-    Needle, TailBatch, TextColumn,
+    LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,
+    LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn,
 };
 pub use metrics::{
     AppendReport, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection, SeriesPart, SeriesRow,

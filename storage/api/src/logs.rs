@@ -62,6 +62,45 @@ pub struct LogSelect {
     pub needles: Vec<Needle>,
     /// Whether [`LogRows::metadata`] is needed; without it that column is empty.
     pub with_metadata: bool,
+    /// Whether [`LogRows::lines`] is not needed; that column may be empty then, whatever there is of rows.
+    pub without_lines: bool,
+}
+
+/// A request for numbers of rows by stream, severity and time.
+#[derive(Debug, Clone)]
+pub struct LogTallySelect {
+    /// Tests on the stream's labels; none selects every stream.
+    pub matchers: Vec<Matcher>,
+    /// Half open.
+    pub range: TimeRange,
+    /// The metadata fields that the caller looks at. `severity_text` and `severity_number` are what rows are counted by; a
+    /// row that has another one of these fields, or an attribute that hides one of these two when it is asked for, is not
+    /// counted but given; labels of the stream are no fields.
+    pub fields: Vec<String>,
+    /// Ascending. A row counts for the first cut that is not before it; a row behind the last one is left out.
+    pub cuts: Vec<Timestamp>,
+}
+
+/// Rows of one stream with one severity, counted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogTally {
+    /// The stream.
+    pub stream: Labels,
+    /// OTLP's severity number; 0 when not given.
+    pub severity_number: u8,
+    /// The severity's text; empty when not given.
+    pub severity_text: Box<str>,
+    /// (number of the cut, how many rows), in no particular order.
+    pub records: Vec<(usize, u64)>,
+}
+
+/// Numbers of rows, and the rows that could not be counted.
+#[derive(Debug, Default)]
+pub struct LogTallies {
+    /// The numbers, in no particular order; a stream and severity may come several times.
+    pub tallies: Vec<LogTally>,
+    /// The other rows, with metadata and maybe without lines.
+    pub parts: Vec<Box<dyn LogPart>>,
 }
 
 /// A condition that an index may use to skip pages.
@@ -172,7 +211,7 @@ impl MetadataColumn {
 pub struct LogRows {
     /// Nanoseconds since the epoch, ascending.
     pub timestamps: Vec<Timestamp>,
-    /// The body as text; a structured body as JSON.
+    /// The body as text; a structured body as JSON. Empty when it was not needed.
     pub lines: TextColumn,
     /// Structured metadata, empty unless asked for.
     pub metadata: MetadataColumn,
@@ -268,6 +307,22 @@ pub trait LogQuerier: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`select`](Self::select).
     fn counts(&self, matchers: &[Matcher], range: TimeRange, context: &QueryContext) -> Result<Vec<LogCount>>;
+
+    /// Counts rows by stream and severity between cuts, and gives the parts whose rows must be looked at one by one. Numbers
+    /// and parts together are exactly the rows that [`select`](Self::select) gives up to the last cut.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn tally(&self, select: &LogTallySelect, context: &QueryContext) -> Result<LogTallies> {
+        let select = LogSelect {
+            matchers: select.matchers.clone(),
+            range: select.range,
+            needles: Vec::new(),
+            with_metadata: true,
+            without_lines: true,
+        };
+        Ok(LogTallies { tallies: Vec::new(), parts: self.select(&select, context)? })
+    }
 
     /// Follows new rows from now on. A receiver that falls behind gets `RecvError::Lagged` with the number of batches
     /// it missed; memory stays bounded.

@@ -167,7 +167,7 @@ impl LogStore {
         if head.apply(bytes).is_err() {
             return;
         }
-        for part in head.parts(TimeRange::ALL, |_| true, &[], true) {
+        for part in head.parts(TimeRange::ALL, |_| true, &[], crate::block::Detail::All) {
             if let Ok(rows) = part.rows(&|| Ok(())) {
                 let stream = storage_api::LogPart::stream(&part).clone();
                 // No receiver is no error: the last one left just now.

@@ -9,7 +9,7 @@ use model::Labels;
 use storage_api::{Error, Result};
 
 use crate::LogStore;
-use crate::block::{Block, BlockMeta, BlockWriter, Columns, Sequence, WriterOptions};
+use crate::block::{Block, BlockMeta, BlockWriter, Columns, Detail, Sequence, WriterOptions};
 use crate::telemetry::Damage;
 
 /// Blocks of one tier that are merged together: a row is rewritten once per tier.
@@ -213,7 +213,7 @@ impl LogStore {
         if cursor.page.is_none() {
             let catalog = cursor.block.catalog();
             let rows = cursor.next..catalog.page_end(catalog.page_of(cursor.next)).min(cursor.end);
-            match cursor.block.read_shared(rows.clone(), true) {
+            match cursor.block.read_shared(rows.clone(), Detail::All) {
                 Ok((columns, base)) => cursor.page = Some((columns, base, rows)),
                 Err(error @ Error::Corrupt { .. }) => {
                     cursor.block.note_damage(Damage::Rows, &error);

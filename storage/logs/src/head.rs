@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memmem;
 use model::{Labels, TimeRange};
 use parking_lot::Mutex;
-use storage_api::{LogPart, LogRows, Needle, QueryContext, Result};
+use storage_api::{LogPart, LogRows, LogTally, Needle, QueryContext, Result};
 
-use crate::block::{BODY_STR, RowView};
-use crate::codec::{BatchReader, BodyRef, GroupRef, Input, Malformed, RecordRef, peek_timestamp};
+use crate::block::{BODY_STR, Detail, RowView};
+use crate::codec::{BatchReader, BodyRef, GroupRef, Input, Malformed, RecordRef, peek_severity, peek_timestamp};
 use crate::json;
 use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
+use crate::tally::Tally;
 
 /// Most rows in a part.
 const PART_ROWS_MAX: usize = 4096;
@@ -144,7 +146,7 @@ impl Head {
         wanted: impl Fn(&Labels) -> bool,
         mut each: impl FnMut(&Labels, i64, u8, usize),
     ) {
-        for part in self.parts(range, wanted, &[], false) {
+        for part in self.parts(range, wanted, &[], Detail::Lines) {
             part.for_each(&mut |row, record| {
                 let bytes = match &record.body {
                     BodyRef::Str(text) => text.len(),
@@ -163,7 +165,7 @@ impl Head {
         range: TimeRange,
         wanted: impl Fn(&Labels) -> bool,
         needles: &[Needle],
-        with_metadata: bool,
+        detail: Detail,
     ) -> Vec<HeadPart> {
         let mut inner = self.inner.lock();
         let (batches, origins) = (Arc::clone(&inner.batches), Arc::clone(&inner.origins));
@@ -178,7 +180,7 @@ impl Head {
                     batches: Arc::clone(&batches),
                     origins: Arc::clone(&origins),
                     needles: Arc::clone(&needles),
-                    with_metadata,
+                    detail,
                 });
             }
         }
@@ -210,7 +212,7 @@ impl Head {
                     batches,
                     origins,
                     needles: Arc::new([]),
-                    with_metadata: true,
+                    detail: Detail::All,
                 }
             };
             let mut attributes = String::new();
@@ -326,7 +328,7 @@ pub(crate) struct HeadPart {
     batches: Arc<Vec<Bytes>>,
     origins: Arc<Vec<Arc<Origin>>>,
     needles: Arc<[Needle]>,
-    with_metadata: bool,
+    detail: Detail,
 }
 
 impl std::fmt::Debug for HeadPart {
@@ -357,12 +359,56 @@ impl HeadPart {
         bytes.is_none_or(|bytes| finders.iter().all(|finder| finder.find(bytes).is_some()))
     }
 
+    fn bytes(&self, row: &HeadRow) -> Option<&[u8]> {
+        let batch = self.batches.get(row.batch as usize)?;
+        batch.get(row.offset as usize..(row.offset + row.length) as usize)
+    }
+
+    /// Counts the rows by severity and cut; `None` when some row has one of the `fields`.
+    pub(crate) fn tally(&self, fields: &[&str], cuts: &[model::Timestamp]) -> Result<Option<Vec<LogTally>>> {
+        let malformed = |Malformed(expected)| storage_api::Error::Corrupt {
+            path: "the logs head".to_owned(),
+            reason: format!("expected {expected}"),
+        };
+        let is_field = |(name, _): &Pair| fields.contains(&name.as_ref());
+        let mut origin_is_plain: HashMap<u32, bool> = HashMap::new();
+        let finders: Option<Vec<_>> = fields.iter().map(|field| Some(memmem::Finder::new(name_core(field)?))).collect();
+        let mut names = Names::default();
+        let mut tally = Tally::default();
+        for row in &self.rows {
+            let bytes = self.bytes(row).ok_or(Malformed("a record inside its batch")).map_err(malformed)?;
+            let (number, text, has_attributes) = peek_severity(bytes).map_err(malformed)?;
+            let is_plain = *origin_is_plain.entry(row.origin).or_insert_with(|| {
+                let origin = self.origins.get(row.origin as usize);
+                !origin.is_some_and(|origin| origin.fields.beside(&self.stream).iter().any(is_field))
+            });
+            // Most attributes need not be decoded to see that none of them is asked for.
+            let may_have = |finders: &Vec<memmem::Finder<'_>>| finders.iter().any(|f| f.find(bytes).is_some());
+            let has_field = has_attributes && finders.as_ref().is_none_or(may_have) && {
+                let mut pairs = Vec::new();
+                for (name, value) in RecordRef::decode(bytes).map_err(malformed)?.attributes {
+                    names.flatten(&mut pairs, "", &name, &value);
+                }
+                pairs.iter().any(is_field)
+            };
+            if !is_plain || has_field {
+                return Ok(None);
+            }
+            if !tally.push(cuts, row.timestamp, (number, text)) {
+                break;
+            }
+        }
+        Ok(Some(tally.finish(&self.stream, |text| text)))
+    }
+
     /// Decodes the rows, those left out that cannot fulfil the needles.
     pub(crate) fn rows(&self, check: &dyn Fn() -> Result<()>) -> Result<LogRows> {
         let finders: Vec<_> = self.needles.iter().filter_map(finder).collect();
         let mut rows = LogRows::default();
         let mut names = Names::default();
         let mut origins: HashMap<u32, Vec<Pair>> = HashMap::new();
+        let without_lines = matches!(self.detail, Detail::Times | Detail::Metadata);
+        let with_metadata = matches!(self.detail, Detail::All | Detail::Metadata);
         let mut seen = 0_usize;
         self.for_each(&mut |row, record| {
             seen += 1;
@@ -375,10 +421,11 @@ impl HeadPart {
             }
             rows.timestamps.push(model::Timestamp(row.timestamp));
             match &record.body {
+                _ if without_lines => {}
                 BodyRef::Str(text) => rows.lines.push(text),
                 BodyRef::Other(value) => rows.lines.push(&json::display(value)),
             }
-            if self.with_metadata {
+            if with_metadata {
                 let origin = origins.entry(row.origin).or_insert_with(|| {
                     let origin = self.origins.get(row.origin as usize);
                     origin.map(|origin| origin.fields.beside(&self.stream)).unwrap_or_default()
@@ -389,6 +436,13 @@ impl HeadPart {
         })?;
         Ok(rows)
     }
+}
+
+/// Returns a piece of text that lies in every attribute name which becomes the field `name`, or in a part of it.
+fn name_core(field: &str) -> Option<&[u8]> {
+    // `key` may have been put before the name.
+    let pieces = field.split(|c: char| !c.is_ascii_alphanumeric()).filter(|piece| !piece.starts_with("key"));
+    pieces.max_by_key(|piece| piece.len()).filter(|piece| !piece.is_empty()).map(str::as_bytes)
 }
 
 fn finder(needle: &Needle) -> Option<memchr::memmem::Finder<'_>> {

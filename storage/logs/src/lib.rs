@@ -18,6 +18,7 @@ mod query;
 mod retry;
 mod room;
 mod store;
+mod tally;
 mod telemetry;
 mod token;
 

@@ -23,6 +23,10 @@ pub(crate) const NOT_INDEXED: [&str; 7] = [
     "resource_dropped_attributes_count",
 ];
 
+/// Fields that a row's own columns make, beside its severity.
+pub(crate) const OWN_FIELDS: [&str; 6] =
+    ["observed_timestamp", "trace_id", "span_id", "flags", "event_name", "dropped_attributes_count"];
+
 /// Returns `name` as a label name: what is no ASCII letter, digit or underscore becomes `_`; `key_` goes before a
 /// leading digit and `key` before a single leading underscore, as Loki's OTLP endpoint does it.
 pub(crate) fn label_name(name: &str) -> String {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher, TimeRange, Timestamp};
 use rayon::prelude::*;
-use storage_api::{LogCount, LogPart, LogQuerier, LogRows, LogSelect, QueryContext, Result, TailBatch};
+use storage_api::{
+    LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTallySelect, QueryContext, Result, TailBatch,
+};
 use tokio::sync::broadcast;
 
 use crate::LogStore;
-use crate::block::{Block, MINUTE_NS, StreamInfo, line_of};
+use crate::block::{Block, Catalog, Detail, MINUTE_NS, StreamInfo, line_of};
 use crate::index::PageSet;
 use crate::json;
 use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
@@ -21,7 +23,7 @@ use crate::telemetry::Damage;
 /// Most pages in a part.
 const PART_PAGES_MAX: usize = 4;
 
-fn passes(labels: &Labels, matchers: &[Matcher]) -> bool {
+pub(crate) fn passes(labels: &Labels, matchers: &[Matcher]) -> bool {
     matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
 }
 
@@ -30,20 +32,20 @@ fn passes_any(labels: &Labels, selectors: &[Vec<Matcher>]) -> bool {
 }
 
 impl StreamInfo {
-    fn overlaps(&self, range: TimeRange) -> bool {
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.min_timestamp < range.end.0 && range.start.0 <= self.max_timestamp
     }
 }
 
 impl LogStore {
     /// Cuts off what retention hides.
-    fn visible(&self, range: TimeRange) -> TimeRange {
+    pub(crate) fn visible(&self, range: TimeRange) -> TimeRange {
         let cutoff = self.cutoff(self.clock.now_nanos()).unwrap_or(i64::MIN);
         TimeRange::new(range.start.max(Timestamp(cutoff)), range.end)
     }
 
     /// Copies what there is to read, and warns of what is missing.
-    fn snapshot(&self, context: &QueryContext) -> State {
+    pub(crate) fn snapshot(&self, context: &QueryContext) -> State {
         let state = self.state.read().clone();
         for name in &state.damaged {
             context.warn(format!("the block {name} is damaged and was set aside: the answer may be incomplete"));
@@ -53,11 +55,11 @@ impl LogStore {
 }
 
 impl State {
-    fn heads(&self) -> impl Iterator<Item = &crate::head::Head> {
+    pub(crate) fn heads(&self) -> impl Iterator<Item = &crate::head::Head> {
         self.frozen.iter().map(|frozen| &*frozen.head).chain([&*self.head])
     }
 
-    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Block>> {
+    pub(crate) fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Block>> {
         self.blocks.iter().filter(move |block| {
             block.meta().min_timestamp < range.end.0 && range.start.0 <= block.meta().max_timestamp
         })
@@ -85,7 +87,9 @@ impl LogQuerier for LogStore {
         }
         for head in state.heads() {
             let wanted = |labels: &Labels| passes(labels, &select.matchers);
-            for part in head.parts(range, wanted, &select.needles, select.with_metadata) {
+            for part in
+                head.parts(range, wanted, &select.needles, Detail::new(select.with_metadata, select.without_lines))
+            {
                 streams.insert(part.stream().clone());
                 parts.push(Box::new(part));
             }
@@ -132,7 +136,7 @@ impl LogQuerier for LogStore {
             context.check()?;
             match block.counts() {
                 Ok(kept) => {
-                    for (stream, kept) in block.catalog().streams.iter().zip(kept.iter()) {
+                    for (stream, kept) in block.catalog().streams.iter().zip(kept.streams.iter()) {
                         if !stream.overlaps(range) || !passes(&stream.labels, matchers) {
                             continue;
                         }
@@ -168,6 +172,10 @@ impl LogQuerier for LogStore {
         Ok(counts.into_iter().map(count).collect())
     }
 
+    fn tally(&self, select: &LogTallySelect, context: &QueryContext) -> Result<LogTallies> {
+        self.tally_rows(select, context)
+    }
+
     fn tail(&self) -> broadcast::Receiver<Arc<TailBatch>> {
         self.tail.subscribe()
     }
@@ -191,7 +199,13 @@ fn count_rows(
     context: &QueryContext,
     add: &mut dyn FnMut(&Labels, i64, u8, u64, u64),
 ) -> Result<()> {
-    let select = LogSelect { matchers: matchers.to_vec(), range, needles: Vec::new(), with_metadata: true };
+    let select = LogSelect {
+        matchers: matchers.to_vec(),
+        range,
+        needles: Vec::new(),
+        with_metadata: true,
+        without_lines: false,
+    };
     for part in block_parts(block, &select, range) {
         context.check()?;
         let counted = count_part(&part, range, add);
@@ -204,7 +218,7 @@ fn count_rows(
 fn count_part(part: &BlockPart, range: TimeRange, add: &mut dyn FnMut(&Labels, i64, u8, u64, u64)) -> Result<()> {
     let mut found = Vec::with_capacity(part.rows.len());
     {
-        let (columns, first) = part.block.read_shared(part.rows.clone(), true)?;
+        let (columns, first) = part.block.read_shared(part.rows.clone(), Detail::All)?;
         let columns = columns.open().map_err(|error| part.malformed(error.0))?;
         for i in first..first + part.rows.len() {
             let row = columns.row(i);
@@ -234,56 +248,79 @@ fn block_parts(block: &Arc<Block>, select: &LogSelect, range: TimeRange) -> Vec<
         return parts;
     }
     for stream in streams {
-        let end_row = stream.first_row + stream.rows;
-        let mut run: Option<BlockPart> = None;
-        for number in catalog.page_of(stream.first_row)..=catalog.page_of(end_row.saturating_sub(1)) {
-            let Some(page) = catalog.pages.get(number) else { break };
-            let page_end = catalog.page_end(number);
-            let start = if page.first_row <= stream.first_row { stream.min_timestamp } else { page.first_timestamp };
-            let next = catalog.pages.get(number + 1).filter(|next| next.first_row < end_row);
-            let last = next.map_or(stream.max_timestamp, |next| next.first_timestamp);
-            let is_candidate = candidates
-                .as_ref()
-                .is_none_or(|pages| u32::try_from(number).is_ok_and(|number| pages.contains(number)));
-            let is_wanted = is_candidate && start < range.end.0 && range.start.0 <= last;
-            let rows = page.first_row.max(stream.first_row)..page_end.min(end_row);
-            match &mut run {
-                Some(open)
-                    if is_wanted
-                        && open.group == page.group
-                        && open.rows.end == rows.start
-                        && open.pages < PART_PAGES_MAX =>
-                {
-                    open.rows.end = rows.end;
-                    open.pages += 1;
-                    open.last = last;
-                }
-                _ => {
-                    parts.extend(run.take());
-                    if is_wanted {
-                        run = Some(BlockPart {
-                            block: Arc::clone(block),
-                            stream: stream.labels.clone(),
-                            rows,
-                            group: page.group,
-                            pages: 1,
-                            first: start,
-                            last,
-                            range,
-                            with_metadata: select.with_metadata,
-                        });
-                    }
+        parts.extend(stream_parts(block, stream, candidates.as_ref(), select, range));
+    }
+    parts
+}
+
+/// Returns the timestamp of the first row of a stream in a page, and that of its last one, or a little after.
+pub(crate) fn page_times(catalog: &Catalog, stream: &StreamInfo, number: usize) -> (i64, i64) {
+    let end_row = stream.first_row + stream.rows;
+    let page = catalog.pages.get(number).filter(|page| page.first_row > stream.first_row);
+    let next = catalog.pages.get(number + 1).filter(|next| next.first_row < end_row);
+    (
+        page.map_or(stream.min_timestamp, |page| page.first_timestamp),
+        next.map_or(stream.max_timestamp, |next| next.first_timestamp),
+    )
+}
+
+/// Returns the parts of one stream.
+pub(crate) fn stream_parts(
+    block: &Arc<Block>,
+    stream: &StreamInfo,
+    candidates: Option<&PageSet>,
+    select: &LogSelect,
+    range: TimeRange,
+) -> Vec<BlockPart> {
+    let catalog = block.catalog();
+    let mut parts = Vec::new();
+    let end_row = stream.first_row + stream.rows;
+    let mut run: Option<BlockPart> = None;
+    for number in catalog.page_of(stream.first_row)..=catalog.page_of(end_row.saturating_sub(1)) {
+        let Some(page) = catalog.pages.get(number) else { break };
+        let page_end = catalog.page_end(number);
+        let (start, last) = page_times(catalog, stream, number);
+        let is_candidate =
+            candidates.is_none_or(|pages| u32::try_from(number).is_ok_and(|number| pages.contains(number)));
+        let is_wanted = is_candidate && start < range.end.0 && range.start.0 <= last;
+        let rows = page.first_row.max(stream.first_row)..page_end.min(end_row);
+        match &mut run {
+            Some(open)
+                if is_wanted
+                    && open.group == page.group
+                    && open.rows.end == rows.start
+                    && open.pages < PART_PAGES_MAX =>
+            {
+                open.rows.end = rows.end;
+                open.pages += 1;
+                open.last = last;
+            }
+            _ => {
+                parts.extend(run.take());
+                if is_wanted {
+                    run = Some(BlockPart {
+                        block: Arc::clone(block),
+                        stream: stream.labels.clone(),
+                        rows,
+                        group: page.group,
+                        pages: 1,
+                        first: start,
+                        last,
+                        range,
+                        with_metadata: select.with_metadata,
+                        without_lines: select.without_lines,
+                    });
                 }
             }
         }
-        parts.extend(run);
     }
+    parts.extend(run);
     parts
 }
 
 /// A run of pages of one stream.
 #[derive(Debug)]
-struct BlockPart {
+pub(crate) struct BlockPart {
     block: Arc<Block>,
     stream: Labels,
     rows: Range<u32>,
@@ -294,6 +331,7 @@ struct BlockPart {
     last: i64,
     range: TimeRange,
     with_metadata: bool,
+    without_lines: bool,
 }
 
 impl BlockPart {
@@ -336,7 +374,8 @@ impl LogPart for BlockPart {
 
 impl BlockPart {
     fn decode(&self) -> Result<LogRows> {
-        let (columns, first) = self.block.read_shared(self.rows.clone(), self.with_metadata)?;
+        let (columns, first) =
+            self.block.read_shared(self.rows.clone(), Detail::new(self.with_metadata, self.without_lines))?;
         let columns = columns.open().map_err(|error| self.malformed(error.0))?;
         let timestamps = columns.timestamps().get(first..first + self.rows.len()).unwrap_or_default();
         let start = first + timestamps.partition_point(|at| *at < self.range.start.0);
@@ -347,7 +386,9 @@ impl BlockPart {
         for i in start..end {
             let row = columns.row(i);
             rows.timestamps.push(Timestamp(row.timestamp));
-            rows.lines.push(&line_of(row.body_type, row.body).map_err(|error| self.malformed(error.0))?);
+            if !self.without_lines {
+                rows.lines.push(&line_of(row.body_type, row.body).map_err(|error| self.malformed(error.0))?);
+            }
             if !self.with_metadata {
                 continue;
             }

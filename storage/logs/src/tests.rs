@@ -3,6 +3,7 @@
 mod damage;
 mod model_test;
 mod store;
+mod tally;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ fn batch(app: &str, records: Vec<LogRecord>) -> LogBatch {
 fn read(store: &LogStore, range: TimeRange, matchers: Vec<Matcher>, needle: &str) -> Vec<(String, i64, String)> {
     let context = QueryContext::default();
     let needles = if needle.is_empty() { Vec::new() } else { vec![Needle::Line(needle.to_owned())] };
-    let select = LogSelect { matchers, range, needles, with_metadata: false };
+    let select = LogSelect { matchers, range, needles, with_metadata: false, without_lines: false };
     let mut found = Vec::new();
     for part in store.select(&select, &context).unwrap() {
         let rows = part.read(&context).unwrap();

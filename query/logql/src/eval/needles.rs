@@ -45,7 +45,7 @@ pub fn log_select(
         }
     }
     needles.truncate(NEEDLES_MAX);
-    Ok(LogSelect { matchers: log.matchers.clone(), range, needles, with_metadata })
+    Ok(LogSelect { matchers: log.matchers.clone(), range, needles, with_metadata, without_lines: false })
 }
 
 fn is_indexed(matcher: &Matcher) -> bool {

@@ -5,12 +5,12 @@ use std::collections::hash_map::Entry;
 
 use model::{Labels, TimeRange, Timestamp};
 use rayon::prelude::*;
-use storage_api::LogPart;
+use storage_api::{LogPart, LogSelect, LogTally, LogTallySelect};
 
 use super::logs::metadata;
 use super::needles::log_select;
 use super::{Evaluator, Series, Steps};
-use crate::ast::{Grouping, RangeExpr, RangeOp};
+use crate::ast::{Grouping, LabelFilter, RangeExpr, RangeOp, Stage};
 use crate::error::{Error, Result};
 use crate::row::{ERROR, PRESERVE_ERROR, RowLabels, SeriesLabels};
 use crate::stage::Extractor;
@@ -55,6 +55,16 @@ impl Windows {
         let start = self.first_end.saturating_sub(self.range).saturating_add(1);
         let end = self.end(self.count.saturating_sub(1)).saturating_add(1);
         TimeRange::new(Timestamp(start), Timestamp(end))
+    }
+
+    /// Returns all starts and ends of windows, ascending: rows between two of them lie in the same windows.
+    fn cuts(&self) -> Vec<Timestamp> {
+        let ends = (0..self.count).map(|i| self.end(i));
+        let mut cuts: Vec<Timestamp> =
+            ends.flat_map(|end| [end.saturating_sub(self.range), end]).map(Timestamp).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts
     }
 
     /// Returns the first window that holds a row, and the first behind it that does not: windows are left-open.
@@ -134,17 +144,29 @@ impl Evaluator<'_> {
         let extractor = Extractor::new(&expr.log, expr.unwrap.as_ref(), bytes, grouping)?;
         let windows = Windows::new(self.steps, expr);
         let times = windows.times();
-        let with_metadata = self.needs_metadata(expr, &extractor, times)?;
-        let select = log_select(&expr.log, times, with_metadata, self.logs, self.context)?;
-        let mut parts = self.logs.select(&select, self.context)?;
+        let sums = expr.unwrap.is_none();
+        let mut all = Gather::new();
+        let with_lines = extractor.needs_lines();
+        let mut parts = match countable(expr, &extractor) {
+            Some(fields) => {
+                let cuts = windows.cuts();
+                let select = LogTallySelect { matchers: expr.log.matchers.clone(), range: times, fields, cuts };
+                let found = self.logs.tally(&select, self.context)?;
+                self.tallied(&mut all, &found.tallies, &extractor, windows, &select.cuts)?;
+                found.parts
+            }
+            None => {
+                let with_metadata = self.needs_metadata(expr, &extractor, times)?;
+                let select = log_select(&expr.log, times, with_metadata, self.logs, self.context)?;
+                self.logs.select(&LogSelect { without_lines: !with_lines, ..select }, self.context)?
+            }
+        };
         // A fixed order, so that the first and the last of rows at one time are always the same ones.
         parts.sort_by(|a, b| {
             let key = |part: &dyn LogPart| (part.range().start, part.range().end, part.rows_max());
             a.stream().cmp(b.stream()).then_with(|| key(a.as_ref()).cmp(&key(b.as_ref())))
         });
-        let sums = expr.unwrap.is_none();
-        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, times, sums };
-        let mut all = Gather::new();
+        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, times, sums, with_lines };
         for batch in parts.chunks(BATCH_PARTS) {
             self.context.check()?;
             let found: Vec<Pieces> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
@@ -163,6 +185,47 @@ impl Evaluator<'_> {
         // Sums of doubles depend on their order: without one, the same query would give other last digits.
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(series)
+    }
+
+    /// Adds rows that the store has counted.
+    fn tallied(
+        &self,
+        all: &mut Gather,
+        tallies: &[LogTally],
+        extractor: &Extractor,
+        windows: Windows,
+        cuts: &[Timestamp],
+    ) -> Result<()> {
+        let pieces = |tallies: &[LogTally]| -> Result<Pieces> {
+            let mut out = Pieces::default();
+            for tally in tallies {
+                let number = tally.severity_number.to_string();
+                let pairs = [("severity_number", number.as_str()), ("severity_text", tally.severity_text.as_ref())];
+                let mut labels = RowLabels::new(&tally.stream);
+                labels.reset(pairs.into_iter().filter(|(_, value)| !value.is_empty() && *value != "0"));
+                // Nothing asks for the time of a row here, nor for its line: see `countable`.
+                if extractor.process(Timestamp(0), "", &mut labels).is_none() {
+                    continue;
+                }
+                let Some(Piece::Sums(sums)) = out.of(&labels, extractor.series(), true)? else { continue };
+                for (cut, records) in &tally.records {
+                    let Some(at) = cuts.get(*cut) else { continue };
+                    let (from, to) = windows.of(at.0);
+                    if from < to {
+                        sums.push((from, to, i64::try_from(*records).unwrap_or(i64::MAX)));
+                    }
+                }
+            }
+            Ok(out)
+        };
+        for batch in tallies.chunks(BATCH_PARTS * BATCH_PARTS) {
+            self.context.check()?;
+            let found: Vec<Pieces> = batch.par_chunks(BATCH_PARTS).map(pieces).collect::<Result<_>>()?;
+            for one in found {
+                self.merge(all, one, windows.count)?;
+            }
+        }
+        Ok(())
     }
 
     /// Says whether structured metadata can matter: as a label that is asked for and that some stream does not have.
@@ -214,6 +277,25 @@ struct Gatherer<'a> {
     windows: Windows,
     times: TimeRange,
     sums: bool,
+    with_lines: bool,
+}
+
+/// Returns the labels that a query looks at, when it only counts rows by labels that are compared as text: nothing else of
+/// a row matters then, and nothing can go wrong with one.
+fn countable(expr: &RangeExpr, extractor: &Extractor) -> Option<Vec<String>> {
+    fn is_text(filter: &LabelFilter) -> bool {
+        match filter {
+            LabelFilter::Text(_) => true,
+            LabelFilter::And(a, b) | LabelFilter::Or(a, b) => is_text(a) && is_text(b),
+            LabelFilter::Number { .. }
+            | LabelFilter::Duration { .. }
+            | LabelFilter::Bytes { .. }
+            | LabelFilter::Ip { .. } => false,
+        }
+    }
+    let counts = matches!(expr.op, RangeOp::Count | RangeOp::Rate | RangeOp::Absent) && expr.unwrap.is_none();
+    let is_simple = |stage: &Stage| matches!(stage, Stage::LabelFilter(filter) if is_text(filter));
+    (counts && expr.log.stages.iter().all(is_simple)).then(|| extractor.names()).flatten()
 }
 
 impl Gatherer<'_> {
@@ -231,7 +313,7 @@ impl Gatherer<'_> {
                 context.check()?;
             }
             let (from, to) = self.windows.of(timestamp.0);
-            let line = rows.lines.get(row);
+            let line = if self.with_lines { rows.lines.get(row) } else { "" };
             if from >= to || !self.times.contains(timestamp) || !self.extractor.passes(line) {
                 continue;
             }

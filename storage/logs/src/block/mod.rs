@@ -10,11 +10,11 @@ mod reader;
 mod rows;
 mod writer;
 
-pub(crate) use catalog::StreamInfo;
-pub(crate) use counts::MINUTE_NS;
+pub(crate) use catalog::{Catalog, StreamInfo};
+pub(crate) use counts::{Count, Counts, MINUTE_NS};
 pub(crate) use files::{remove_dir, sync_dir};
 pub(crate) use meta::{BlockMeta, Sequence};
-pub(crate) use reader::{Block, Cache, list};
+pub(crate) use reader::{Block, Cache, Detail, list};
 pub(crate) use rows::{BODY_STR, Columns, RowView, line_of};
 pub(crate) use writer::{BlockWriter, WriterOptions};
 

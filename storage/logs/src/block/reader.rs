@@ -21,10 +21,10 @@ use storage_api::{Error, Needle, QueryContext, Result};
 
 use super::catalog::{CATALOG_FILE, Catalog};
 use super::checked_file::{CHECKSUMS_MAGIC, CheckedFile};
-use super::counts::{COUNTS_FILE, Count};
+use super::counts::{COUNTS_FILE, Counts};
 use super::files::{corrupt, read_checked, remove_dir, unseal};
 use super::meta::BlockMeta;
-use super::rows::{Columns, LINE_COLUMNS, STREAM_COLUMNS};
+use super::rows::{Columns, LINE_COLUMNS, SCHEMA, SEVERITY_COLUMNS, STREAM_COLUMNS, TIMESTAMP_COLUMN};
 use super::writer::{CHECKSUMS_FILE, IDS_FILE, ROWS_FILE, TRIGRAMS_FILE, WORDS_DIR};
 use crate::index::{BlockIndex, PageSet};
 use crate::telemetry::{CorruptBlocks, Damage};
@@ -35,8 +35,45 @@ enum Kind {
     Index,
     Footer,
     Counts,
-    /// A decoded page, with metadata or without.
-    Page(u32, bool),
+    /// A decoded page, and what of it.
+    Page(u32, Detail),
+}
+
+/// Which columns are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Detail {
+    /// Timestamps.
+    Times,
+    /// Timestamps and severities.
+    Severities,
+    /// Timestamps and lines.
+    Lines,
+    /// All but lines.
+    Metadata,
+    /// All.
+    All,
+}
+
+impl Detail {
+    pub(crate) fn new(with_metadata: bool, without_lines: bool) -> Self {
+        match (with_metadata, without_lines) {
+            (false, true) => Self::Times,
+            (false, false) => Self::Lines,
+            (true, true) => Self::Metadata,
+            (true, false) => Self::All,
+        }
+    }
+
+    /// Says whether a column is read; the stream's own are for other readers, the catalog has them.
+    fn wants(self, name: &str) -> bool {
+        match self {
+            Self::Times => name == TIMESTAMP_COLUMN,
+            Self::Severities => name == TIMESTAMP_COLUMN || SEVERITY_COLUMNS.contains(&name),
+            Self::Lines => name == TIMESTAMP_COLUMN || LINE_COLUMNS.contains(&name),
+            Self::Metadata => !STREAM_COLUMNS.contains(&name) && !LINE_COLUMNS.contains(&name),
+            Self::All => !STREAM_COLUMNS.contains(&name),
+        }
+    }
 }
 
 /// Indexes, footers and counts of blocks that were used lately, up to a number of bytes.
@@ -181,6 +218,11 @@ impl Block {
         }
     }
 
+    /// Returns the error of rows that are not as they should be.
+    pub(crate) fn malformed(&self, expected: &str) -> Error {
+        corrupt(&self.dir, format!("expected {expected}"))
+    }
+
     /// Notes that rows cannot be read, and warns whoever asked of what the answer lacks. Any other error is given back.
     ///
     /// # Errors
@@ -237,14 +279,14 @@ impl Block {
     }
 
     /// Returns the counts of each stream, in the order of the catalog.
-    pub(crate) fn counts(&self) -> Result<Arc<Vec<Vec<Count>>>> {
+    pub(crate) fn counts(&self) -> Result<Arc<Counts>> {
         self.cache.get_or_load((&self.dir, Kind::Counts), || {
             let path = self.dir.join(COUNTS_FILE);
             let counts = super::counts::decode(&path, &read_file(&self.dir, &self.meta, COUNTS_FILE)?)?;
-            if counts.len() != self.catalog.streams.len() {
+            if counts.streams.len() != self.catalog.streams.len() {
                 return Err(corrupt(&path, "it does not fit the catalog"));
             }
-            let size_bytes = counts.iter().map(|counts| 24 + counts.len() * size_of::<Count>()).sum();
+            let size_bytes = counts.size_bytes();
             Ok((counts, size_bytes))
         })
     }
@@ -275,37 +317,37 @@ impl Block {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub(crate) fn read_shared(&self, rows: Range<u32>, with_metadata: bool) -> Result<(Arc<Columns>, usize)> {
+    pub(crate) fn read_shared(&self, rows: Range<u32>, detail: Detail) -> Result<(Arc<Columns>, usize)> {
         let number = self.catalog.page_of(rows.start);
         let start = self.catalog.pages.get(number).map_or(0, |page| page.first_row);
         let end = self.catalog.page_end(number);
         if rows.end > end || rows.len() * 2 >= (end - start) as usize {
-            return Ok((Arc::new(self.read(rows, with_metadata)?), 0));
+            return Ok((Arc::new(self.read(rows, detail)?), 0));
         }
-        let kind = Kind::Page(u32::try_from(number).unwrap_or(u32::MAX), with_metadata);
+        let kind = Kind::Page(u32::try_from(number).unwrap_or(u32::MAX), detail);
         let columns = self.cache.get_or_load((&self.dir, kind), || {
-            let columns = self.read(start..end, with_metadata)?;
+            let columns = self.read(start..end, detail)?;
             let size_bytes = columns.size_bytes();
             Ok((columns, size_bytes))
         })?;
         Ok((columns, (rows.start - start) as usize))
     }
 
-    /// Decodes `rows`, which lie in one row group. Without metadata only what makes a line is read.
+    /// Decodes `rows`, which lie in one row group.
     ///
     /// # Errors
     /// [`Error::Corrupt`] and [`Error::Io`].
-    pub(crate) fn read(&self, rows: Range<u32>, with_metadata: bool) -> Result<Columns> {
+    pub(crate) fn read(&self, rows: Range<u32>, detail: Detail) -> Result<Columns> {
         let footer = self.footer()?;
         let page = self.catalog.pages.get(self.catalog.page_of(rows.start));
         let page = page.ok_or_else(|| corrupt(&self.dir, "a row lies in no page"))?;
         let skip = (page.row_in_group + (rows.start - page.first_row)) as usize;
         let length = rows.len();
-        let wanted = |name: &str| {
-            if with_metadata { !STREAM_COLUMNS.contains(&name) } else { LINE_COLUMNS.contains(&name) }
-        };
         let fields = footer.schema().fields().iter().enumerate();
-        let roots: Vec<usize> = fields.filter(|(_, field)| wanted(field.name())).map(|(i, _)| i).collect();
+        let roots: Vec<usize> = fields.filter(|(_, field)| detail.wants(field.name())).map(|(i, _)| i).collect();
+        if roots.len() != SCHEMA.fields().iter().filter(|field| detail.wants(field.name())).count() {
+            return Err(corrupt(self.rows.path(), "a column is missing"));
+        }
         let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
         let group = page.group as usize;
         if group >= footer.metadata().num_row_groups() {

@@ -76,8 +76,12 @@ pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// The columns that lines without metadata need.
-pub(super) const LINE_COLUMNS: [&str; 3] = ["timestamp", "body", "body_type"];
+/// The column that every reader needs.
+pub(super) const TIMESTAMP_COLUMN: &str = "timestamp";
+/// The columns that make a line.
+pub(super) const LINE_COLUMNS: [&str; 2] = ["body", "body_type"];
+/// The columns that rows are counted by.
+pub(super) const SEVERITY_COLUMNS: [&str; 2] = ["severity_number", "severity_text"];
 /// The columns that only other readers need: the catalog has them.
 pub(super) const STREAM_COLUMNS: [&str; 2] = ["stream_id", "stream"];
 
@@ -239,8 +243,8 @@ pub(crate) struct ColumnsRef<'a> {
     observed_timestamp: Option<&'a TimestampNanosecondArray>,
     severity_number: Option<&'a UInt8Array>,
     severity_text: Option<Texts<'a>>,
-    body: &'a StringArray,
-    body_type: Texts<'a>,
+    body: Option<&'a StringArray>,
+    body_type: Option<Texts<'a>>,
     attributes: Option<&'a StringArray>,
     resource: Option<Texts<'a>>,
     scope: Option<Texts<'a>>,
@@ -300,8 +304,8 @@ impl Columns {
                 .map(|c| c.as_primitive_opt::<UInt8Type>().ok_or(wrong))
                 .transpose()?,
             severity_text: texts("severity_text")?,
-            body: strings("body").ok_or(wrong)??,
-            body_type: texts("body_type")?.ok_or(wrong)?,
+            body: strings("body").transpose()?,
+            body_type: texts("body_type")?,
             attributes: strings("attributes").transpose()?,
             resource: texts("resource")?,
             scope: texts("scope")?,
@@ -319,6 +323,22 @@ impl<'a> ColumnsRef<'a> {
         self.timestamp.values()
     }
 
+    /// Returns severity number of row `i`, which must be there, and the key of its text, which stays the same for equal
+    /// texts within these columns, mostly.
+    pub(crate) fn severity(&self, i: usize) -> (u8, Option<i32>) {
+        let number = self.severity_number.map_or(0, |column| column.value(i));
+        let text = self.severity_text.filter(|texts| texts.keys.is_valid(i)).map(|texts| texts.keys.value(i));
+        (number, text)
+    }
+
+    /// Returns the text of such a key.
+    pub(crate) fn severity_text(&self, key: Option<i32>) -> &'a str {
+        let (Some(texts), Some(key)) = (self.severity_text, key.and_then(|key| usize::try_from(key).ok())) else {
+            return "";
+        };
+        if key < texts.values.len() && texts.values.is_valid(key) { texts.values.value(key) } else { "" }
+    }
+
     /// Returns row `i`, which must be there.
     pub(crate) fn row(&self, i: usize) -> RowView<'a> {
         let text = |texts: Option<Texts<'a>>| texts.map_or("", |texts| texts.get(i));
@@ -328,8 +348,8 @@ impl<'a> ColumnsRef<'a> {
             observed_timestamp: self.observed_timestamp.filter(|c| c.is_valid(i)).map_or(0, |c| c.value(i)),
             severity_number: self.severity_number.map_or(0, |column| column.value(i)),
             severity_text: text(self.severity_text),
-            body: self.body.value(i),
-            body_type: self.body_type.get(i),
+            body: self.body.map_or("", |column| column.value(i)),
+            body_type: self.body_type.map_or(BODY_STR, |texts| texts.get(i)),
             attributes: self.attributes.filter(|c| c.is_valid(i)).map_or("", |c| c.value(i)),
             resource: text(self.resource),
             scope: text(self.scope),

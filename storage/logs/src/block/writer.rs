@@ -79,6 +79,8 @@ struct OpenStream {
     info: StreamInfo,
     id: u64,
     text: String,
+    /// Resource and scope of the last row; their fields are noted already.
+    origin: Option<(String, String)>,
 }
 
 impl BlockWriter {
@@ -131,7 +133,7 @@ impl BlockWriter {
         }
         text.push('}');
         self.index_labels(labels);
-        self.stream = Some(OpenStream { info, id, text });
+        self.stream = Some(OpenStream { info, id, text, origin: None });
     }
 
     fn index_labels(&mut self, labels: &Labels) {
@@ -166,7 +168,7 @@ impl BlockWriter {
         stream.info.min_timestamp = stream.info.min_timestamp.min(row.timestamp);
         stream.info.max_timestamp = stream.info.max_timestamp.max(row.timestamp);
         stream.info.rows += 1;
-        self.counts.push(row.timestamp, row.severity_number, line.len());
+        self.counts.push(row.timestamp, row.severity_number, row.severity_text, line.len());
         self.line_bytes += line.len() as u64;
         let pushed = self.page.push(stream.id, &stream.text, row);
         pushed.map_err(|error| write_error(&self.dir.join(ROWS_FILE), error))?;
@@ -187,7 +189,10 @@ impl BlockWriter {
             for (name, value) in json::parse_pairs(row.attributes).map_err(|error| malformed(error.0))? {
                 self.names.flatten(&mut fields, "", &name, &value);
             }
-            fields.iter().for_each(|(_, value)| self.index.push_field(value));
+            for (name, value) in &fields {
+                self.counts.note_field(name);
+                self.index.push_field(value);
+            }
         }
         for id in [hex(&row.trace_id), hex(&row.span_id)].into_iter().flatten() {
             self.index.push_field(&id);
@@ -197,16 +202,26 @@ impl BlockWriter {
                 self.index.push_field(text);
             }
         }
-        if self.origin.0 == row.resource && self.origin.1 == row.scope {
+        let is_noted = |(resource, scope): &(String, String)| resource == row.resource && scope == row.scope;
+        let is_indexed = is_noted(&self.origin);
+        if is_indexed && self.stream.as_ref().and_then(|stream| stream.origin.as_ref()).is_some_and(is_noted) {
             return Ok(());
         }
         self.origin = (row.resource.to_owned(), row.scope.to_owned());
+        if let Some(stream) = &mut self.stream {
+            stream.origin = Some(self.origin.clone());
+        }
         if !self.origins.contains_key(&self.origin) {
             let fields = OriginFields::parse(row.resource, row.scope, &mut self.names);
             self.origins.insert(self.origin.clone(), fields.map_err(|error| malformed(error.0))?);
         }
         if let Some(fields) = self.origins.get(&self.origin) {
-            fields.resource.iter().chain(&fields.scope).for_each(|(_, value)| self.index.push_field(value));
+            for (name, value) in fields.resource.iter().chain(&fields.scope) {
+                self.counts.note_field(name);
+                if !is_indexed {
+                    self.index.push_field(value);
+                }
+            }
         }
         Ok(())
     }

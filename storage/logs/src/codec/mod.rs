@@ -13,5 +13,5 @@ pub(crate) use batch::{
     end_batch, end_group, read_entry,
 };
 pub(crate) use primitive::{Input, Malformed, put_bytes, put_i64, put_text, put_u32, put_varint, put_zigzag};
-pub(crate) use record::{BodyRef, RecordRef, encode_record, peek_timestamp};
+pub(crate) use record::{BodyRef, RecordRef, encode_record, peek_severity, peek_timestamp};
 pub(crate) use value::{DEPTH_MAX, depth_within};

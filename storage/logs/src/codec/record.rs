@@ -99,6 +99,19 @@ pub(crate) fn peek_timestamp(mut input: Input<'_>, arrival: i64) -> Result<i64, 
     Ok(effective(timestamp, observed, arrival))
 }
 
+/// Returns severity number and text of a record and whether it has attributes, without decoding the rest.
+pub(crate) fn peek_severity(bytes: &[u8]) -> Result<(u8, &str, bool), Malformed> {
+    let mut input = Input::new(bytes);
+    input.i64()?;
+    let presence = input.u8()?;
+    let severity_number = input.u8()?;
+    if presence & HAS_OBSERVED != 0 {
+        input.i64()?;
+    }
+    let severity_text = if presence & HAS_SEVERITY_TEXT != 0 { input.text()? } else { "" };
+    Ok((severity_number, severity_text, presence & HAS_ATTRIBUTES != 0))
+}
+
 impl<'a> RecordRef<'a> {
     /// Decodes a record; `bytes` is all of it, without its length.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {

@@ -23,7 +23,8 @@ fn open_and_read(fixture: &Fixture, expected: &[String], what: &str) -> bool {
     let store = fixture.open();
     let context = QueryContext::default();
     let needles = vec![Needle::Line("needle".to_owned())];
-    let select = LogSelect { matchers: Vec::new(), range: TimeRange::ALL, needles, with_metadata: true };
+    let select =
+        LogSelect { matchers: Vec::new(), range: TimeRange::ALL, needles, with_metadata: true, without_lines: false };
     let mut found = Vec::new();
     let mut failed = false;
     for part in store.select(&select, &context).unwrap() {
@@ -112,7 +113,13 @@ fn rows_that_are_damaged_while_the_store_is_open_are_left_out_with_a_warning() {
         metric(&telemetry, &name)
     };
     assert_eq!(corrupt("rows"), 0.0);
-    let select = LogSelect { matchers: vec![], range: TimeRange::ALL, needles: vec![], with_metadata: true };
+    let select = LogSelect {
+        matchers: vec![],
+        range: TimeRange::ALL,
+        needles: vec![],
+        with_metadata: true,
+        without_lines: false,
+    };
     for _ in 0..3 {
         let context = QueryContext::default();
         let mut found = 0;

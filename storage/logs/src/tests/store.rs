@@ -333,8 +333,13 @@ fn metadata_is_the_same_from_head_and_block() {
     };
     store.append(batch("a", vec![full, record(6, "plain")])).unwrap();
     let all = || {
-        let select =
-            LogSelect { matchers: Vec::new(), range: TimeRange::ALL, needles: Vec::new(), with_metadata: true };
+        let select = LogSelect {
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+            needles: Vec::new(),
+            with_metadata: true,
+            without_lines: false,
+        };
         let context = QueryContext::default();
         let parts = store.select(&select, &context).unwrap();
         assert_eq!(parts.len(), 1);
@@ -426,6 +431,7 @@ fn large_blocks_are_read_by_range_and_stream() {
         range: TimeRange::ALL,
         needles: vec![Needle::Line("line number2999".to_owned())],
         with_metadata: false,
+        without_lines: false,
     };
     let rows: u64 = store.select(&select, &context).unwrap().iter().map(|part| part.rows_max()).sum();
     assert!(rows < 9000, "the index leaves a part of the rows: {rows}");

@@ -1,0 +1,333 @@
+//! Counts rows by stream and severity between points in time, without decoding lines and attributes.
+//!
+//! A block knows which metadata fields the records of a stream have. Where none of those asked for is among them, its
+//! rows are counted: from the counts by minute where few minutes are cut, else from timestamps and severities alone.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use model::{Labels, TimeRange, Timestamp};
+use rayon::prelude::*;
+use storage_api::{LogPart, LogSelect, LogTallies, LogTally, LogTallySelect, QueryContext, Result};
+
+use crate::LogStore;
+use crate::block::{Block, Count, Counts, Detail, MINUTE_NS, StreamInfo};
+use crate::head::HeadPart;
+use crate::metadata::OWN_FIELDS;
+use crate::query::{BlockPart, page_times, passes, stream_parts};
+use crate::telemetry::Damage;
+
+/// Most pages that are decoded at a time.
+const RUN_PAGES_MAX: usize = 16;
+/// Bytes of a row's timestamp and severity, for the query's account.
+const ROW_BYTES: u64 = 16;
+
+/// Counts rows that come by time.
+#[derive(Debug)]
+pub(crate) struct Tally<S> {
+    /// By severity, numbers by cut.
+    counts: Vec<(S, Vec<(usize, u64)>)>,
+    /// Where the last row went.
+    last: usize,
+    cut: usize,
+}
+
+impl<S> Default for Tally<S> {
+    fn default() -> Self {
+        Self { counts: Vec::new(), last: 0, cut: 0 }
+    }
+}
+
+impl<T: PartialEq + Copy> Tally<(u8, T)> {
+    /// Adds a row; `false` when it lies behind the last cut, as all that come later do.
+    pub(crate) fn push(&mut self, cuts: &[Timestamp], at: i64, severity: (u8, T)) -> bool {
+        while cuts.get(self.cut).is_some_and(|cut| cut.0 < at) {
+            self.cut += 1;
+        }
+        if self.cut >= cuts.len() {
+            return false;
+        }
+        self.add(self.cut, severity, 1);
+        true
+    }
+
+    /// Adds rows of one cut; cuts come in ascending order.
+    fn add(&mut self, cut: usize, severity: (u8, T), records: u64) {
+        if self.counts.get(self.last).is_none_or(|(have, _)| *have != severity) {
+            self.last = self.counts.iter().position(|(have, _)| *have == severity).unwrap_or_else(|| {
+                self.counts.push((severity, Vec::new()));
+                self.counts.len() - 1
+            });
+        }
+        let Some((_, numbers)) = self.counts.get_mut(self.last) else { return };
+        match numbers.last_mut() {
+            Some((have, sum)) if *have == cut => *sum += records,
+            _ => numbers.push((cut, records)),
+        }
+    }
+
+    pub(crate) fn finish<'t>(self, stream: &Labels, text: impl Fn(T) -> &'t str) -> Vec<LogTally> {
+        let tally = |((severity_number, key), records): ((u8, T), Vec<(usize, u64)>)| LogTally {
+            stream: stream.clone(),
+            severity_number,
+            severity_text: text(key).into(),
+            records,
+        };
+        self.counts.into_iter().map(tally).collect()
+    }
+}
+
+/// Returns the fields that are no labels of the stream.
+fn fields_beside<'a>(fields: &'a [String], stream: &Labels) -> Vec<&'a str> {
+    fields.iter().map(String::as_str).filter(|name| stream.get(name).is_none()).collect()
+}
+
+/// Rows of one stream that are counted by decoding them.
+#[derive(Debug, Clone)]
+struct Wanted {
+    stream: usize,
+    /// The minutes that count, ascending; `None` for all.
+    minutes: Option<Arc<[i64]>>,
+}
+
+/// Pages that follow each other in one row group, and whose rows are counted in them.
+#[derive(Debug)]
+struct Run {
+    block: Arc<Block>,
+    pages: Range<usize>,
+    wanted: Vec<Wanted>,
+}
+
+/// What is done with a block.
+#[derive(Debug, Default)]
+struct Plan {
+    tallies: Vec<LogTally>,
+    runs: Vec<Run>,
+    parts: Vec<BlockPart>,
+    streams: Vec<Labels>,
+    records: u64,
+}
+
+impl LogStore {
+    pub(crate) fn tally_rows(&self, select: &LogTallySelect, context: &QueryContext) -> Result<LogTallies> {
+        context.check()?;
+        let range = self.visible(select.range);
+        let state = self.snapshot(context);
+        let mut out = LogTallies::default();
+        if range.is_empty() {
+            return Ok(out);
+        }
+        let blocks: Vec<&Arc<Block>> = state.blocks_in(range).collect();
+        let mut streams: HashSet<Labels> = HashSet::new();
+        self.cpu.install(|| -> Result<()> {
+            let plan_of = |block: &&Arc<Block>| context.check().map(|()| plan(block, select, range));
+            let plans: Vec<Plan> = blocks.par_iter().map(plan_of).collect::<Result<_>>()?;
+            let mut runs = Vec::new();
+            for plan in plans {
+                context.count_rows(plan.records);
+                streams.extend(plan.streams);
+                out.tallies.extend(plan.tallies);
+                runs.extend(plan.runs);
+                out.parts.extend(plan.parts.into_iter().map(|part| Box::new(part) as Box<dyn LogPart>));
+            }
+            let found: Vec<Vec<LogTally>> =
+                runs.par_iter().map(|run| run.tally(select, range, context)).collect::<Result<_>>()?;
+            out.tallies.extend(found.into_iter().flatten());
+            Ok(())
+        })?;
+        for head in state.heads() {
+            let wanted = |labels: &Labels| passes(labels, &select.matchers);
+            let parts = head.parts(range, wanted, &[], Detail::Metadata);
+            let counted = |part: HeadPart| -> Result<(HeadPart, Option<Vec<LogTally>>)> {
+                context.check()?;
+                let fields = fields_beside(&select.fields, part.stream());
+                if fields.iter().any(|field| OWN_FIELDS.contains(field)) {
+                    return Ok((part, None));
+                }
+                let found = part.tally(&fields, &select.cuts)?;
+                Ok((part, found))
+            };
+            let found: Vec<_> = self.cpu.install(|| parts.into_par_iter().map(counted).collect::<Result<_>>())?;
+            for (part, tallies) in found {
+                streams.insert(part.stream().clone());
+                match tallies {
+                    Some(tallies) => {
+                        context.count_rows(part.rows_max());
+                        out.tallies.extend(tallies);
+                    }
+                    None => out.parts.push(Box::new(part)),
+                }
+            }
+        }
+        context.charge_series(streams.len() as u64)?;
+        Ok(out)
+    }
+}
+
+fn plan(block: &Arc<Block>, select: &LogTallySelect, range: TimeRange) -> Plan {
+    let mut plan = Plan::default();
+    let counts = block.counts().map_err(|error| block.note_damage(Damage::Counts, &error)).ok();
+    for (number, stream) in block.catalog().streams.iter().enumerate() {
+        if !stream.overlaps(range) || !passes(&stream.labels, &select.matchers) {
+            continue;
+        }
+        plan.streams.push(stream.labels.clone());
+        let fields = fields_beside(&select.fields, &stream.labels);
+        let is_plain = |counts: &&Arc<Counts>| {
+            fields.iter().all(|field| !OWN_FIELDS.contains(field) && !counts.may_have(number, field))
+        };
+        match counts.as_ref().filter(is_plain) {
+            Some(counts) => plan_stream(&mut plan, block, counts, (number, stream), select, range),
+            None => {
+                let select = LogSelect {
+                    matchers: Vec::new(),
+                    range,
+                    needles: Vec::new(),
+                    with_metadata: true,
+                    without_lines: true,
+                };
+                plan.parts.extend(stream_parts(block, stream, None, &select, range));
+            }
+        }
+    }
+    plan
+}
+
+/// Counts a stream from the counts by minute, and plans to decode the minutes that are cut; all, when these lie in most of
+/// its pages anyway.
+fn plan_stream(
+    plan: &mut Plan,
+    block: &Arc<Block>,
+    counts: &Counts,
+    (number, stream): (usize, &StreamInfo),
+    select: &LogTallySelect,
+    range: TimeRange,
+) {
+    let pages = pages_in(block, stream, range);
+    let kept = counts.streams.get(number).map(Vec::as_slice).unwrap_or_default();
+    let (mut tally, mut cut_minutes, mut records): (Tally<(u8, u32)>, Vec<i64>, u64) = Default::default();
+    for minute in kept.chunk_by(|a, b| a.minute == b.minute) {
+        let places: Option<Vec<Option<usize>>> = minute.iter().map(|count| place(count, &select.cuts, range)).collect();
+        let Some(places) = places else {
+            cut_minutes.extend(minute.first().map(|count| count.minute));
+            continue;
+        };
+        for (count, cut) in minute.iter().zip(places) {
+            if let Some(cut) = cut {
+                tally.add(cut, (count.severity_number, count.text), count.records);
+                records += count.records;
+            }
+        }
+    }
+    let is_cut = |number: &usize| {
+        let (first, last) = page_times(block.catalog(), stream, *number);
+        let at = cut_minutes.partition_point(|minute| *minute < first.div_euclid(MINUTE_NS));
+        cut_minutes.get(at).is_some_and(|minute| *minute <= last.div_euclid(MINUTE_NS))
+    };
+    let cut_pages: Vec<usize> = pages.iter().copied().filter(is_cut).collect();
+    if cut_pages.len() * 2 > pages.len() {
+        return add_runs(plan, block, &pages, &Wanted { stream: number, minutes: None });
+    }
+    plan.records += records;
+    plan.tallies.extend(tally.finish(&stream.labels, |text| counts.text(text)));
+    add_runs(plan, block, &cut_pages, &Wanted { stream: number, minutes: Some(cut_minutes.into()) });
+}
+
+/// Returns the cut that all records of a count belong to, `Some(None)` when they are not asked for, and `None` when they
+/// must be looked at one by one.
+fn place(count: &Count, cuts: &[Timestamp], range: TimeRange) -> Option<Option<usize>> {
+    // At the ends of time a minute is not whole.
+    let start = count.minute.checked_mul(MINUTE_NS)?;
+    let last = start.checked_add(MINUTE_NS - 1)?;
+    let (first, last) = if count.at_start { (start, start) } else { (start + 1, last) };
+    if last < range.start.0 || first >= range.end.0 {
+        return Some(None);
+    }
+    let cut = cuts.partition_point(|cut| cut.0 < first);
+    let is_whole = range.start.0 <= first && last < range.end.0 && cuts.get(cut).is_none_or(|cut| last <= cut.0);
+    is_whole.then_some((cut < cuts.len()).then_some(cut))
+}
+
+/// Returns the pages that may hold rows of a stream in `range`.
+fn pages_in(block: &Block, stream: &StreamInfo, range: TimeRange) -> Vec<usize> {
+    let catalog = block.catalog();
+    let last_row = (stream.first_row + stream.rows).saturating_sub(1);
+    let is_in = |number: &usize| {
+        let (first, last) = page_times(catalog, stream, *number);
+        first < range.end.0 && range.start.0 <= last
+    };
+    (catalog.page_of(stream.first_row)..=catalog.page_of(last_row)).filter(is_in).collect()
+}
+
+/// Plans to decode pages of a stream; streams that share a page share its decoding.
+fn add_runs(plan: &mut Plan, block: &Arc<Block>, pages: &[usize], wanted: &Wanted) {
+    let pages_of = &block.catalog().pages;
+    for number in pages {
+        let Some(page) = pages_of.get(*number) else { continue };
+        let joins = |run: &&mut Run| {
+            let same_group = pages_of.get(run.pages.start).is_some_and(|first| first.group == page.group);
+            run.pages.contains(number) || same_group && run.pages.end == *number && run.pages.len() < RUN_PAGES_MAX
+        };
+        match plan.runs.last_mut().filter(joins) {
+            Some(run) => {
+                run.pages.end = run.pages.end.max(number + 1);
+                if run.wanted.last().is_none_or(|last| last.stream != wanted.stream) {
+                    run.wanted.push(wanted.clone());
+                }
+            }
+            None => plan.runs.push(Run {
+                block: Arc::clone(block),
+                pages: *number..number + 1,
+                wanted: vec![wanted.clone()],
+            }),
+        }
+    }
+}
+
+impl Run {
+    fn tally(&self, select: &LogTallySelect, range: TimeRange, context: &QueryContext) -> Result<Vec<LogTally>> {
+        context.check()?;
+        match self.count(select, range) {
+            Ok((tallies, rows)) => {
+                context.charge_bytes(rows * ROW_BYTES)?;
+                context.count_rows(rows);
+                Ok(tallies)
+            }
+            Err(error) => self.block.do_without_rows(error, context).map(|()| Vec::new()),
+        }
+    }
+
+    /// Returns the numbers, and how many rows were decoded.
+    fn count(&self, select: &LogTallySelect, range: TimeRange) -> Result<(Vec<LogTally>, u64)> {
+        let catalog = self.block.catalog();
+        let first_row = catalog.pages.get(self.pages.start).map_or(0, |page| page.first_row);
+        let end_row = catalog.page_end(self.pages.end.saturating_sub(1));
+        let columns = self.block.read(first_row..end_row, Detail::Severities)?;
+        let columns = columns.open().map_err(|error| self.block.malformed(error.0))?;
+        let times = columns.timestamps();
+        let mut out = Vec::new();
+        for wanted in &self.wanted {
+            let Some(stream) = catalog.streams.get(wanted.stream) else { continue };
+            let from = stream.first_row.max(first_row);
+            let to = (stream.first_row + stream.rows).min(end_row).max(from);
+            let rows = (from - first_row) as usize..(to - first_row) as usize;
+            let of_stream = times.get(rows.clone()).unwrap_or_default();
+            let start = rows.start + of_stream.partition_point(|at| *at < range.start.0);
+            let end = rows.start + of_stream.partition_point(|at| *at < range.end.0);
+            let mut tally = Tally::default();
+            for (i, at) in (start..).zip(times.get(start..end).unwrap_or_default()) {
+                if let Some(minutes) = &wanted.minutes
+                    && minutes.binary_search(&at.div_euclid(MINUTE_NS)).is_err()
+                {
+                    continue;
+                }
+                if !tally.push(&select.cuts, *at, columns.severity(i)) {
+                    break;
+                }
+            }
+            out.extend(tally.finish(&stream.labels, |key| columns.severity_text(key)));
+        }
+        Ok((out, u64::from(end_row - first_row)))
+    }
+}
