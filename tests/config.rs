@@ -67,6 +67,19 @@ fn secrets_are_never_printed() {
         assert_eq!(output.status.code(), Some(0), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
     }
+    for faulty in [
+        "[agent.headers]\nauthorization = \"Bearer hunter2\n",
+        "[agent.headers]\nauthorization = [\"Bearer hunter2\"]\n",
+        "[agent]\nheaders = \"Bearer hunter2\"\n",
+        "[agent]\nendpoint = \"http://user:hunter2@no host\"\n",
+        "agent_endpoint = \"ftp://user:hunter2@host\"\n",
+    ] {
+        std::fs::write(&file, faulty).unwrap();
+        let output = daybook().args(["config", "check", "--config"]).arg(&file).output().unwrap();
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{faulty}: {told}");
+        assert!(!told.contains("hunter2"), "{faulty}: {told}");
+    }
 }
 
 #[test]

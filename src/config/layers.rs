@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::settings::{Kind, SETTINGS, Setting};
-use super::{Config, Role, parse};
+use super::{Config, Role, parse, secrets};
 
 /// Parts of a key that mark its value as a secret.
 const SECRET_WORDS: [&str; 6] = ["password", "secret", "token", "authorization", "api_key", "credential"];
@@ -75,7 +75,12 @@ pub(crate) fn load(
     let agent = toml::Value::Table(agent_table.clone()).try_into::<agent::Config>();
     let agent = agent.map_err(|error| errors.push(format!("file: [agent] {}", error.message()))).unwrap_or_default();
     let config = Typed { values: &values, errors: &mut errors }.config(agent);
-    if errors.is_empty() { Ok(Loaded { config, values, agent_table, warnings: Vec::new() }) } else { Err(errors) }
+    if errors.is_empty() {
+        return Ok(Loaded { config, values, agent_table, warnings: Vec::new() });
+    }
+    let mut hidden: Vec<String> = values.iter().filter_map(|(name, (text, _))| secrets::hidden(name, text)).collect();
+    secrets::collect("agent", &toml::Value::Table(agent_table), &mut hidden);
+    Err(errors.iter().map(|error| secrets::hide(error, &hidden)).collect())
 }
 
 /// Replaces what looks like a secret: values under telling keys, and the user part of a URL.
@@ -95,7 +100,7 @@ fn read_file(path: &Path, errors: &mut Vec<String>) -> toml::Table {
         Err(error) => errors.push(format!("file {}: {error}", path.display())),
         Ok(text) => match text.parse::<toml::Table>() {
             Ok(table) => return table,
-            Err(error) => errors.push(format!("file {}: {}", path.display(), error.to_string().trim())),
+            Err(error) => errors.push(format!("file {}: {}", path.display(), secrets::syntax_error(&text, &error))),
         },
     }
     toml::Table::new()

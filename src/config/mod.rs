@@ -2,6 +2,7 @@
 
 mod layers;
 mod parse;
+mod secrets;
 mod settings;
 
 pub(crate) use layers::{Loaded, load, redact};
