@@ -2,13 +2,15 @@
 
 use leptos::prelude::*;
 
-use crate::lang::highlight::matches;
+use crate::lang::highlight::{excerpt, matches};
 use crate::state::context::App;
 use crate::state::records::Record;
 use crate::state::time::{format_clock, format_date_time};
 
 /// Longest part of a line that a row shows; the rest is in the record's details. Keeps a list of megabyte lines quick.
 const LINE_SHOWN_MAX: usize = 1_000;
+/// Characters that a row shows before a match which it would not show otherwise.
+const LEAD_SHOWN: usize = 40;
 
 /// The line with matches marked.
 pub(crate) fn marked(line: &str, needles: &[String]) -> AnyView {
@@ -24,8 +26,7 @@ pub(crate) fn cells(app: App, record: &Record, needles: &[String], with_date: bo
     let ms = record.timestamp_ms();
     let offset = app.utc_offset_ms(ms);
     let clock = if with_date { format_date_time(ms, offset) } else { format_clock(ms, offset) };
-    // A line feed in a row would break its height.
-    let line: String = record.line.chars().take(LINE_SHOWN_MAX).map(|c| if c == '\n' { '⏎' } else { c }).collect();
+    let line = excerpt(&record.line, needles, LEAD_SHOWN, LINE_SHOWN_MAX);
     let service = record.get("service_name").unwrap_or_default().to_owned();
     view! {
         <time>{clock}</time>

@@ -25,6 +25,20 @@ pub(crate) fn matches<'a>(line: &'a str, needles: &[String]) -> Vec<(bool, &'a s
     pieces
 }
 
+/// Returns at most `chars_max` characters of `line`, from where its first match can be seen: a match far to the right
+/// gets the `lead` characters before it, behind an ellipsis. Line feeds are shown as one character.
+pub(crate) fn excerpt(line: &str, needles: &[String], lead: usize, chars_max: usize) -> String {
+    let mut pieces = matches(line, needles).into_iter();
+    let before = match (pieces.next(), pieces.next()) {
+        (Some((false, plain)), Some(_)) => plain.chars().count(),
+        _ => 0,
+    };
+    // Twice the lead is still seen without help.
+    let skipped = if before > 2 * lead { before - lead } else { 0 };
+    let shown = line.chars().skip(skipped).map(|c| if c == '\n' { '⏎' } else { c });
+    (skipped > 0).then_some('…').into_iter().chain(shown).take(chars_max).collect()
+}
+
 /// Returns how many bytes of `text` equal `needle` but for case.
 fn prefix_length(text: &str, needle: &str) -> Option<usize> {
     let mut text_chars = text.char_indices();
@@ -87,6 +101,17 @@ mod tests {
         assert_eq!(shown("결제오류가 Ünïcode", &["오류", "ünï"]), "결제[오류]가 [Ünï]code");
         assert_eq!(shown("abc", &["", "x"]), "abc");
         assert_eq!(shown("", &["x"]), "");
+    }
+
+    #[test]
+    fn an_excerpt_shows_the_first_match() {
+        let cut = |line: &str, needle: &str| excerpt(line, &[needle.to_owned()], 3, 12);
+        assert_eq!(cut("0123456789abcdefgh", ""), "0123456789ab");
+        assert_eq!(cut("0123456789abcdefgh", "5"), "0123456789ab");
+        assert_eq!(cut("0123456789abcdefgh", "A"), "…789abcdefgh");
+        assert_eq!(cut("결제 오류 0123\n5678 a", "a"), "…78 a");
+        assert_eq!(cut("a\nb", "x"), "a⏎b");
+        assert_eq!(cut("", "x"), "");
     }
 
     #[test]
