@@ -59,7 +59,7 @@ fn with_severity(at: i64, which: u8) -> LogRecord {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn numbers_are_those_of_the_rows(
         batches in proptest::collection::vec(
