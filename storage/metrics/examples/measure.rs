@@ -1,6 +1,8 @@
 //! Fills a store with samples like those of a node exporter and prints what they cost, on disk and in time.
 //!
 //! `cargo run --release -p storage-metrics --example measure -- DIR [HOSTS] [SCRAPES]`; DIR must be empty or missing.
+//! With `DIR --replay SHARDS` it replays remote-write bodies from the files `shard-*.bin` of a directory, each body after
+//! its length (u32), its number of samples (u32) and its newest time (i64), the shards by turns.
 //! Per host 60 series: a third constant, counters of whole numbers and of hundredths, gauges, and full-precision floats;
 //! a scrape every 10 s with up to 3 ms of jitter, shared by the series of a host.
 
@@ -8,10 +10,11 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use model::Sample;
+use model::{MatchOp, Matcher, Sample};
 use runtime::{Clock, CpuPool, Ledger, Telemetry};
 use storage_api::{MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext};
 use storage_metrics::{MetricStore, Options};
@@ -45,25 +48,135 @@ fn step(series: usize, value: f64, random: &mut Random) -> f64 {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let dir: PathBuf = arguments.next().ok_or("which directory?")?.into();
-    let hosts: usize = arguments.next().map_or(Ok(100), |text| text.parse())?;
-    let scrapes: usize = arguments.next().map_or(Ok(360), |text| text.parse())?;
-    let telemetry = Telemetry::new();
-    let store = MetricStore::open(
-        &dir.join("metrics"),
-        &dir.join("wal"),
-        Options::default(),
-        Clock::system(),
-        &telemetry,
-        Ledger::new(&telemetry),
-        CpuPool::new(0)?,
-    )?;
+/// Reads what little of protocol buffers a remote-write body needs: fields of bytes, doubles and varints.
+struct Fields<'a>(&'a [u8]);
+
+enum Field<'a> {
+    Bytes(&'a [u8]),
+    Number(u64),
+}
+
+impl<'a> Fields<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u64, Field<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tag = self.varint()?;
+        let field = match tag & 7 {
+            0 => Field::Number(self.varint()?),
+            1 => {
+                let (word, rest) = self.0.split_first_chunk::<8>()?;
+                self.0 = rest;
+                Field::Number(u64::from_le_bytes(*word))
+            }
+            _ => {
+                let length = self.varint()? as usize;
+                let (bytes, rest) = self.0.split_at_checked(length)?;
+                self.0 = rest;
+                Field::Bytes(bytes)
+            }
+        };
+        Some((tag >> 3, field))
+    }
+}
+
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn decode(body: &[u8]) -> Result<MetricBatch<'_>, Box<dyn Error>> {
+    let mut batch = MetricBatch::default();
+    for (_, series) in Fields(body) {
+        let Field::Bytes(series) = series else { continue };
+        let (mut labels, mut samples) = (Vec::with_capacity(16), Vec::with_capacity(1));
+        for (number, field) in Fields(series) {
+            let Field::Bytes(bytes) = field else { continue };
+            if number == 1 {
+                let mut pair = (Cow::from(""), Cow::from(""));
+                for (number, field) in Fields(bytes) {
+                    match (number, field) {
+                        (1, Field::Bytes(name)) => pair.0 = text(name),
+                        (2, Field::Bytes(value)) => pair.1 = text(value),
+                        _ => {}
+                    }
+                }
+                labels.push(pair);
+            } else {
+                let mut sample = Sample { timestamp_ms: 0, value: 0.0 };
+                for (number, field) in Fields(bytes) {
+                    match (number, field) {
+                        (1, Field::Number(bits)) => sample.value = f64::from_bits(bits),
+                        (2, Field::Number(ms)) => sample.timestamp_ms = ms as i64,
+                        _ => {}
+                    }
+                }
+                samples.push(sample);
+            }
+        }
+        batch.push(labels, samples)?;
+    }
+    Ok(batch)
+}
+
+/// Appends the bodies of all shards by turns; returns the samples and the seconds spent in the store.
+fn replay(store: &MetricStore, shards: &std::path::Path) -> Result<(usize, f64), Box<dyn Error>> {
+    let (mut samples, mut appending, mut wal_bytes) = (0, 0.0, 0);
+    let mut files = Vec::new();
+    for number in 0.. {
+        match std::fs::File::open(shards.join(format!("shard-{number}.bin"))) {
+            Ok(file) => files.push(std::io::BufReader::new(file)),
+            Err(_) => break,
+        }
+    }
+    while !files.is_empty() {
+        let mut left = Vec::new();
+        for mut file in files {
+            let mut header = [0; 16];
+            if file.read_exact(&mut header).is_err() {
+                continue;
+            }
+            let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+            let mut body = vec![0; length as usize];
+            file.read_exact(&mut body)?;
+            left.push(file);
+            let body = snap::raw::Decoder::new().decompress_vec(&body)?;
+            let batch = decode(&body)?;
+            samples += batch.samples_len();
+            let before = (Instant::now(), store.stats().wal_bytes);
+            store.append(&batch)?;
+            appending += before.0.elapsed().as_secs_f64();
+            wal_bytes += store.stats().wal_bytes - before.1;
+            if store.should_flush() {
+                let before = Instant::now();
+                store.flush()?;
+                println!("flushed in {:.2} s", before.elapsed().as_secs_f64());
+            }
+        }
+        files = left;
+    }
+    println!("WAL: {:.2} B/sample", wal_bytes as f64 / samples as f64);
+    Ok((samples, appending))
+}
+
+/// Appends made-up samples; returns how many and the seconds spent in the store.
+fn make_up(store: &MetricStore, hosts: usize, scrapes: usize) -> Result<(usize, f64), Box<dyn Error>> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut values: Vec<f64> = (0..hosts * SERIES_PER_HOST).map(|_| (random.unit() * 1e9).round()).collect();
     let names: Vec<String> = (0..SERIES_PER_HOST).map(|i| format!("node_thing_{}_total", i / 4)).collect();
-    let started = Instant::now();
     let mut appending = 0.0;
     for scrape in 0..scrapes {
         for host in 0..hosts {
@@ -87,7 +200,77 @@ fn main() -> Result<(), Box<dyn Error>> {
             store.flush()?;
         }
     }
-    let samples = (hosts * scrapes * SERIES_PER_HOST) as f64;
+    Ok((hosts * scrapes * SERIES_PER_HOST, appending))
+}
+
+/// Returns the greatest time in the store.
+fn newest_ms(store: &MetricStore) -> Result<i64, Box<dyn Error>> {
+    let context = QueryContext::default();
+    let mut newest_ms = 0;
+    for part in store.select(&[Matcher::equal("instance", "host-001:9100")], MillisRange::ALL, &context)?.parts {
+        let times = part.read(&context)?.into_iter().filter_map(|one| one.timestamps_ms.last().copied());
+        newest_ms = times.fold(newest_ms, i64::max);
+    }
+    Ok(newest_ms)
+}
+
+/// Prints how long it takes to read the newest `span_ms` of a metric, or of all of them.
+fn query(store: &MetricStore, metric: &str, span_ms: i64) -> Result<(), Box<dyn Error>> {
+    let context = QueryContext::default();
+    let matcher = match metric {
+        "" => Matcher::new("__name__", MatchOp::NotEqual, "")?,
+        metric => Matcher::equal("__name__", metric),
+    };
+    let mut times = Vec::new();
+    let (mut series, mut samples) = (0, 0);
+    let newest_ms = newest_ms(store)?;
+    let range = MillisRange { min_ms: newest_ms.saturating_sub(span_ms), max_ms: newest_ms };
+    for _ in 0..7 {
+        (series, samples) = (0, 0);
+        let before = Instant::now();
+        let selection = store.select(std::slice::from_ref(&matcher), range, &context)?;
+        let selected = before.elapsed();
+        for part in selection.parts {
+            for one in part.read(&context)? {
+                series += 1;
+                samples += one.values.len();
+            }
+        }
+        times.push((before.elapsed(), selected));
+    }
+    times.sort();
+    let (all, selected) = times.get(3).copied().unwrap_or_default();
+    println!(
+        "{metric:?}, {samples} samples of {series} series: {:.1} ms on one thread, {:.1} of it to find them",
+        all.as_secs_f64() * 1e3,
+        selected.as_secs_f64() * 1e3
+    );
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let dir: PathBuf = arguments.next().ok_or("which directory?")?.into();
+    let hosts = arguments.next();
+    let scrapes = arguments.next();
+    let telemetry = Telemetry::new();
+    let store = MetricStore::open(
+        &dir.join("metrics"),
+        &dir.join("wal"),
+        Options::default(),
+        Clock::system(),
+        &telemetry,
+        Ledger::new(&telemetry),
+        CpuPool::new(0)?,
+    )?;
+    let started = Instant::now();
+    let (samples, appending) = match (hosts.as_deref(), scrapes.as_deref()) {
+        (Some("--replay"), Some(shards)) => replay(&store, shards.as_ref())?,
+        (hosts, scrapes) => {
+            make_up(&store, hosts.map_or(Ok(100), |text| text.parse())?, scrapes.map_or(Ok(360), |text| text.parse())?)?
+        }
+    };
+    let samples = samples as f64;
     println!("{samples} samples appended at {:.0} samples/s", samples / appending);
     let before = Instant::now();
     let head = store.stats();
@@ -108,6 +291,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         read += series.iter().map(|one| one.values.len()).sum::<usize>();
     }
     println!("read {read} samples at {:.0} samples/s", read as f64 / before.elapsed().as_secs_f64());
+    query(&store, "node_cpu_seconds_total", 300_000)?;
+    query(&store, "node_cpu_seconds_total", i64::MAX)?;
+    query(&store, "", 300_000)?;
     println!("{:.1} s in all", started.elapsed().as_secs_f64());
     Ok(())
 }

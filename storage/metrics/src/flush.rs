@@ -27,7 +27,8 @@ pub(crate) fn write_head(
     cpu: &CpuPool,
 ) -> Result<Option<Block>> {
     let name = BlockName { first: sequence, last: sequence, level: 0 };
-    let new = NewBlock { name, wal_first_needed_segment: first_needed.0 };
+    let decimal_rows_min = options.decimal_rows_min;
+    let new = NewBlock { name, wal_first_needed_segment: first_needed.0, decimal_rows_min };
     let mut all = head.all();
     if all.is_empty() {
         return Ok(None);

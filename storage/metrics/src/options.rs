@@ -27,6 +27,9 @@ pub struct Options {
     pub metadata_bytes_max: usize,
     /// Most rows of a compacted block.
     pub block_rows_max: u64,
+    /// Row groups with fewer rows keep their values as plain doubles, which any program reads at once; those with more
+    /// keep decimals, which take half the space.
+    pub decimal_rows_min: usize,
     /// Failures on demand, for tests: they hit the WAL and the files of blocks.
     pub faults: Faults,
 }
@@ -43,6 +46,7 @@ impl Default for Options {
             metadata_entries_max: 100_000,
             metadata_bytes_max: 16 << 10,
             block_rows_max: 500_000_000,
+            decimal_rows_min: 256 << 10,
             faults: Faults::default(),
         }
     }

@@ -308,6 +308,7 @@ impl MetricStore {
         let new = NewBlock {
             name: BlockName { first: first.meta.first_sequence, last: last.meta.last_sequence, level },
             wal_first_needed_segment: last.meta.wal_first_needed_segment,
+            decimal_rows_min: self.options.decimal_rows_min,
         };
         let mut cursors = Vec::with_capacity(blocks.len());
         for block in &blocks {

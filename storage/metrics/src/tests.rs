@@ -1,6 +1,7 @@
 //! The store as a whole.
 
 mod crash;
+mod encoding;
 mod limits;
 mod model_test;
 mod query;
@@ -248,6 +249,7 @@ fn compaction_merges_blocks_and_changes_no_answer() {
 
 #[test]
 fn long_series_span_pages_and_row_groups() {
+    // The first row group keeps decimals, the last one is small and keeps plain values.
     let test = TestStore::new();
     let rows = crate::block::ROW_GROUP_ROWS as i64 + 20_000;
     let samples: Vec<(i64, f64)> = (0..rows).map(|i| (i * 10, i as f64)).collect();

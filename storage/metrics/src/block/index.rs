@@ -1,7 +1,7 @@
 //! The label index of a block: series, their rows, and which series have which label. Layout:
 //! docs/format/metrics-block.md, "index".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,23 +10,30 @@ use model::Labels;
 use roaring::RoaringBitmap;
 use storage_api::{MillisRange, Result};
 
+use super::decimal::{Form, SCALE_MAX};
 use crate::error::corrupt;
 use crate::postings::Postings;
-use crate::varint::{Cursor, put_u64};
+use crate::varint::{Cursor, put_bytes, put_i64, put_u64};
 
 /// The file's name.
 pub(crate) const INDEX_FILE: &str = "index";
 const MAGIC: [u8; 8] = *b"DAYBKMIX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The sections, in the order they are written.
-const SECTIONS: usize = 6;
+const SECTIONS: usize = 8;
 const SYMBOLS: usize = 0;
 const LABELS: usize = 1;
 const SERIES: usize = 2;
 const TERMS: usize = 3;
 const POSTINGS: usize = 4;
 const EXTENTS: usize = 5;
+const RUNS: usize = 6;
+const TIMES: usize = 7;
+
+/// A run's scale when its values are no decimals, and the bit that says that there are exceptions.
+const RUN_PLAIN: u8 = 0xff;
+const RUN_EXCEPTIONS: u8 = 0x80;
 
 /// Magic, version, count of sections; then per section checksum, padding, offset and length; then a checksum.
 const HEADER_BYTES: usize = 16 + SECTIONS * 24 + 4;
@@ -50,6 +57,16 @@ impl SeriesEntry {
     }
 }
 
+/// Rows of one series in one row group: how their values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunEntry {
+    pub(crate) first_row: u64,
+    pub(crate) rows: u64,
+    pub(crate) form: Form,
+    /// Which list of the section `times` has the run's timestamps, when one has.
+    pub(crate) times: Option<u32>,
+}
+
 /// Collects the series of a block in their order.
 #[derive(Debug, Default)]
 pub(crate) struct IndexWriter {
@@ -57,6 +74,9 @@ pub(crate) struct IndexWriter {
     /// Per series: name and value by the order in which symbols were first seen, renumbered at the end.
     labels: Vec<Vec<(u32, u32)>>,
     series: Vec<SeriesEntry>,
+    runs: Vec<u8>,
+    /// Encoded lists of timestamps, and their number.
+    times: HashMap<Box<[u8]>, u32>,
 }
 
 impl IndexWriter {
@@ -75,6 +95,26 @@ impl IndexWriter {
         self.labels.push(pairs);
         let MillisRange { min_ms, max_ms } = range;
         self.series.push(SeriesEntry { labels_at: 0, first_row, rows, min_ms, max_ms });
+    }
+
+    /// Adds the next run of rows.
+    pub(crate) fn push_run(&mut self, rows: u64, form: Form, times: Option<u32>) {
+        put_u64(&mut self.runs, rows);
+        put_u64(&mut self.runs, times.map_or(0, |number| u64::from(number) + 1));
+        match form {
+            Form::Plain => self.runs.push(RUN_PLAIN),
+            Form::Decimal { scale, shift, has_exceptions } => {
+                self.runs.push(scale | if has_exceptions { RUN_EXCEPTIONS } else { 0 });
+                self.runs.push(shift);
+            }
+        }
+    }
+
+    /// Returns the number of a list of timestamps; series of one scrape share it.
+    pub(crate) fn times(&mut self, times: &[i64]) -> u32 {
+        let encoded = encode_times(times);
+        let next = u32::try_from(self.times.len()).expect("a block has fewer runs than 4 Gi");
+        *self.times.entry(encoded.into()).or_insert(next)
     }
 
     /// Returns the file's content.
@@ -105,8 +145,41 @@ impl IndexWriter {
         let texts: Vec<&str> = self.symbols.keys().map(AsRef::as_ref).collect();
         let (terms, postings) = encode_terms(&texts, terms)?;
         let extents: Vec<u8> = extents.iter().flat_map(|crc| crc.to_le_bytes()).collect();
-        Ok(assemble([encode_symbols(&texts)?, labels, series, terms, postings, extents]))
+        let mut lists: Vec<(&[u8], u32)> = self.times.iter().map(|(list, number)| (list.as_ref(), *number)).collect();
+        lists.sort_unstable_by_key(|(_, number)| *number);
+        let mut times = Vec::new();
+        lists.iter().for_each(|(list, _)| put_bytes(&mut times, list));
+        Ok(assemble([encode_symbols(&texts)?, labels, series, terms, postings, extents, self.runs, times]))
     }
+}
+
+/// Encodes timestamps as the differences between their differences, which jitter leaves at a byte each.
+fn encode_times(times: &[i64]) -> Vec<u8> {
+    let mut list = Vec::with_capacity(times.len() + 16);
+    let (mut last, mut last_step) = (0_i64, 0_i64);
+    for time in times {
+        let step = time.wrapping_sub(last);
+        put_i64(&mut list, step.wrapping_sub(last_step));
+        (last, last_step) = (*time, step);
+    }
+    list
+}
+
+/// Returns the timestamps of a list; `None` unless they ascend.
+fn decode_times(list: &[u8]) -> Option<Vec<i64>> {
+    let mut cursor = Cursor(list);
+    let mut times = Vec::with_capacity(list.len());
+    let (mut last, mut step) = (0_i64, 0_i64);
+    while !cursor.is_empty() {
+        step = step.wrapping_add(cursor.i64()?);
+        let time = last.wrapping_add(step);
+        if !times.is_empty() && time <= last {
+            return None;
+        }
+        times.push(time);
+        last = time;
+    }
+    Some(times)
 }
 
 fn encode_symbols(texts: &[&str]) -> Result<Vec<u8>, String> {
@@ -176,6 +249,10 @@ pub(crate) struct Index {
     terms: BTreeMap<Box<str>, fst::Map<Bytes>>,
     postings: Bytes,
     pub(crate) extents: Arc<[u32]>,
+    runs: Vec<RunEntry>,
+    times: Bytes,
+    /// Where each list lies in `times`.
+    lists: Vec<std::ops::Range<usize>>,
     path: std::path::PathBuf,
 }
 
@@ -183,7 +260,7 @@ impl Index {
     /// Checks every byte of `content`, which was read from `path`.
     pub(crate) fn decode(path: &Path, content: Bytes) -> Result<Self> {
         let sections = split(&content).map_err(|reason| corrupt(path, reason))?;
-        let [symbols, labels, series, terms, postings, extents] = sections;
+        let [symbols, labels, series, terms, postings, extents, runs, times] = sections;
         let bad = |what: &str| corrupt(path, format!("its {what} make no sense"));
         let count = symbols.first_chunk::<4>().map(|count| u32::from_le_bytes(*count) as usize);
         let ends = count.and_then(|count| count.checked_mul(4)).filter(|ends| 4 + ends <= symbols.len());
@@ -200,6 +277,9 @@ impl Index {
             terms: BTreeMap::new(),
             postings,
             extents: words.collect(),
+            runs: decode_runs(&runs).ok_or_else(|| bad("runs"))?,
+            lists: decode_lists(&times).ok_or_else(|| bad("times"))?,
+            times,
             path: path.to_owned(),
         };
         index.terms = index.decode_terms(&terms).ok_or_else(|| bad("terms"))?;
@@ -256,6 +336,20 @@ impl Index {
         })
     }
 
+    /// Returns the run that holds `row`.
+    pub(crate) fn run(&self, row: u64) -> Result<RunEntry> {
+        let place = self.runs.partition_point(|run| run.first_row <= row).checked_sub(1);
+        let run = place.and_then(|place| self.runs.get(place)).copied();
+        run.ok_or_else(|| corrupt(&self.path, format!("no run holds row {row}")))
+    }
+
+    /// Returns a list of timestamps, strictly ascending.
+    pub(crate) fn times(&self, list: u32) -> Result<Vec<i64>> {
+        let bytes = self.lists.get(list as usize).and_then(|list| self.times.get(list.clone()));
+        let times = bytes.and_then(decode_times);
+        times.ok_or_else(|| corrupt(&self.path, format!("the list of times {list} makes no sense")))
+    }
+
     /// Returns the series' label set.
     pub(crate) fn labels(&self, entry: &SeriesEntry) -> Result<Labels> {
         let decode = || {
@@ -282,8 +376,43 @@ impl Index {
     /// Returns the bytes that the index keeps in memory.
     pub(crate) fn size_bytes(&self) -> u64 {
         let parts = [&self.symbol_ends, &self.symbol_text, &self.labels, &self.series, &self.postings];
-        parts.iter().map(|part| part.len() as u64).sum::<u64>() + self.extents.len() as u64 * 4
+        parts.iter().map(|part| part.len() as u64).sum::<u64>()
+            + self.extents.len() as u64 * 4
+            + (self.runs.len() * size_of::<RunEntry>()) as u64
+            + (self.times.len() + self.lists.len() * size_of::<std::ops::Range<usize>>()) as u64
     }
+}
+
+fn decode_runs(section: &[u8]) -> Option<Vec<RunEntry>> {
+    let mut cursor = Cursor(section);
+    let (mut runs, mut first_row) = (Vec::new(), 0_u64);
+    while !cursor.is_empty() {
+        let rows = cursor.u64()?;
+        let times = cursor.u64()?.checked_sub(1).map(u32::try_from).transpose().ok()?;
+        let form = match cursor.u8()? {
+            RUN_PLAIN => Form::Plain,
+            byte => {
+                let scale = Some(byte & !RUN_EXCEPTIONS).filter(|scale| *scale <= SCALE_MAX)?;
+                let shift = cursor.u8().filter(|shift| *shift < 64)?;
+                Form::Decimal { scale, shift, has_exceptions: byte & RUN_EXCEPTIONS != 0 }
+            }
+        };
+        runs.push(RunEntry { first_row, rows, form, times });
+        first_row = first_row.checked_add(rows)?;
+    }
+    Some(runs)
+}
+
+fn decode_lists(section: &[u8]) -> Option<Vec<std::ops::Range<usize>>> {
+    let mut cursor = Cursor(section);
+    let mut lists = Vec::new();
+    while !cursor.is_empty() {
+        let length = cursor.count()?;
+        let start = section.len() - cursor.0.len();
+        cursor.bytes(length)?;
+        lists.push(start..start + length);
+    }
+    Some(lists)
 }
 
 /// Returns the sections, each with a valid checksum.
@@ -318,7 +447,10 @@ fn split(content: &Bytes) -> Result<[Bytes; SECTIONS], String> {
     if covered != content.len() {
         return Err(format!("it has {} bytes, its sections {covered}", content.len()));
     }
-    debug_assert!([SYMBOLS, LABELS, SERIES, TERMS, POSTINGS, EXTENTS].is_sorted(), "in the order of `sections`");
+    debug_assert!(
+        [SYMBOLS, LABELS, SERIES, TERMS, POSTINGS, EXTENTS, RUNS, TIMES].is_sorted(),
+        "in the order of `sections`"
+    );
     Ok(sections)
 }
 

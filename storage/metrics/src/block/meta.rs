@@ -8,7 +8,7 @@ use storage_api::{MillisRange, Result};
 use super::file::read_small;
 
 /// The version that is written and read.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 /// The file's name.
 pub(crate) const META_FILE: &str = "meta.json";
 /// Largest `meta.json` that is read, in bytes; real ones have some 700.

@@ -11,7 +11,8 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use storage_api::{MillisRange, Result};
 
 use super::Block;
-use super::writer::{COLUMN_TIMESTAMP, COLUMN_VALUE};
+use super::decimal::{self, Form};
+use super::writer::{COLUMN_MANTISSA, COLUMN_TIMESTAMP, COLUMN_VALUE};
 use crate::error::corrupt;
 use crate::merge::{Column, trim};
 
@@ -46,8 +47,15 @@ impl<T: DataType> ColumnRows<T> {
         Ok(Self { reader: get_typed_column_reader(reader), at: 0 })
     }
 
-    /// Appends rows `from..from + count` to `out`.
-    fn read(&mut self, block: &Block, from: u64, count: u64, out: &mut Vec<T::T>) -> Result<()> {
+    /// Appends rows `from..from + count` to `out`; in a column with nulls those that are none, and a level for each row.
+    fn read(
+        &mut self,
+        block: &Block,
+        (from, to): (u64, u64),
+        mut levels: Option<&mut Vec<i16>>,
+        out: &mut Vec<T::T>,
+    ) -> Result<()> {
+        let count = to.saturating_sub(from);
         let bad = |reason: &dyn std::fmt::Display| corrupt(&block.samples.path, reason);
         let skip = from.checked_sub(self.at).and_then(|skip| usize::try_from(skip).ok());
         let skip = skip.ok_or_else(|| bad(&"rows are out of order"))?;
@@ -56,7 +64,8 @@ impl<T: DataType> ColumnRows<T> {
             return Err(bad(&format!("there is no row {from}")));
         }
         while left > 0 {
-            let (read, ..) = self.reader.read_records(left, None, None, out).map_err(|error| bad(&error))?;
+            let (read, ..) =
+                self.reader.read_records(left, levels.as_deref_mut(), None, out).map_err(|error| bad(&error))?;
             if read == 0 {
                 return Err(bad(&format!("{left} rows are missing")));
             }
@@ -67,11 +76,20 @@ impl<T: DataType> ColumnRows<T> {
     }
 }
 
-/// Both columns of one row group.
+/// The columns of one row group.
 struct GroupRows {
     group: usize,
-    times: ColumnRows<Int64Type>,
-    values: ColumnRows<DoubleType>,
+    times: Option<ColumnRows<Int64Type>>,
+    values: Option<ColumnRows<DoubleType>>,
+    mantissas: Option<ColumnRows<Int64Type>>,
+}
+
+/// Memory that is used again from series to series.
+#[derive(Default)]
+struct Scratch {
+    levels: Vec<i16>,
+    mantissas: Vec<i64>,
+    values: Vec<f64>,
 }
 
 /// Reads rows in ascending order, opening one row group at a time.
@@ -81,6 +99,7 @@ struct Rows<'a> {
     /// The first row of each row group, and after the last one the number of rows.
     starts: Vec<u64>,
     open: Option<GroupRows>,
+    scratch: Scratch,
 }
 
 impl<'a> Rows<'a> {
@@ -91,7 +110,7 @@ impl<'a> Rows<'a> {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);
             starts.push(starts.last().copied().unwrap_or(0) + rows);
         }
-        Ok(Self { block, footer, starts, open: None })
+        Ok(Self { block, footer, starts, open: None, scratch: Scratch::default() })
     }
 
     /// Returns the row group that holds `row`, its first row and the one after its last.
@@ -108,28 +127,97 @@ impl<'a> Rows<'a> {
         let (mut at, end) = (wanted.first_row, wanted.first_row.saturating_add(wanted.rows));
         while at < end {
             let (group, start, group_end) = self.group_of(at)?;
-            let until = end.min(group_end);
-            for (from, to) in self.pages(group, at - start, until - start, range) {
+            let run = self.block.index.run(at)?;
+            let until = end.min(run.first_row.saturating_add(run.rows));
+            if until <= at || until > group_end {
+                return Err(corrupt(&self.block.samples.path, format!("the run of row {at} makes no sense")));
+            }
+            let form = run.form;
+            if let Some(list) = run.times {
+                let times = self.block.times(list)?;
+                if times.len() as u64 != run.rows {
+                    return Err(corrupt(&self.block.samples.path, format!("the times of row {at} make no sense")));
+                }
+                // The times say which rows are wanted: only pages of values with such are read.
+                let (first, last) = ((at - run.first_row) as usize, (until - run.first_row) as usize);
+                let from = times.partition_point(|time| *time < range.min_ms).max(first);
+                let to = times.partition_point(|time| *time <= range.max_ms).min(last);
+                if from < to {
+                    out.0.extend_from_slice(times.get(from..to).unwrap_or_default());
+                    let first_row = run.first_row - start;
+                    self.read_values(group, (first_row + from as u64, first_row + to as u64), form, &mut out.1)?;
+                }
+                at = until;
+                continue;
+            }
+            for rows in self.pages(group, at - start, until - start, range) {
                 let block = self.block;
-                let GroupRows { times, values, .. } = self.open(group)?;
-                times.read(block, from, to - from, &mut out.0)?;
-                values.read(block, from, to - from, &mut out.1)?;
+                self.times(group)?.read(block, rows, None, &mut out.0)?;
+                self.read_values(group, rows, form, &mut out.1)?;
             }
             at = until;
         }
         Ok(())
     }
 
-    fn open(&mut self, group: usize) -> Result<&mut GroupRows> {
-        let rows = match self.open.take().filter(|open| open.group == group) {
-            Some(rows) => rows,
-            None => GroupRows {
-                group,
-                times: ColumnRows::open(self.block, &self.footer, group, COLUMN_TIMESTAMP)?,
-                values: ColumnRows::open(self.block, &self.footer, group, COLUMN_VALUE)?,
-            },
+    /// Appends the values of rows of one run.
+    fn read_values(&mut self, group: usize, rows: (u64, u64), form: Form, out: &mut Vec<f64>) -> Result<()> {
+        let Scratch { mut levels, mut mantissas, mut values } = std::mem::take(&mut self.scratch);
+        let count = rows.1.saturating_sub(rows.0) as usize;
+        let (start, block) = (out.len(), self.block);
+        if let Form::Decimal { scale, shift, .. } = form {
+            mantissas.clear();
+            self.mantissas(group)?.read(block, rows, None, &mut mantissas)?;
+            decimal::decode(scale, shift, &mantissas, out);
+        } else {
+            out.resize(start + count, 0.0);
+        }
+        if !matches!(form, Form::Decimal { has_exceptions: false, .. }) {
+            levels.clear();
+            values.clear();
+            self.values(group)?.read(block, rows, Some(&mut levels), &mut values)?;
+            let missing = || corrupt(&block.samples.path, "values are missing");
+            if form == Form::Plain && values.len() != count {
+                return Err(missing());
+            }
+            let mut kept = values.iter();
+            for (out, level) in out.get_mut(start..).unwrap_or_default().iter_mut().zip(&levels) {
+                if *level > 0 {
+                    *out = *kept.next().ok_or_else(missing)?;
+                }
+            }
+        }
+        self.scratch = Scratch { levels, mantissas, values };
+        Ok(())
+    }
+
+    fn times(&mut self, group: usize) -> Result<&mut ColumnRows<Int64Type>> {
+        let column = match self.open(group).times.take() {
+            Some(column) => column,
+            None => ColumnRows::open(self.block, &self.footer, group, COLUMN_TIMESTAMP)?,
         };
-        Ok(self.open.insert(rows))
+        Ok(self.open(group).times.insert(column))
+    }
+
+    fn values(&mut self, group: usize) -> Result<&mut ColumnRows<DoubleType>> {
+        let column = match self.open(group).values.take() {
+            Some(column) => column,
+            None => ColumnRows::open(self.block, &self.footer, group, COLUMN_VALUE)?,
+        };
+        Ok(self.open(group).values.insert(column))
+    }
+
+    fn mantissas(&mut self, group: usize) -> Result<&mut ColumnRows<Int64Type>> {
+        let column = match self.open(group).mantissas.take() {
+            Some(column) => column,
+            None => ColumnRows::open(self.block, &self.footer, group, COLUMN_MANTISSA)?,
+        };
+        Ok(self.open(group).mantissas.insert(column))
+    }
+
+    fn open(&mut self, group: usize) -> &mut GroupRows {
+        let open = self.open.take().filter(|open| open.group == group);
+        self.open.insert(open.unwrap_or(GroupRows { group, times: None, values: None, mantissas: None }))
     }
 
     /// Returns the parts of rows `from..to` of a row group whose pages' times touch `range`.

@@ -1,45 +1,51 @@
 //! Writes a block: samples in order, page by page, then the index, then `meta.json`, then the rename.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
 use model::{Labels, METRIC_NAME};
-use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as Physical};
+use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnPath, Type};
+use parquet::schema::types::Type;
 use storage_api::{Error, MillisRange, Result};
 use storage_wal::Faults;
 
 use super::file::{ExtentWriter, sync_dir, write_new_file};
+use super::group::{EncodedGroup, Layout, Run, encode_group};
 use super::index::{INDEX_FILE, IndexWriter};
 use super::meta::{BlockName, FORMAT_VERSION, FileMeta, META_FILE, Meta};
 use super::{SAMPLES_FILE, TEMPORARY_PREFIX};
 use crate::error::{corrupt, writing};
 
-/// Rows in one page. A query decodes whole pages: at 10 s a page holds a series' day.
+/// Rows in one page of values. A query decodes whole pages: at 10 s a page holds a series' day.
 pub(crate) const PAGE_ROWS: usize = 8_192;
 /// Rows in one row group; what a writer holds in memory is one of them.
 pub(crate) const ROW_GROUP_ROWS: usize = 512 << 10;
 /// Bytes of label text in one row group, so that many short series do not make it large.
 const ROW_GROUP_TEXT_BYTES: usize = 8 << 20;
-/// Dictionaries must never fall back to repeating the text in each row.
-const DICTIONARY_BYTES_MAX: usize = 64 << 20;
-/// Levels above 3 gain little on samples and cost much.
-const ZSTD_LEVEL: i32 = 3;
-/// Text values handed to the Parquet writer at a time.
-const TEXT_ROWS: usize = 1_024;
+
+/// The timestamps of a row group are kept in the index when at most one in so many is not there yet.
+const SHARED_TIMES_PART: usize = 4;
 
 /// The columns, in their order.
+pub(crate) const COLUMN_METRIC: usize = 0;
+pub(crate) const COLUMN_LABELS: usize = 1;
+pub(crate) const COLUMN_SERIES: usize = 2;
 pub(crate) const COLUMN_TIMESTAMP: usize = 3;
 pub(crate) const COLUMN_VALUE: usize = 4;
+pub(crate) const COLUMN_MANTISSA: usize = 5;
+pub(crate) const COLUMN_FACTOR: usize = 6;
+pub(crate) const COLUMN_DIVISOR: usize = 7;
 
 /// Returns the columns of `samples.parquet`.
 fn schema() -> Result<Arc<Type>, parquet::errors::ParquetError> {
     let column = |name: &str, physical: Physical, logical: Option<LogicalType>| {
-        let builder = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
+        // A decimal has no value of its own.
+        let repetition = if name == "value" { Repetition::OPTIONAL } else { Repetition::REQUIRED };
+        let builder = Type::primitive_type_builder(name, physical).with_repetition(repetition);
         builder.with_logical_type(logical).build().map(Arc::new)
     };
     let timestamp = LogicalType::timestamp(true, TimeUnit::MILLIS);
@@ -50,32 +56,17 @@ fn schema() -> Result<Arc<Type>, parquet::errors::ParquetError> {
         column("series", Physical::INT32, Some(unsigned))?,
         column("timestamp", Physical::INT64, Some(timestamp))?,
         column("value", Physical::DOUBLE, None)?,
+        column("mantissa", Physical::INT64, None)?,
+        column("factor", Physical::INT64, None)?,
+        column("divisor", Physical::INT64, None)?,
     ];
     Type::group_type_builder("samples").with_fields(fields).build().map(Arc::new)
 }
 
-fn properties() -> Result<WriterProperties, parquet::errors::ParquetError> {
-    let (timestamp, value) = (ColumnPath::from("timestamp"), ColumnPath::from("value"));
-    let properties = WriterProperties::builder()
-        .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_created_by("daybook".to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
-        .set_max_row_group_row_count(None)
-        .set_dictionary_enabled(true)
-        .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_column_dictionary_enabled(ColumnPath::from("series"), false)
-        .set_column_encoding(ColumnPath::from("series"), Encoding::DELTA_BINARY_PACKED)
-        .set_column_dictionary_enabled(timestamp.clone(), false)
-        .set_column_encoding(timestamp.clone(), Encoding::BYTE_STREAM_SPLIT)
-        .set_column_statistics_enabled(timestamp, EnabledStatistics::Page)
-        .set_column_dictionary_enabled(value.clone(), false)
-        .set_column_encoding(value.clone(), Encoding::BYTE_STREAM_SPLIT)
-        // The least and greatest of many series say nothing, and NaNs make them doubtful.
-        .set_column_statistics_enabled(value, EnabledStatistics::None);
-    Ok(properties.build())
+/// Pages come encoded: this is for the file around them only.
+fn properties() -> WriterProperties {
+    let version = WriterVersion::PARQUET_2_0;
+    WriterProperties::builder().set_writer_version(version).set_created_by("daybook".to_owned()).build()
 }
 
 /// Returns the labels without the metric's name as a JSON object.
@@ -94,24 +85,6 @@ pub(crate) fn labels_json(labels: &Labels) -> String {
     json
 }
 
-/// A series of the row group that gathers.
-#[derive(Debug)]
-struct Run {
-    metric: ByteArray,
-    labels: ByteArray,
-    series: i32,
-    rows: usize,
-}
-
-impl Run {
-    fn metric(&self) -> &ByteArray {
-        &self.metric
-    }
-    fn labels(&self) -> &ByteArray {
-        &self.labels
-    }
-}
-
 /// A series that is being written.
 #[derive(Debug)]
 struct Current {
@@ -125,6 +98,8 @@ struct Current {
 pub(crate) struct NewBlock {
     pub(crate) name: BlockName,
     pub(crate) wal_first_needed_segment: u64,
+    /// Row groups with fewer rows keep their values as they are.
+    pub(crate) decimal_rows_min: usize,
 }
 
 /// Writes one block. Dropped before [`finish`](Self::finish) it leaves nothing behind.
@@ -143,6 +118,8 @@ pub(crate) struct BlockWriter {
     values: Vec<f64>,
     rows: u64,
     range: Option<MillisRange>,
+    /// Hashes of the runs' timestamps so far.
+    seen_times: HashSet<u64>,
 }
 
 impl std::fmt::Debug for BlockWriter {
@@ -185,7 +162,7 @@ impl BlockWriter {
         let path = temporary.0.join(SAMPLES_FILE);
         let failed = |error| writing(&path, error);
         let file = ExtentWriter::create(&path, faults)?;
-        let properties = Arc::new(properties().map_err(failed)?);
+        let properties = Arc::new(properties());
         let parquet = SerializedFileWriter::new(file, schema().map_err(failed)?, properties).map_err(failed)?;
         Ok(Self {
             parent: parent.to_owned(),
@@ -202,6 +179,7 @@ impl BlockWriter {
             values: Vec::new(),
             rows: 0,
             range: None,
+            seen_times: HashSet::new(),
         })
     }
 
@@ -241,14 +219,13 @@ impl BlockWriter {
     /// Makes sure that the last run is that of the current series.
     fn ensure_run(&mut self) {
         let Some(current) = &self.current else { return };
-        let series = self.series_count as i32;
+        let series = self.series_count;
         if self.runs.last().is_some_and(|run| run.series == series) {
             return;
         }
         let (metric, labels) = (current.labels.metric_name(), labels_json(&current.labels));
         self.text_bytes += metric.len() + labels.len();
-        let (metric, labels) = (ByteArray::from(metric), ByteArray::from(labels.into_bytes()));
-        self.runs.push(Run { metric, labels, series, rows: 0 });
+        self.runs.push(Run { metric: metric.into(), labels: labels.into(), series, rows: 0 });
     }
 
     fn end_series(&mut self) {
@@ -262,8 +239,16 @@ impl BlockWriter {
         if self.times.is_empty() {
             return Ok(());
         }
-        let written = write_row_group(&mut self.parquet, &self.runs, &self.times, &self.values);
-        written.map_err(|error| writing(&self.temporary.0.join(SAMPLES_FILE), error))?;
+        let failed = |error| writing(&self.temporary.0.join(SAMPLES_FILE), error);
+        let has_shared_times = share_times(&mut self.seen_times, &self.runs, &self.times);
+        let layout = Layout { is_decimal: self.times.len() >= self.new.decimal_rows_min, has_shared_times };
+        let schema = self.parquet.schema_descr();
+        let group = encode_group(schema, layout, &self.runs, &self.times, &self.values).map_err(failed)?;
+        for ((run, times), form) in by_run(&self.runs, &self.times).zip(&group.forms) {
+            let times = has_shared_times.then(|| self.index.times(times));
+            self.index.push_run(run.rows as u64, *form, times);
+        }
+        write_row_group(&mut self.parquet, group).map_err(failed)?;
         self.runs.clear();
         self.text_bytes = 0;
         self.times.clear();
@@ -315,6 +300,29 @@ impl BlockWriter {
     }
 }
 
+/// Hands out each run with its timestamps.
+fn by_run<'a>(runs: &'a [Run], mut times: &'a [i64]) -> impl Iterator<Item = (&'a Run, &'a [i64])> {
+    runs.iter().map(move |run| {
+        let (now, later) = times.split_at_checked(run.rows).unwrap_or((times, &[]));
+        times = later;
+        (run, now)
+    })
+}
+
+/// Says whether most runs have the timestamps of another one, so that it pays to keep them once, in the index.
+fn share_times(seen: &mut HashSet<u64>, runs: &[Run], times: &[i64]) -> bool {
+    let mut new_rows = 0;
+    let mut bytes = Vec::new();
+    for (run, times) in by_run(runs, times) {
+        bytes.clear();
+        times.iter().for_each(|time| bytes.extend_from_slice(&time.to_le_bytes()));
+        if seen.insert(xxhash_rust::xxh3::xxh3_64(&bytes)) {
+            new_rows += run.rows;
+        }
+    }
+    new_rows <= times.len() / SHARED_TIMES_PART
+}
+
 /// Returns the checksum over the checksums of a file's extents.
 pub(crate) fn checksum_of_extents(extents: &[u32]) -> u32 {
     extents.iter().fold(0, |crc, extent| crc32c::crc32c_append(crc, &extent.to_le_bytes()))
@@ -322,42 +330,11 @@ pub(crate) fn checksum_of_extents(extents: &[u32]) -> u32 {
 
 fn write_row_group(
     parquet: &mut SerializedFileWriter<ExtentWriter>,
-    runs: &[Run],
-    times: &[i64],
-    values: &[f64],
+    encoded: EncodedGroup,
 ) -> Result<(), parquet::errors::ParquetError> {
     let mut group = parquet.next_row_group()?;
-    for text in [Run::metric as fn(&Run) -> &ByteArray, Run::labels] {
-        if let Some(mut column) = group.next_column()? {
-            let mut batch: Vec<ByteArray> = Vec::with_capacity(TEXT_ROWS);
-            for run in runs {
-                let mut left = run.rows;
-                while left > 0 {
-                    let count = left.min(TEXT_ROWS - batch.len());
-                    batch.extend(std::iter::repeat_n(text(run), count).cloned());
-                    left -= count;
-                    if batch.len() == TEXT_ROWS {
-                        column.typed::<ByteArrayType>().write_batch(&batch, None, None)?;
-                        batch.clear();
-                    }
-                }
-            }
-            column.typed::<ByteArrayType>().write_batch(&batch, None, None)?;
-            column.close()?;
-        }
-    }
-    if let Some(mut column) = group.next_column()? {
-        let series: Vec<i32> = runs.iter().flat_map(|run| std::iter::repeat_n(run.series, run.rows)).collect();
-        column.typed::<Int32Type>().write_batch(&series, None, None)?;
-        column.close()?;
-    }
-    if let Some(mut column) = group.next_column()? {
-        column.typed::<Int64Type>().write_batch(times, None, None)?;
-        column.close()?;
-    }
-    if let Some(mut column) = group.next_column()? {
-        column.typed::<DoubleType>().write_batch(values, None, None)?;
-        column.close()?;
+    for (content, close) in encoded.chunks {
+        group.append_column(&content, close)?;
     }
     group.close()?;
     Ok(())

@@ -186,9 +186,16 @@ fn check_damaged(test: &mut TestStore, file: &Path, content: &[u8], expected: &s
 
 #[test]
 fn every_damaged_byte_of_a_block_is_a_warning_and_never_a_wrong_answer() {
-    let mut test = TestStore::new();
-    for host in ["a", "b", "c"] {
-        test.append(&format!("up host={host}"), &(0..50).map(|i| (i * 10, i as f64 * 1.5)).collect::<Vec<_>>());
+    // Values as they are, and decimals with one that is none.
+    check_every_byte(usize::MAX, 1.5);
+    check_every_byte(0, 1.5);
+    check_every_byte(0, 0.1);
+}
+
+fn check_every_byte(decimal_rows_min: usize, step: f64) {
+    let mut test = TestStore::with(Options { decimal_rows_min, ..Options::default() });
+    for host in ["a", "b", "c", "d", "e"] {
+        test.append(&format!("up host={host}"), &(0..50).map(|i| (i * 10, i as f64 * step)).collect::<Vec<_>>());
     }
     test.store().flush().unwrap();
     let expected = test.dump();
@@ -196,7 +203,7 @@ fn every_damaged_byte_of_a_block_is_a_warning_and_never_a_wrong_answer() {
     for name in files_in(&block) {
         let path = block.join(&name);
         let content = fs::read(&path).unwrap();
-        let step = (content.len() / 150).max(1);
+        let step = (content.len() / 100).max(1);
         let mut warned = 0;
         for at in (0..content.len()).step_by(step) {
             let mut bytes = content.clone();

@@ -23,11 +23,16 @@ enum Action {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let value = prop_oneof![0..3_u64, any::<u64>()];
+    let decimal = (0..5_000_u32).prop_map(|number| (f64::from(number) / 100.0).to_bits());
+    let value = prop_oneof![2 => decimal, 1 => 0..3_u64, 1 => any::<u64>()];
+    let scrape = (-50..200_i64, proptest::collection::vec(value.clone(), SERIES.len()));
     let time = prop_oneof![4 => -50..200_i64, 1 => any::<i64>()];
     let sample = (0..SERIES.len(), time, value);
     prop_oneof![
         8 => proptest::collection::vec(sample, 1..60).prop_map(Action::Append),
+        8 => scrape.prop_map(|(at, values)| {
+            Action::Append(values.into_iter().enumerate().map(|(series, value)| (series, at, value)).collect())
+        }),
         3 => Just(Action::Flush),
         1 => (0..4_000_u64).prop_map(Action::FlushOnFullDisk),
         1 => Just(Action::AppendOnFullDisk),
@@ -57,7 +62,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn the_store_agrees_with_a_map(actions in proptest::collection::vec(action(), 1..40)) {
-        let mut test = TestStore::with(Options { head_bytes_max: 1 << 20, ..Options::default() });
+        let mut test = TestStore::with(Options { head_bytes_max: 1 << 20, decimal_rows_min: 16, ..Options::default() });
         let faults = test.options.faults.clone();
         let mut model = Model::new();
         for action in actions {
