@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use model::{MetricMetadata, Sample};
 use storage_api::{AppendReport, Error, MetricAppender, MetricBatch, Result, SeriesRow};
 
-use crate::head::{Head, SeriesRef};
+use crate::head::{Head, Resolved, SeriesRef};
 use crate::options::Options;
-use crate::record::{SamplesEncoder, encode_metadata};
+use crate::record::{Base, Row, SamplesEncoder, encode_metadata};
 use crate::store::MetricStore;
 
 /// A WAL record is closed when it reaches this size, so that a huge batch becomes several.
@@ -29,11 +29,41 @@ struct Pending<'b> {
     encoder: SamplesEncoder,
     rows: Vec<(SeriesRef, &'b [Sample])>,
     defined: Vec<SeriesRef>,
+    claims: Claims<'b>,
 }
 
-impl Pending<'_> {
-    fn new(head: &Head) -> Self {
-        Self { encoder: SamplesEncoder::new(head.epoch), rows: Vec::new(), defined: Vec::new() }
+/// Bases that are on their way to the disk. They are given up unless they are said to be there.
+struct Claims<'b> {
+    head: &'b Head,
+    bases: Vec<(SeriesRef, Base)>,
+}
+
+impl Claims<'_> {
+    fn set_durable(&mut self) {
+        self.head.settle(self.bases.drain(..).map(|(series, base)| (series, Some(base))));
+    }
+}
+
+impl Drop for Claims<'_> {
+    fn drop(&mut self) {
+        self.head.settle(self.bases.drain(..).map(|(series, _)| (series, None)));
+    }
+}
+
+impl<'b> Pending<'b> {
+    fn new(head: &'b Head) -> Self {
+        let claims = Claims { head, bases: Vec::new() };
+        Self { encoder: SamplesEncoder::new(head.epoch), rows: Vec::new(), defined: Vec::new(), claims }
+    }
+
+    fn push(&mut self, resolved: &mut Resolved, samples: &'b [Sample]) {
+        // Only the first row of a series becomes a base.
+        let claim = resolved.claim.take();
+        let scale = self.encoder.push(Row { series: resolved.id, base: resolved.base, claim, samples });
+        if let (Some(number), Some(last)) = (claim, samples.last()) {
+            self.claims.bases.push((resolved.series, Base { number, bits: last.value.to_bits(), scale }));
+        }
+        self.rows.push((resolved.series, samples));
     }
 }
 
@@ -62,7 +92,7 @@ impl MetricAppender for MetricStore {
             if old == row.samples.len() {
                 continue;
             }
-            let Some(resolved) = head.resolve(row.labels, &mut scratch) else {
+            let Some(mut resolved) = head.resolve_row(row.labels, &mut scratch) else {
                 return Err(Error::Overloaded {
                     what: "the metrics head's table of series",
                     used: head.series(),
@@ -70,12 +100,11 @@ impl MetricAppender for MetricStore {
                 });
             };
             if resolved.needs_definition {
-                pending.encoder.define(resolved.series, row.labels);
+                pending.encoder.define(resolved.id, row.labels);
                 pending.defined.push(resolved.series);
             }
             for samples in row.samples.split(is_old).flat_map(|samples| samples.chunks(SAMPLES_PER_ROW)) {
-                pending.encoder.push(resolved.series, samples);
-                pending.rows.push((resolved.series, samples));
+                pending.push(&mut resolved, samples);
                 report.accepted += samples.len() as u64;
                 if pending.encoder.size_bytes() >= RECORD_BYTES {
                     self.ensure_room(0)?;
@@ -105,12 +134,13 @@ impl MetricStore {
     }
 
     /// Makes the samples durable, then visible.
-    fn commit(&self, head: &Head, pending: Pending<'_>) -> Result<()> {
+    fn commit(&self, head: &Head, mut pending: Pending<'_>) -> Result<()> {
         if pending.encoder.is_empty() {
             return Ok(());
         }
         self.wal.append(&pending.encoder.finish()).map_err(crate::error::wal)?;
         head.set_logged(pending.defined);
+        pending.claims.set_durable();
         head.append(pending.rows);
         Ok(())
     }

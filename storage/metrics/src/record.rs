@@ -1,13 +1,16 @@
 //! Encodes appended samples and metadata as WAL records, and back. Layout: docs/format/metrics-block.md, "WAL records".
 
+use std::cell::RefCell;
+
 use model::{MetricKind, MetricMetadata, Sample};
 
-use crate::head::{LabelPairs, SeriesRef};
+use crate::block::decimal::{POWERS, whole};
+use crate::head::LabelPairs;
 use crate::varint::{Cursor, put_bytes, put_i64, put_u64};
 
-/// Kinds of records: the first byte.
-const SAMPLES: u8 = 1;
+/// Kinds of records: the first byte. 1 was samples without bases.
 const METADATA: u8 = 2;
+const SAMPLES: u8 = 3;
 
 /// How the rest of a record is packed: the second byte.
 const PLAIN: u8 = 0;
@@ -22,37 +25,77 @@ pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Quick, and half the size; the log is short-lived.
 const ZSTD_LEVEL: i32 = 1;
 
+/// The scale of a row whose values are no decimals.
+const SCALE_NONE: u8 = 0xff;
+
+/// What the WAL calls a series. Ids are given in the order in which series come first, and mean nothing in another epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct SeriesId(pub(crate) u32);
+
+/// A value of a series that is on disk, from which later rows are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// Counts the bases of a series, from 1.
+    pub(crate) number: u32,
+    /// The bits of the double.
+    pub(crate) bits: u64,
+    /// The scale it was written with, which the next row had better keep to.
+    pub(crate) scale: u8,
+}
+
+/// Samples of one series, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) series: SeriesId,
+    /// The first value is told from this one.
+    pub(crate) base: Option<Base>,
+    /// The number under which the last value becomes a base.
+    pub(crate) claim: Option<u32>,
+    pub(crate) samples: &'a [Sample],
+}
+
 /// Collects one record of samples.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SamplesEncoder {
     epoch: u64,
     definitions: Vec<u8>,
     definitions_count: u64,
-    rows: Vec<u8>,
     rows_count: u64,
     last_series: i64,
+    series: Vec<u8>,
+    counts: Vec<u8>,
+    bases: Vec<u8>,
+    claims: Vec<u8>,
+    scales: Vec<u8>,
     times: Vec<u8>,
     last_time: i64,
-    values: Vec<u64>,
+    mantissas: Vec<u8>,
+    others: Vec<u64>,
+}
+
+/// Returns a scale at which all values are decimals: that of the base, else the smallest one.
+fn scale_of(samples: &[Sample], base: Option<Base>) -> u8 {
+    let fits = |power: &f64| samples.iter().all(|sample| whole(sample.value, *power).is_some());
+    if let Some(Base { scale, .. }) = base
+        && POWERS.get(usize::from(scale)).is_some_and(fits)
+    {
+        return scale;
+    }
+    POWERS.iter().position(fits).map_or(SCALE_NONE, |scale| scale as u8)
+}
+
+/// Returns the mantissa of `bits` at a scale; 0 when it has none, on both sides alike.
+fn mantissa(bits: u64, power: f64) -> i64 {
+    whole(f64::from_bits(bits), power).map_or(0, |mantissa| mantissa as i64)
 }
 
 impl SamplesEncoder {
     pub(crate) fn new(epoch: u64) -> Self {
-        Self {
-            epoch,
-            definitions: Vec::new(),
-            definitions_count: 0,
-            rows: Vec::new(),
-            rows_count: 0,
-            last_series: 0,
-            times: Vec::new(),
-            last_time: 0,
-            values: Vec::new(),
-        }
+        Self { epoch, ..Self::default() }
     }
 
     /// Says which labels `series` stands for, in this and later records of the epoch.
-    pub(crate) fn define(&mut self, series: SeriesRef, labels: impl LabelPairs) {
+    pub(crate) fn define(&mut self, series: SeriesId, labels: impl LabelPairs) {
         put_u64(&mut self.definitions, u64::from(series.0));
         put_u64(&mut self.definitions, labels.pairs().count() as u64);
         for (name, value) in labels.pairs() {
@@ -62,16 +105,36 @@ impl SamplesEncoder {
         self.definitions_count += 1;
     }
 
-    pub(crate) fn push(&mut self, series: SeriesRef, samples: &[Sample]) {
-        put_i64(&mut self.rows, i64::from(series.0) - self.last_series);
-        self.last_series = i64::from(series.0);
-        put_u64(&mut self.rows, samples.len() as u64);
+    /// Adds a row and returns its scale.
+    pub(crate) fn push(&mut self, row: Row<'_>) -> u8 {
+        put_i64(&mut self.series, i64::from(row.series.0) - self.last_series);
+        self.last_series = i64::from(row.series.0);
+        put_u64(&mut self.counts, row.samples.len() as u64);
+        put_u64(&mut self.bases, row.base.map_or(0, |base| u64::from(base.number)));
+        put_u64(&mut self.claims, row.claim.map_or(0, u64::from));
         self.rows_count += 1;
-        for sample in samples {
+        for sample in row.samples {
             put_i64(&mut self.times, sample.timestamp_ms.wrapping_sub(self.last_time));
             self.last_time = sample.timestamp_ms;
-            self.values.push(sample.value.to_bits());
         }
+        let scale = scale_of(row.samples, row.base);
+        self.scales.push(scale);
+        let bits = row.base.map_or(0, |base| base.bits);
+        if let Some(power) = POWERS.get(usize::from(scale)) {
+            let mut last = mantissa(bits, *power);
+            for sample in row.samples {
+                let next = mantissa(sample.value.to_bits(), *power);
+                put_i64(&mut self.mantissas, next - last);
+                last = next;
+            }
+        } else {
+            let mut last = bits;
+            for sample in row.samples {
+                self.others.push(sample.value.to_bits() ^ last);
+                last = sample.value.to_bits();
+            }
+        }
+        scale
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,7 +143,9 @@ impl SamplesEncoder {
 
     /// Returns the bytes that the record takes before packing, near enough.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.definitions.len() + self.rows.len() + self.times.len() + 8 * self.values.len()
+        let columns = [&self.definitions, &self.series, &self.counts, &self.bases, &self.claims, &self.scales];
+        let columns = columns.iter().map(|column| column.len()).sum::<usize>();
+        columns + self.times.len() + self.mantissas.len() + 8 * self.others.len()
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
@@ -89,13 +154,15 @@ impl SamplesEncoder {
         put_u64(&mut body, self.definitions_count);
         body.extend_from_slice(&self.definitions);
         put_u64(&mut body, self.rows_count);
-        body.extend_from_slice(&self.rows);
-        body.extend_from_slice(&self.times);
+        for column in [&self.series, &self.counts, &self.bases, &self.claims, &self.scales, &self.times] {
+            body.extend_from_slice(column);
+        }
+        body.extend_from_slice(&self.mantissas);
         // Bytes of the same weight lie together, which zstd likes.
         for byte in 0..8 {
-            body.extend(self.values.iter().map(|value| value.to_le_bytes()[byte]));
+            body.extend(self.others.iter().map(|value| value.to_le_bytes()[byte]));
         }
-        pack(SAMPLES, body)
+        pack(SAMPLES, &body)
     }
 }
 
@@ -108,12 +175,26 @@ pub(crate) fn encode_metadata<'a>(metadata: impl ExactSizeIterator<Item = &'a Me
             put_bytes(&mut body, text.as_bytes());
         }
     }
-    pack(METADATA, body)
+    pack(METADATA, &body)
 }
 
-fn pack(kind: u8, body: Vec<u8>) -> Vec<u8> {
+thread_local! {
+    /// Each thread packs many records: the tables are made once.
+    static PACKER: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(body: &[u8]) -> Option<Vec<u8>> {
+    PACKER.with_borrow_mut(|packer| {
+        if packer.is_none() {
+            *packer = zstd::bulk::Compressor::new(ZSTD_LEVEL).ok();
+        }
+        packer.as_mut()?.compress(body).ok()
+    })
+}
+
+fn pack(kind: u8, body: &[u8]) -> Vec<u8> {
     if body.len() >= PACK_BYTES_MIN
-        && let Ok(packed) = zstd::bulk::compress(&body, ZSTD_LEVEL)
+        && let Some(packed) = compress(body)
         && packed.len() < body.len()
     {
         let mut record = vec![kind, ZSTD];
@@ -121,9 +202,7 @@ fn pack(kind: u8, body: Vec<u8>) -> Vec<u8> {
         record.extend_from_slice(&packed);
         return record;
     }
-    let mut record = vec![kind, PLAIN];
-    record.extend_from_slice(&body);
-    record
+    [&[kind, PLAIN], body].concat()
 }
 
 /// A record with its text still in the buffer.
@@ -133,14 +212,47 @@ pub(crate) enum Record<'a> {
     Metadata(Vec<MetricMetadata>),
 }
 
+/// A row as it is in a record: its values need a base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CodedRow {
+    pub(crate) series: SeriesId,
+    /// How many samples are its.
+    pub(crate) count: usize,
+    /// The number of the base that its first value is told from; 0 for none.
+    pub(crate) base: u32,
+    /// The number under which its last value becomes a base; 0 for none.
+    pub(crate) claim: u32,
+    scale: u8,
+}
+
 /// Definitions and samples of one record.
 #[derive(Debug)]
 pub(crate) struct SamplesRecord<'a> {
     pub(crate) epoch: u64,
-    pub(crate) definitions: Vec<(SeriesRef, Vec<(&'a str, &'a str)>)>,
-    /// Series and how many of `samples` are its.
-    pub(crate) rows: Vec<(SeriesRef, usize)>,
-    pub(crate) samples: Vec<Sample>,
+    pub(crate) definitions: Vec<(SeriesId, Vec<(&'a str, &'a str)>)>,
+    pub(crate) rows: Vec<CodedRow>,
+    pub(crate) times: Vec<i64>,
+    /// Per sample what is added to or, where there is no scale, changed in the one before.
+    pub(crate) changes: Vec<u64>,
+}
+
+impl CodedRow {
+    /// Appends the samples of this row, told from the bits of its base; 0 without one.
+    pub(crate) fn samples(&self, times: &[i64], changes: &[u64], base: u64, out: &mut Vec<Sample>) {
+        if let Some(power) = POWERS.get(usize::from(self.scale)) {
+            let mut last = mantissa(base, *power);
+            out.extend(times.iter().zip(changes).map(|(time, change)| {
+                last = last.wrapping_add(*change as i64);
+                Sample { timestamp_ms: *time, value: last as f64 / power }
+            }));
+        } else {
+            let mut last = base;
+            out.extend(times.iter().zip(changes).map(|(time, change)| {
+                last ^= change;
+                Sample { timestamp_ms: *time, value: f64::from_bits(last) }
+            }));
+        }
+    }
 }
 
 /// Unpacks a record's body; `None` where it makes no sense.
@@ -171,42 +283,73 @@ fn decode_samples(mut cursor: Cursor<'_>) -> Option<SamplesRecord<'_>> {
     let epoch = cursor.fixed_u64()?;
     let mut definitions = Vec::new();
     for _ in 0..cursor.count()? {
-        let series = SeriesRef(cursor.u32()?);
+        let series = SeriesId(cursor.u32()?);
         let mut labels = Vec::new();
         for _ in 0..cursor.count()? {
             labels.push((cursor.text()?, cursor.text()?));
         }
         definitions.push((series, labels));
     }
-    let mut rows = Vec::new();
-    let (mut series, mut samples_count) = (0_i64, 0_usize);
-    for _ in 0..cursor.count()? {
-        series = series.wrapping_add(cursor.i64()?);
-        let count = usize::try_from(cursor.u64()?).ok()?;
-        samples_count = samples_count.checked_add(count)?;
-        rows.push((SeriesRef(u32::try_from(series).ok()?), count));
-    }
-    // Each sample takes nine bytes at least.
-    if samples_count > cursor.0.len() / 9 {
+    let rows = decode_rows(&mut cursor)?;
+    let samples_count = rows.iter().try_fold(0_usize, |sum, row| sum.checked_add(row.count))?;
+    // Each sample takes two bytes at least.
+    if samples_count > cursor.0.len() / 2 {
         return None;
     }
-    let mut samples = Vec::with_capacity(samples_count);
+    let mut times = Vec::with_capacity(samples_count);
     let mut time = 0_i64;
     for _ in 0..samples_count {
         time = time.wrapping_add(cursor.i64()?);
-        samples.push(Sample { timestamp_ms: time, value: 0.0 });
+        times.push(time);
     }
-    if cursor.0.len() != 8 * samples_count {
+    let is_other = |row: &&CodedRow| row.scale == SCALE_NONE;
+    let mut changes = Vec::with_capacity(samples_count);
+    for row in &rows {
+        for _ in 0..row.count {
+            changes.push(if is_other(&row) { 0 } else { cursor.i64()? as u64 });
+        }
+    }
+    let others_count: usize = rows.iter().filter(is_other).map(|row| row.count).sum();
+    if others_count.checked_mul(8) != Some(cursor.0.len()) {
         return None;
     }
-    for (i, sample) in samples.iter_mut().enumerate() {
-        let mut bytes = [0; 8];
-        for (plane, byte) in bytes.iter_mut().enumerate() {
-            *byte = *cursor.0.get(plane * samples_count + i)?;
+    let (mut at, mut other) = (0, 0);
+    for row in &rows {
+        let of_row = changes.get_mut(at..at + row.count)?;
+        at += row.count;
+        for change in of_row.iter_mut().take(if is_other(&row) { row.count } else { 0 }) {
+            let mut bytes = [0; 8];
+            for (plane, byte) in bytes.iter_mut().enumerate() {
+                *byte = *cursor.0.get(plane * others_count + other)?;
+            }
+            *change = u64::from_le_bytes(bytes);
+            other += 1;
         }
-        sample.value = f64::from_bits(u64::from_le_bytes(bytes));
     }
-    Some(SamplesRecord { epoch, definitions, rows, samples })
+    Some(SamplesRecord { epoch, definitions, rows, times, changes })
+}
+
+fn decode_rows(cursor: &mut Cursor<'_>) -> Option<Vec<CodedRow>> {
+    let mut rows = Vec::new();
+    let mut series = 0_i64;
+    for _ in 0..cursor.count()? {
+        series = series.wrapping_add(cursor.i64()?);
+        let series = SeriesId(u32::try_from(series).ok()?);
+        rows.push(CodedRow { series, count: 0, base: 0, claim: 0, scale: SCALE_NONE });
+    }
+    for row in &mut rows {
+        row.count = usize::try_from(cursor.u64()?).ok()?;
+    }
+    for row in &mut rows {
+        row.base = cursor.u32()?;
+    }
+    for row in &mut rows {
+        row.claim = cursor.u32()?;
+    }
+    for row in &mut rows {
+        row.scale = cursor.u8().filter(|scale| *scale == SCALE_NONE || usize::from(*scale) < POWERS.len())?;
+    }
+    Some(rows)
 }
 
 fn decode_metadata(mut cursor: Cursor<'_>) -> Option<Vec<MetricMetadata>> {
@@ -232,29 +375,56 @@ mod tests {
         Sample { timestamp_ms, value: f64::from_bits(bits) }
     }
 
-    fn check(rows: &[(u32, Vec<(i64, u64)>)]) {
+    /// A series, a base or none, and samples.
+    type TestRow = (u32, Option<u64>, Vec<(i64, u64)>);
+
+    fn check(rows: &[TestRow]) {
         let mut encoder = SamplesEncoder::new(77);
         let labels: &[(&str, &str)] = &[("__name__", "up"), ("이름", "값")];
-        for (series, samples) in rows {
-            encoder.define(SeriesRef(*series), labels);
+        for (series, base, samples) in rows {
+            encoder.define(SeriesId(*series), labels);
             let samples: Vec<Sample> = samples.iter().map(|(at, bits)| sample(*at, *bits)).collect();
-            encoder.push(SeriesRef(*series), &samples);
+            let base = base.map(|bits| Base { number: series + 1, bits, scale: (series % 12) as u8 });
+            encoder.push(Row { series: SeriesId(*series), base, claim: base.map(|_| 9), samples: &samples });
         }
         let record = encoder.finish();
         let (kind, body) = unpack(&record).unwrap();
         let Some(Record::Samples(got)) = decode(kind, &body) else { panic!("no samples") };
         assert_eq!(got.epoch, 77);
         assert!(got.definitions.iter().all(|(_, have)| have == labels));
-        let got_rows: Vec<(u32, usize)> = got.rows.iter().map(|(series, count)| (series.0, *count)).collect();
-        assert_eq!(got_rows, rows.iter().map(|(series, samples)| (*series, samples.len())).collect::<Vec<_>>());
-        let all: Vec<(i64, u64)> = rows.iter().flat_map(|(_, samples)| samples.iter().copied()).collect();
-        assert_eq!(got.samples.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect::<Vec<_>>(), all);
+        let (mut times, mut changes) = (got.times.as_slice(), got.changes.as_slice());
+        assert_eq!(got.rows.len(), rows.len());
+        for (row, (series, base, samples)) in got.rows.iter().zip(rows) {
+            let base_number = base.map_or(0, |_| series + 1);
+            assert_eq!((row.series.0, row.count, row.base), (*series, samples.len(), base_number));
+            assert_eq!(row.claim, base.map_or(0, |_| 9));
+            let mut decoded = Vec::new();
+            row.samples(&times[..row.count], &changes[..row.count], base.unwrap_or(0), &mut decoded);
+            (times, changes) = (&times[row.count..], &changes[row.count..]);
+            assert_eq!(decoded.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect::<Vec<_>>(), *samples);
+        }
     }
 
     #[test]
     fn awkward_rows_come_back() {
         check(&[]);
-        check(&[(5, vec![(i64::MIN, u64::MAX), (i64::MAX, model::STALE_NAN_BITS)]), (2, vec![]), (2, vec![(0, 0)])]);
+        check(&[
+            (5, None, vec![(i64::MIN, u64::MAX), (i64::MAX, model::STALE_NAN_BITS)]),
+            (2, Some(1.5_f64.to_bits()), vec![]),
+            (2, Some(u64::MAX), vec![(0, 0)]),
+            (3, Some(0.25_f64.to_bits()), vec![(0, 7.125_f64.to_bits()), (1, (-7.0_f64).to_bits())]),
+            (4, Some(0.25_f64.to_bits()), vec![(0, (-0.0_f64).to_bits()), (1, 2e300_f64.to_bits())]),
+        ]);
+    }
+
+    #[test]
+    fn a_value_told_from_a_base_takes_few_bytes() {
+        let mut encoder = SamplesEncoder::new(0);
+        let start = encoder.size_bytes();
+        let base = Some(Base { number: 3, bits: 123_456_789.25_f64.to_bits(), scale: 2 });
+        let samples = [Sample { timestamp_ms: 0, value: 123_456_790.5 }];
+        encoder.push(Row { series: SeriesId(1), base, claim: None, samples: &samples });
+        assert_eq!(encoder.size_bytes() - start, 8);
     }
 
     #[test]
@@ -270,10 +440,15 @@ mod tests {
         assert!(matches!(decode(kind, &body), Some(Record::Metadata(got)) if got == metadata));
     }
 
+    fn bits() -> impl Strategy<Value = u64> {
+        let decimal = (any::<i32>(), 0..12_i32).prop_map(|(whole, scale)| f64::from(whole) / 10_f64.powi(scale));
+        prop_oneof![any::<u64>(), decimal.prop_map(f64::to_bits)]
+    }
+
     proptest! {
         #[test]
         fn any_rows_come_back(rows in proptest::collection::vec(
-            (0..1000_u32, proptest::collection::vec((any::<i64>(), any::<u64>()), 0..20)), 0..30)) {
+            (0..1000_u32, proptest::option::of(bits()), proptest::collection::vec((any::<i64>(), bits()), 0..20)), 0..30)) {
             check(&rows);
         }
 

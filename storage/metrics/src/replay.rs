@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use model::Labels;
+use model::{Labels, Sample};
 use runtime::{CpuPool, Ledger, Signal};
 use storage_api::Result;
 use storage_wal::{Commit, Observer, SegmentId, Wal};
@@ -14,7 +14,7 @@ use crate::flush::write_head;
 use crate::head::{Head, SeriesRef};
 use crate::metadata::Metadata;
 use crate::options::Options;
-use crate::record::{self, Record, SamplesRecord};
+use crate::record::{self, CodedRow, Record, SamplesRecord, SeriesId};
 use crate::telemetry::Metrics;
 
 /// The place in the ledger for samples whose series is lost.
@@ -22,6 +22,41 @@ const PLACE: &str = "storage_wal";
 
 /// Writes a full head to a block; segments before the given one are covered then.
 pub(crate) type Spill<'a> = &'a mut dyn FnMut(&Head, SegmentId) -> Result<()>;
+
+/// What an id of the WAL stands for.
+#[derive(Debug)]
+struct Known {
+    labels: Labels,
+    /// Where the series is in the head, once it was seen there.
+    place: Option<SeriesRef>,
+    /// Its bases by number: the first one is 1. One that was lost is missing.
+    bases: Vec<Option<u64>>,
+}
+
+/// Most bases of a series: a number beyond the next few is damage.
+const BASES_AHEAD_MAX: usize = 1 << 16;
+
+impl Known {
+    /// Returns the bits of the base that a row is told from; 0 for a row without one.
+    fn base(&self, number: u32) -> Option<u64> {
+        match number.checked_sub(1) {
+            Some(place) => self.bases.get(place as usize).copied().flatten(),
+            None => Some(0),
+        }
+    }
+
+    fn set_base(&mut self, row: &CodedRow, last: Option<&Sample>) {
+        if let (Some(place), Some(last)) = (row.claim.checked_sub(1), last) {
+            let place = place as usize;
+            if place >= self.bases.len() && place - self.bases.len() <= BASES_AHEAD_MAX {
+                self.bases.resize(place + 1, None);
+            }
+            if let Some(base) = self.bases.get_mut(place) {
+                *base = Some(last.value.to_bits());
+            }
+        }
+    }
+}
 
 /// Applies records.
 #[derive(Debug)]
@@ -34,7 +69,7 @@ pub(crate) struct Replayer<'a> {
     head_bytes: u64,
     epoch: Option<u64>,
     /// What the ids of the epoch stand for, and where that is in the head once it was seen there.
-    series: HashMap<SeriesRef, (Labels, Option<SeriesRef>)>,
+    series: HashMap<SeriesId, Known>,
     /// Spilling failed: the head grows on, as refusing to start would help nobody.
     has_failed: bool,
 }
@@ -65,9 +100,7 @@ impl<'a> Replayer<'a> {
             match spill(&self.head, segment) {
                 Ok(()) => {
                     self.head = Head::new();
-                    for (_, place) in self.series.values_mut() {
-                        *place = None;
-                    }
+                    self.series.values_mut().for_each(|known| known.place = None);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the head could not be written to a block during replay");
@@ -84,30 +117,38 @@ impl<'a> Replayer<'a> {
         }
         for (id, labels) in &record.definitions {
             if labels.is_sorted_by(|a, b| a.0 < b.0) {
-                self.series.insert(*id, (Labels::from_sorted(labels.iter().copied()), None));
+                let labels = Labels::from_sorted(labels.iter().copied());
+                // Appenders that met define a series twice.
+                self.series.entry(*id).or_insert(Known { labels, place: None, bases: Vec::new() });
             }
         }
         let mut scratch = Vec::new();
-        let mut samples = record.samples.as_slice();
-        let (mut rows, mut lost) = (Vec::with_capacity(record.rows.len()), 0);
-        for (id, count) in &record.rows {
-            let (of_row, rest) = samples.split_at_checked(*count).unwrap_or((samples, &[]));
-            samples = rest;
-            let Some((labels, place)) = self.series.get_mut(id) else {
-                lost += of_row.len() as u64;
+        let (mut times, mut changes) = (record.times.as_slice(), record.changes.as_slice());
+        let (mut samples, mut found) = (Vec::with_capacity(times.len()), Vec::with_capacity(record.rows.len()));
+        let mut lost = 0;
+        for row in &record.rows {
+            let (now_times, later_times) = times.split_at_checked(row.count).unwrap_or((times, &[]));
+            let (now_changes, later_changes) = changes.split_at_checked(row.count).unwrap_or((changes, &[]));
+            (times, changes) = (later_times, later_changes);
+            let known = self.series.get_mut(&row.series);
+            let Some((known, base)) = known.and_then(|known| known.base(row.base).map(|base| (known, base))) else {
+                lost += now_times.len() as u64;
                 continue;
             };
-            let found = place.or_else(|| self.head.resolve(&*labels, &mut scratch).map(|resolved| resolved.series));
-            *place = found;
-            match found {
-                Some(series) => rows.push((series, of_row)),
-                None => lost += of_row.len() as u64,
+            let start = samples.len();
+            row.samples(now_times, now_changes, base, &mut samples);
+            known.set_base(row, samples.get(start..).and_then(<[Sample]>::last));
+            known.place = known.place.or_else(|| self.head.resolve(&known.labels, &mut scratch));
+            match known.place {
+                Some(series) => found.push((series, start..samples.len())),
+                None => lost += now_times.len() as u64,
             }
         }
+        let rows = found.into_iter().map(|(series, range)| (series, samples.get(range).unwrap_or_default()));
         self.head.append(rows);
         if lost > 0 {
-            // The record that says which series these are was damaged.
-            tracing::error!(samples = lost, "samples of unknown series in the WAL are lost");
+            // The record that says which series these are, or from which value theirs are told, was damaged.
+            tracing::error!(samples = lost, "samples of unknown series or values in the WAL are lost");
             self.ledger.received(PLACE, Signal::Metrics, lost);
             self.ledger.dropped(PLACE, Signal::Metrics, "corrupt_wal", lost);
         }

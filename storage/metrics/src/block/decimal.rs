@@ -3,7 +3,7 @@
 /// Most decimal places that are tried; beyond, hardly anything but full-precision floats is found.
 pub(crate) const SCALE_MAX: u8 = 9;
 /// 10 to the power of each scale; all are exact.
-const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+pub(crate) const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 /// Added and taken away again it rounds to a whole number, for magnitudes below [`MANTISSA_MAX`].
 const ROUNDING: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
 /// Largest magnitude of a mantissa before it is shifted: 2^51.
@@ -21,7 +21,7 @@ pub(crate) enum Form {
 }
 
 /// Returns the whole number that gives `value`, bit for bit, when it is divided by `power`.
-fn whole(value: f64, power: f64) -> Option<f64> {
+pub(crate) fn whole(value: f64, power: f64) -> Option<f64> {
     let scaled = value * power;
     // Not so for NaN, either.
     let is_small = scaled.abs() < MANTISSA_MAX;

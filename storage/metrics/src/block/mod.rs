@@ -1,7 +1,7 @@
 //! Blocks: immutable folders of samples on disk. Layout: docs/format/metrics-block.md.
 
 mod chunk;
-mod decimal;
+pub(crate) mod decimal;
 mod encode;
 pub(crate) mod file;
 mod group;

@@ -14,10 +14,11 @@ use storage_api::{MillisRange, Result};
 pub(crate) use series::Snapshot;
 pub(crate) use shard::{LabelPairs, hash_labels};
 
-use series::Series;
+use series::{Logged, Series};
 pub(crate) use shard::Shard;
 
 use crate::postings::find;
+use crate::record::{Base, SeriesId};
 
 /// Parts of the head, each with a lock of its own, so that appenders and queries seldom meet.
 const SHARDS: usize = 16;
@@ -47,6 +48,8 @@ pub(crate) struct Head {
     size_bytes: AtomicU64,
     samples: AtomicU64,
     series: AtomicU64,
+    /// The next id for the WAL.
+    ids: AtomicU64,
     min_ms: AtomicI64,
     max_ms: AtomicI64,
 }
@@ -55,8 +58,14 @@ pub(crate) struct Head {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resolved {
     pub(crate) series: SeriesRef,
+    /// What the WAL calls it.
+    pub(crate) id: SeriesId,
     /// Its definition must go into the WAL.
     pub(crate) needs_definition: bool,
+    /// What the next row in the WAL may be told from.
+    pub(crate) base: Option<Base>,
+    /// The number under which the row becomes a base; it was claimed, and must be settled.
+    pub(crate) claim: Option<u32>,
 }
 
 impl Head {
@@ -68,6 +77,7 @@ impl Head {
             size_bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             series: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
             min_ms: AtomicI64::new(i64::MAX),
             max_ms: AtomicI64::new(i64::MIN),
         }
@@ -101,27 +111,55 @@ impl Head {
     }
 
     /// Returns the series with these labels, made if missing. `None` when no more series fit.
-    pub(crate) fn resolve(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<Resolved> {
+    pub(crate) fn resolve(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<SeriesRef> {
+        self.resolve_with(labels, scratch, |series, _| series)
+    }
+
+    /// The same for a row that goes into the WAL.
+    pub(crate) fn resolve_row(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<Resolved> {
+        self.resolve_with(labels, scratch, |series, logged| {
+            let (base, claim) = logged.next_row();
+            Resolved { series, id: logged.id, needs_definition: !logged.is_defined, base, claim }
+        })
+    }
+
+    fn resolve_with<T>(
+        &self,
+        labels: impl LabelPairs,
+        scratch: &mut Vec<u8>,
+        then: impl FnOnce(SeriesRef, &mut Logged) -> T,
+    ) -> Option<T> {
         let hash = hash_labels(labels, scratch);
         let (number, shard) = self.shard_of(hash);
         let mut shard = shard.lock();
         if let Some(index) = shard.find(hash, labels) {
-            let needs_definition = !shard.series.get(index as usize)?.is_logged;
-            return Some(Resolved { series: SeriesRef::new(number, index), needs_definition });
+            let series = shard.series.get_mut(index as usize)?;
+            return Some(then(SeriesRef::new(number, index), &mut series.logged));
         }
         let labels = Labels::from_sorted(labels.pairs());
         let size = Series::empty_size_bytes(&labels);
-        let index = shard.create(hash, labels)?;
-        self.size_bytes.fetch_add(size as u64, Ordering::Relaxed);
+        // In the order in which they come first: a client that keeps to an order then needs a byte for each at most.
+        let id = SeriesId(u32::try_from(self.ids.fetch_add(1, Ordering::Relaxed)).ok()?);
+        let index = shard.create(hash, labels, Logged::new(id))?;
         self.series.fetch_add(1, Ordering::Relaxed);
-        Some(Resolved { series: SeriesRef::new(number, index), needs_definition: true })
+        self.size_bytes.fetch_add(size as u64, Ordering::Relaxed);
+        Some(then(SeriesRef::new(number, index), &mut shard.series.get_mut(index as usize)?.logged))
     }
 
     /// Notes that the series' definitions are on disk.
     pub(crate) fn set_logged(&self, series: impl IntoIterator<Item = SeriesRef>) {
         for one in series {
             if let Some(series) = self.shards[one.shard()].lock().series.get_mut(one.index()) {
-                series.is_logged = true;
+                series.logged.is_defined = true;
+            }
+        }
+    }
+
+    /// Notes which claimed bases are on disk; `None` for those that are not.
+    pub(crate) fn settle(&self, claims: impl IntoIterator<Item = (SeriesRef, Option<Base>)>) {
+        for (one, base) in claims {
+            if let Some(series) = self.shards[one.shard()].lock().series.get_mut(one.index()) {
+                series.logged.settle(base);
             }
         }
     }

@@ -5,9 +5,56 @@ use storage_api::MillisRange;
 
 use super::chunk::{Chunk, SAMPLES_PER_CHUNK};
 use crate::merge::sort_newest_wins;
+use crate::record::{Base, SeriesId};
 
 /// Bytes that a series takes beside its labels and samples: the struct, and its places in map and postings.
 const SERIES_OVERHEAD_BYTES: usize = 256;
+
+/// Rows after which a series gets another base: the nearer it is, the smaller the difference.
+const BASE_EVERY: u8 = 8;
+/// One base in so many is told from no other, so that a damaged record costs a series 32 more samples at most.
+const BASE_WHOLE_EVERY: u32 = 4;
+
+/// What the WAL knows of a series since the head began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Logged {
+    pub(crate) id: SeriesId,
+    /// Its definition is on disk.
+    pub(crate) is_defined: bool,
+    /// The newest base that is on disk.
+    base: Option<Base>,
+    /// A base is on its way to the disk. There is one at a time, so that none of a number is there twice.
+    is_claimed: bool,
+    /// Rows since the newest base.
+    rows: u8,
+}
+
+impl Logged {
+    pub(crate) fn new(id: SeriesId) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// Returns the base for the next row, and the number of the base that it may become.
+    pub(crate) fn next_row(&mut self) -> (Option<Base>, Option<u32>) {
+        self.rows = self.rows.saturating_add(1);
+        let is_due = self.base.is_none() || self.rows >= BASE_EVERY;
+        if self.is_claimed || !is_due {
+            return (self.base, None);
+        }
+        self.is_claimed = true;
+        let number = self.base.map_or(0, |base| base.number).saturating_add(1);
+        (self.base.filter(|_| number % BASE_WHOLE_EVERY != 1), Some(number))
+    }
+
+    /// Notes what became of a claim: the base is on disk, or there is none.
+    pub(crate) fn settle(&mut self, base: Option<Base>) {
+        self.is_claimed = false;
+        if base.is_some() {
+            self.base = base;
+            self.rows = 0;
+        }
+    }
+}
 
 /// A series and its samples.
 #[derive(Debug)]
@@ -16,8 +63,7 @@ pub(crate) struct Series {
     pub(crate) hash: u64,
     /// The next series with the same hash, or `u32::MAX`.
     pub(crate) next: u32,
-    /// Its definition is in the WAL since the head began.
-    pub(crate) is_logged: bool,
+    pub(crate) logged: Logged,
     /// Times ascend strictly over all samples, so that reading needs no sort.
     is_sorted: bool,
     min_ms: i64,
@@ -37,12 +83,12 @@ pub(crate) struct Snapshot {
 }
 
 impl Series {
-    pub(crate) fn new(labels: Labels, hash: u64, next: u32) -> Self {
+    pub(crate) fn new(labels: Labels, hash: u64, next: u32, logged: Logged) -> Self {
         Self {
             labels,
             hash,
             next,
-            is_logged: false,
+            logged,
             is_sorted: true,
             min_ms: i64::MAX,
             max_ms: i64::MIN,

@@ -8,7 +8,7 @@ use model::Labels;
 use roaring::RoaringBitmap;
 use storage_api::Result;
 
-use super::series::Series;
+use super::series::{Logged, Series};
 use crate::postings::Postings;
 
 /// Passes a hash through: the keys are hashes already.
@@ -89,7 +89,7 @@ impl Shard {
     }
 
     /// Makes a series that [`find`](Self::find) does not know. `None` when the ids are used up.
-    pub(crate) fn create(&mut self, hash: u64, labels: Labels) -> Option<u32> {
+    pub(crate) fn create(&mut self, hash: u64, labels: Labels, logged: Logged) -> Option<u32> {
         let id = u32::try_from(self.series.len()).ok().filter(|id| *id < u32::MAX >> 8)?;
         for (name, value) in labels.iter() {
             if !self.by_label.contains_key(name) {
@@ -102,7 +102,7 @@ impl Shard {
             }
         }
         let next = self.by_hash.insert(hash, id).unwrap_or(u32::MAX);
-        self.series.push(Series::new(labels, hash, next));
+        self.series.push(Series::new(labels, hash, next, logged));
         Some(id)
     }
 }
