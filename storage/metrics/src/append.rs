@@ -16,6 +16,8 @@ use crate::store::MetricStore;
 const RECORD_BYTES: usize = 16 << 20;
 /// Samples of one series that go into a record together.
 const SAMPLES_PER_ROW: usize = 1 << 19;
+/// Series that are looked up together.
+const ROWS_AT_A_TIME: usize = 4_096;
 /// Bytes of a head's sample before it is packed.
 const SAMPLE_BYTES: u64 = 16;
 /// Longest label text that a rejection repeats.
@@ -79,36 +81,42 @@ impl MetricAppender for MetricStore {
         self.ensure_room(batch.samples_len() as u64 * SAMPLE_BYTES)?;
         self.append_metadata(&batch.metadata)?;
         let oldest_ms = self.oldest_visible_ms();
-        let mut pending = Pending::new(&head);
-        let mut scratch = Vec::new();
+        let mut taken: Vec<SeriesRow<'_, '_>> = Vec::with_capacity(batch.series().len());
+        let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
         for row in batch.series().filter(|row| !row.samples.is_empty()) {
             if let Some((reason, detail)) = refuse(&row, &self.options) {
                 report.reject(reason, row.samples.len() as u64, detail);
                 continue;
             }
-            let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
             let old = row.samples.iter().filter(|sample| is_old(sample)).count();
             report.reject("too_old", old as u64, || too_old(&row, oldest_ms, &self.options));
-            if old == row.samples.len() {
-                continue;
+            if old < row.samples.len() {
+                taken.push(row);
             }
-            let Some(mut resolved) = head.resolve_row(row.labels, &mut scratch) else {
+        }
+        let mut pending = Pending::new(&head);
+        for rows in taken.chunks(ROWS_AT_A_TIME) {
+            let labels: Vec<_> = rows.iter().map(|row| row.labels).collect();
+            let Some(mut resolved) = head.resolve_rows(&labels) else {
                 return Err(Error::Overloaded {
                     what: "the metrics head's table of series",
                     used: head.series(),
                     limit: head.series(),
                 });
             };
-            if resolved.needs_definition {
-                pending.encoder.define(resolved.id, row.labels);
-                pending.defined.push(resolved.series);
-            }
-            for samples in row.samples.split(is_old).flat_map(|samples| samples.chunks(SAMPLES_PER_ROW)) {
-                pending.push(&mut resolved, samples);
-                report.accepted += samples.len() as u64;
-                if pending.encoder.size_bytes() >= RECORD_BYTES {
-                    self.ensure_room(0)?;
-                    self.commit(&head, std::mem::replace(&mut pending, Pending::new(&head)))?;
+            for (row, resolved) in rows.iter().zip(&mut resolved.rows) {
+                let Some(resolved) = resolved else { continue };
+                if resolved.needs_definition {
+                    pending.encoder.define(resolved.id, row.labels);
+                    pending.defined.push(resolved.series);
+                }
+                for samples in row.samples.split(is_old).flat_map(|samples| samples.chunks(SAMPLES_PER_ROW)) {
+                    pending.push(resolved, samples);
+                    report.accepted += samples.len() as u64;
+                    if pending.encoder.size_bytes() >= RECORD_BYTES {
+                        self.ensure_room(0)?;
+                        self.commit(&head, std::mem::replace(&mut pending, Pending::new(&head)))?;
+                    }
                 }
             }
         }
@@ -141,7 +149,7 @@ impl MetricStore {
         self.wal.append(&pending.encoder.finish()).map_err(crate::error::wal)?;
         head.set_logged(pending.defined);
         pending.claims.set_durable();
-        head.append(pending.rows);
+        head.append(&pending.rows);
         Ok(())
     }
 

@@ -145,7 +145,7 @@ impl<'a> Replayer<'a> {
             }
         }
         let rows = found.into_iter().map(|(series, range)| (series, samples.get(range).unwrap_or_default()));
-        self.head.append(rows);
+        self.head.append(&rows.collect::<Vec<_>>());
         if lost > 0 {
             // The record that says which series these are, or from which value theirs are told, was damaged.
             tracing::error!(samples = lost, "samples of unknown series or values in the WAL are lost");

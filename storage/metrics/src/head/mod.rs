@@ -54,7 +54,54 @@ pub(crate) struct Head {
     max_ms: AtomicI64,
 }
 
-/// What [`Head::resolve`] found or made.
+/// Places of rows, shard by shard, and in their order within each.
+struct ByShard {
+    places: Vec<u32>,
+    /// Where those of each shard end.
+    ends: [usize; SHARDS],
+}
+
+impl ByShard {
+    fn new(shards: impl ExactSizeIterator<Item = usize> + Clone) -> Self {
+        let mut ends = [0; SHARDS];
+        shards.clone().for_each(|shard| ends[shard] += 1);
+        let mut start = 0;
+        let mut next = ends.map(|count| {
+            start += count;
+            start - count
+        });
+        let mut places = vec![0; shards.len()];
+        for (place, shard) in shards.enumerate() {
+            places[next[shard]] = place as u32;
+            next[shard] += 1;
+        }
+        Self { places, ends: next }
+    }
+
+    /// Returns each shard that has rows, and their places.
+    fn shards(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let places = starts.zip(&self.ends).map(|(start, end)| &self.places[*start..*end]);
+        places.enumerate().filter(|(_, places)| !places.is_empty())
+    }
+}
+
+/// Rows that were found, each with what it may claim. Claims that nobody took are given back.
+#[derive(Debug)]
+pub(crate) struct ResolvedRows<'h> {
+    head: &'h Head,
+    /// In the order of the rows; none is missing once all were found.
+    pub(crate) rows: Vec<Option<Resolved>>,
+}
+
+impl Drop for ResolvedRows<'_> {
+    fn drop(&mut self) {
+        let left = self.rows.iter().flatten().filter(|row| row.claim.is_some());
+        self.head.settle(left.map(|row| (row.series, None)));
+    }
+}
+
+/// A row that [`Head::resolve_rows`] found or made a series for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resolved {
     pub(crate) series: SeriesRef,
@@ -112,30 +159,17 @@ impl Head {
 
     /// Returns the series with these labels, made if missing. `None` when no more series fit.
     pub(crate) fn resolve(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<SeriesRef> {
-        self.resolve_with(labels, scratch, |series, _| series)
-    }
-
-    /// The same for a row that goes into the WAL.
-    pub(crate) fn resolve_row(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<Resolved> {
-        self.resolve_with(labels, scratch, |series, logged| {
-            let (base, claim) = logged.next_row();
-            Resolved { series, id: logged.id, needs_definition: !logged.is_defined, base, claim }
-        })
-    }
-
-    fn resolve_with<T>(
-        &self,
-        labels: impl LabelPairs,
-        scratch: &mut Vec<u8>,
-        then: impl FnOnce(SeriesRef, &mut Logged) -> T,
-    ) -> Option<T> {
         let hash = hash_labels(labels, scratch);
         let (number, shard) = self.shard_of(hash);
         let mut shard = shard.lock();
-        if let Some(index) = shard.find(hash, labels) {
-            let series = shard.series.get_mut(index as usize)?;
-            return Some(then(SeriesRef::new(number, index), &mut series.logged));
-        }
+        let index = match shard.find(hash, labels) {
+            Some(index) => index,
+            None => self.create(&mut shard, hash, labels)?,
+        };
+        Some(SeriesRef::new(number, index))
+    }
+
+    fn create(&self, shard: &mut Shard, hash: u64, labels: impl LabelPairs) -> Option<u32> {
         let labels = Labels::from_sorted(labels.pairs());
         let size = Series::empty_size_bytes(&labels);
         // In the order in which they come first: a client that keeps to an order then needs a byte for each at most.
@@ -143,7 +177,51 @@ impl Head {
         let index = shard.create(hash, labels, Logged::new(id))?;
         self.series.fetch_add(1, Ordering::Relaxed);
         self.size_bytes.fetch_add(size as u64, Ordering::Relaxed);
-        Some(then(SeriesRef::new(number, index), &mut shard.series.get_mut(index as usize)?.logged))
+        Some(index)
+    }
+
+    /// Finds the series of rows that go into the WAL, made if missing, in the order of the rows. `None` when no more
+    /// series fit.
+    ///
+    /// Shard by shard, each in small steps over all its rows: a step waits for memory, and the processor waits for many
+    /// rows at once when nothing else is between them.
+    pub(crate) fn resolve_rows<L: LabelPairs>(&self, rows: &[L]) -> Option<ResolvedRows<'_>> {
+        let mut scratch = Vec::new();
+        let hashes: Vec<u64> = rows.iter().map(|labels| hash_labels(*labels, &mut scratch)).collect();
+        let mut resolved = ResolvedRows { head: self, rows: vec![None; rows.len()] };
+        let mut candidates = Vec::new();
+        let order = ByShard::new(hashes.iter().map(|hash| self.shard_of(*hash).0));
+        // New series get ids in the order of the rows.
+        let mut missing = Vec::new();
+        for (number, places) in order.shards() {
+            let mut shard = self.shards[number].lock();
+            candidates.clear();
+            candidates.extend(places.iter().map(|place| shard.first_with(hashes[*place as usize])));
+            for (place, candidate) in places.iter().zip(&mut candidates) {
+                let is_likely = |index: &u32| shard.is_likely(*index, hashes[*place as usize]);
+                *candidate = candidate.filter(is_likely);
+            }
+            for (place, candidate) in places.iter().zip(&candidates) {
+                let (hash, labels) = (hashes[*place as usize], rows[*place as usize]);
+                let found = candidate.filter(|index| shard.has_labels(*index, labels));
+                match found.or_else(|| shard.find(hash, labels)) {
+                    Some(index) => resolved.rows[*place as usize] = shard.log_row(number, index),
+                    None => missing.push(*place as usize),
+                }
+            }
+        }
+        missing.sort_unstable();
+        for place in missing {
+            let (hash, labels) = (hashes[place], rows[place]);
+            let (number, shard) = self.shard_of(hash);
+            let mut shard = shard.lock();
+            let index = match shard.find(hash, labels) {
+                Some(index) => index,
+                None => self.create(&mut shard, hash, labels)?,
+            };
+            resolved.rows[place] = shard.log_row(number, index);
+        }
+        Some(resolved)
     }
 
     /// Notes that the series' definitions are on disk.
@@ -164,20 +242,23 @@ impl Head {
         }
     }
 
-    /// Appends samples to their series, in this order.
-    pub(crate) fn append<'a>(&self, rows: impl IntoIterator<Item = (SeriesRef, &'a [Sample])>) {
+    /// Appends samples to their series; those of one series in this order.
+    pub(crate) fn append(&self, rows: &[(SeriesRef, &[Sample])]) {
         let (mut grown, mut added) = (0, 0);
         let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
         let mut scratch = Vec::new();
-        for (series, samples) in rows {
-            let mut shard = self.shards[series.shard()].lock();
-            let Some(series) = shard.series.get_mut(series.index()) else { continue };
-            for sample in samples {
-                let (bytes, is_new) = series.push(sample.timestamp_ms, sample.value.to_bits(), &mut scratch);
-                grown += bytes;
-                added += u64::from(is_new);
-                min_ms = min_ms.min(sample.timestamp_ms);
-                max_ms = max_ms.max(sample.timestamp_ms);
+        let order = ByShard::new(rows.iter().map(|(series, _)| series.shard()));
+        for (number, places) in order.shards() {
+            let mut shard = self.shards[number].lock();
+            for (series, samples) in places.iter().filter_map(|place| rows.get(*place as usize)) {
+                let Some(series) = shard.series.get_mut(series.index()) else { continue };
+                for sample in *samples {
+                    let (bytes, is_new) = series.push(sample.timestamp_ms, sample.value.to_bits(), &mut scratch);
+                    grown += bytes;
+                    added += u64::from(is_new);
+                    min_ms = min_ms.min(sample.timestamp_ms);
+                    max_ms = max_ms.max(sample.timestamp_ms);
+                }
             }
         }
         self.min_ms.fetch_min(min_ms, Ordering::Relaxed);
