@@ -10,6 +10,7 @@
 Peers are measured by the benchmarks' own `bench.py peer …` in the same session.
 """
 import argparse
+import datetime
 import glob
 import json
 import os
@@ -145,12 +146,13 @@ def agent(args):
                "--agent-endpoint", f"http://{server.grpc}", "--agent-http-addr", "127.0.0.1:0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     time.sleep(2)
-    line = "2026-11-21T09:05:00.000Z INFO request served method=GET path=/api/v1/items/{n} status=200 bytes=5120 duration_ms=12\n"
+    line = "{t} INFO request served method=GET path=/api/v1/items/{n} status=200 bytes=5120 duration_ms=12\n"
     begin, start_cpu, peak, written, n = time.monotonic(), cpu_s(process.pid), 0.0, 0, 0
     with open(path, "a") as out:
         while (passed := time.monotonic() - begin) < args.seconds:
+            now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             while written < passed * 1e6:
-                text = line.replace("{n}", str(n))
+                text = line.replace("{t}", now).replace("{n}", str(n))
                 out.write(text)
                 written, n = written + len(text), n + 1
             out.flush()
