@@ -201,6 +201,10 @@ impl Head {
                 let is_likely = |index: &u32| shard.is_likely(*index, hashes[*place as usize]);
                 *candidate = candidate.filter(is_likely);
             }
+            for (place, candidate) in places.iter().zip(&mut candidates) {
+                let first = rows[*place as usize].pairs().next();
+                *candidate = candidate.filter(|index| shard.begins_with(*index, first));
+            }
             for (place, candidate) in places.iter().zip(&candidates) {
                 let (hash, labels) = (hashes[*place as usize], rows[*place as usize]);
                 let found = candidate.filter(|index| shard.has_labels(*index, labels));
@@ -250,6 +254,10 @@ impl Head {
         let order = ByShard::new(rows.iter().map(|(series, _)| series.shard()));
         for (number, places) in order.shards() {
             let mut shard = self.shards[number].lock();
+            // Nothing but waiting for memory, for many series at once.
+            for (series, _) in places.iter().filter_map(|place| rows.get(*place as usize)) {
+                std::hint::black_box(shard.series.get(series.index()).and_then(Series::last));
+            }
             for (series, samples) in places.iter().filter_map(|place| rows.get(*place as usize)) {
                 let Some(series) = shard.series.get_mut(series.index()) else { continue };
                 for sample in *samples {

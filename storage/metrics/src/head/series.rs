@@ -106,10 +106,7 @@ impl Series {
 
     /// Appends a sample and returns by how many bytes the series grew, and whether the sample is a new one.
     pub(crate) fn push(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> (isize, bool) {
-        if let (Some(last_time), Some(last_value)) = (self.times.last(), self.values.last())
-            && *last_time == time_ms
-            && *last_value == value
-        {
+        if self.last() == Some((time_ms, value)) {
             return (0, false);
         }
         if time_ms <= self.max_ms && !self.is_empty() {
@@ -132,6 +129,11 @@ impl Series {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.times.is_empty() && self.packed.is_empty()
+    }
+
+    /// Returns the sample that came last and is not packed yet, with the bits of its value.
+    pub(crate) fn last(&self) -> Option<(i64, u64)> {
+        Some((*self.times.last()?, *self.values.last()?))
     }
 
     /// Says whether a sample may lie in `range`.

@@ -99,6 +99,11 @@ impl Shard {
         self.series.get(index as usize).is_some_and(|series| series.hash == hash && !series.labels.is_empty())
     }
 
+    /// Says whether the first label of a series is this one.
+    pub(crate) fn begins_with(&self, index: u32, first: Option<(&str, &str)>) -> bool {
+        self.series.get(index as usize).is_some_and(|series| series.labels.iter().next() == first)
+    }
+
     /// Says whether a series has these labels.
     pub(crate) fn has_labels(&self, index: u32, labels: impl LabelPairs) -> bool {
         self.series.get(index as usize).is_some_and(|series| series.labels.iter().eq(labels.pairs()))
