@@ -25,7 +25,12 @@ impl LogStore {
     /// the next flush tries again.
     pub fn flush(&self) -> Result<()> {
         let mut next_sequence = self.work.lock();
-        let result = self.flush_locked(&mut next_sequence);
+        self.flush_and_count(&mut next_sequence)
+    }
+
+    /// Flushes for who holds `work`.
+    pub(crate) fn flush_and_count(&self, next_sequence: &mut u64) -> Result<()> {
+        let result = self.flush_locked(next_sequence);
         if result.is_err() {
             self.metrics.flush_failures.inc();
         }

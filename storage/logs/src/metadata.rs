@@ -172,13 +172,14 @@ pub(crate) fn push_row(column: &mut MetadataColumn, names: &mut Names, origin: &
 
 /// Returns an id in hexadecimal; `None` when it is all zero.
 pub(crate) fn hex(id: &[u8]) -> Option<String> {
-    use std::fmt::Write;
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     if id.iter().all(|byte| *byte == 0) {
         return None;
     }
     let mut out = String::with_capacity(id.len() * 2);
     for byte in id {
-        write!(out, "{byte:02x}").expect("writing to a string succeeds");
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
     }
     Some(out)
 }

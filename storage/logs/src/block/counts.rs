@@ -71,12 +71,18 @@ impl Counts {
 #[derive(Debug, Default)]
 struct Texts {
     numbers: HashMap<Box<str>, u32>,
+    /// The one that was asked for last: mostly the next one.
+    last: u32,
     texts: Vec<Box<str>>,
 }
 
 impl Texts {
     fn number(&mut self, text: &str) -> u32 {
+        if self.texts.get(self.last as usize).is_some_and(|last| last.as_ref() == text) {
+            return self.last;
+        }
         if let Some(number) = self.numbers.get(text) {
+            self.last = *number;
             return *number;
         }
         let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ mod files;
 mod meta;
 mod reader;
 mod rows;
+mod rows_writer;
 mod writer;
 
 pub(crate) use catalog::{Catalog, StreamInfo};

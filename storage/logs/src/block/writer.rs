@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use model::Labels;
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -15,11 +14,12 @@ use storage_api::{Error, Result};
 
 use super::PAGE_ROWS;
 use super::catalog::{CATALOG_FILE, Catalog, PageInfo, StreamInfo};
-use super::checked_file::{CHECKSUMS_MAGIC, CheckedWriter};
+use super::checked_file::CHECKSUMS_MAGIC;
 use super::counts::{COUNTS_FILE, CountsBuilder};
 use super::files::{corrupt, seal, sync_dir, sync_file, write_file};
 use super::meta::{BlockMeta, FileMeta, Sequence, VERSION};
-use super::rows::{PageColumns, RowView, SCHEMA, line_of};
+use super::rows::{PageColumns, RowView, line_of};
+use super::rows_writer::RowsWriter;
 use crate::codec::encode_stream;
 use crate::index::IndexBuilder;
 use crate::json;
@@ -57,7 +57,7 @@ pub(crate) struct WriterOptions {
 pub(crate) struct BlockWriter {
     dir: PathBuf,
     options: WriterOptions,
-    rows: ArrowWriter<CheckedWriter>,
+    rows: RowsWriter,
     index: IndexBuilder,
     catalog: Catalog,
     counts: CountsBuilder,
@@ -89,10 +89,8 @@ impl BlockWriter {
         let words = dir.join(WORDS_DIR);
         fs::create_dir_all(&words).map_err(|source| Error::io("creating", &words, source))?;
         let path = dir.join(ROWS_FILE);
-        let file = CheckedWriter::create(&path).map_err(|source| Error::io("creating", &path, source))?;
-        let properties = properties(options.zstd_level);
-        let rows = ArrowWriter::try_new(file, std::sync::Arc::clone(&SCHEMA), Some(properties))
-            .map_err(|error| write_error(&path, error))?;
+        let rows = RowsWriter::create(&path, properties(options.zstd_level));
+        let rows = rows.map_err(|error| write_error(&path, error))?;
         Ok(Self {
             index: IndexBuilder::create(&words).map_err(|error| write_error(&words, error))?,
             dir: dir.to_owned(),
@@ -231,12 +229,12 @@ impl BlockWriter {
         let is_short = self.page.len() < PAGE_ROWS as usize;
         self.group_text_bytes += self.page.text_bytes();
         let batch = self.page.finish().map_err(|error| write_error(&path, error))?;
-        self.rows.write(&batch).map_err(|error| write_error(&path, error))?;
+        self.rows.push_page(batch).map_err(|error| write_error(&path, error))?;
         self.index.finish_page().map_err(|error| write_error(&self.dir, error))?;
         self.origin = Default::default();
         self.group_pages += 1;
         if is_short || self.group_pages == GROUP_PAGES || self.group_text_bytes >= GROUP_TEXT_BYTES_MAX {
-            self.rows.flush().map_err(|error| write_error(&path, error))?;
+            self.rows.end_group().map_err(|error| write_error(&path, error))?;
             self.group += 1;
             self.group_first_row = self.catalog.rows;
             self.group_pages = 0;
@@ -258,11 +256,11 @@ impl BlockWriter {
         let dir = self.dir;
         let mut files = Vec::new();
         let path = dir.join(ROWS_FILE);
-        let rows = self.rows.into_inner().map_err(|error| write_error(&path, error))?;
-        let (checksums, size_bytes, crc32c) = rows.finish().map_err(|source| Error::io("writing", &path, source))?;
-        files.push(FileMeta { name: ROWS_FILE.to_owned(), size_bytes, crc32c });
         let words = dir.join(WORDS_DIR);
+        // While the thread of rows writes its last pages.
         let built = self.index.finish().map_err(|error| write_error(&words, error))?;
+        let (checksums, size_bytes, crc32c) = self.rows.finish().map_err(|error| write_error(&path, error))?;
+        files.push(FileMeta { name: ROWS_FILE.to_owned(), size_bytes, crc32c });
         for (page, token_bytes_max) in self.catalog.pages.iter_mut().zip(built.tokens_bytes_max) {
             page.token_bytes_max = token_bytes_max;
         }

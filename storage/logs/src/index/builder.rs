@@ -33,7 +33,8 @@ pub(crate) struct IndexBuilder {
     page: u32,
     /// Hashes of the page's tokens.
     seen: HashSet<u64, BuildHasherDefault<AsItIs>>,
-    words: Vec<String>,
+    /// Each once, with a line feed after it, which no token holds.
+    words: String,
     /// Upper half of the hash, and page.
     ids: Vec<u64>,
     token_bytes_max: usize,
@@ -60,7 +61,7 @@ impl IndexBuilder {
         Ok(Self {
             page: 0,
             seen: HashSet::default(),
-            words: Vec::new(),
+            words: String::new(),
             ids: Vec::new(),
             token_bytes_max: 0,
             tokens_bytes_max: Vec::new(),
@@ -109,14 +110,19 @@ impl IndexBuilder {
             if token.is_id() {
                 self.ids.push(hash & !0xffff_ffff | u64::from(self.page));
             } else {
-                self.words.push(String::from_utf8_lossy(bytes).into_owned());
+                match std::str::from_utf8(bytes) {
+                    Ok(word) => self.words.push_str(word),
+                    Err(_) => self.words.push_str(&String::from_utf8_lossy(bytes)),
+                }
+                self.words.push('\n');
             }
         });
     }
 
     /// Ends the page.
     pub(crate) fn finish_page(&mut self) -> tantivy::Result<()> {
-        self.words_index.push_page(std::mem::take(&mut self.words))?;
+        self.words_index.push_page(&self.words)?;
+        self.words.clear();
         self.seen.clear();
         self.tokens_bytes_max.push(u32::try_from(self.token_bytes_max).unwrap_or(u32::MAX));
         self.token_bytes_max = 0;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tantivy::directory::RamDirectory;
-use tantivy::schema::{Field, IndexRecordOption, OwnedValue, Schema, TextFieldIndexing, TextOptions};
-use tantivy::tokenizer::{PreTokenizedString, Token};
+use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
+use tantivy::tokenizer::{Token, TokenStream, Tokenizer, TokenizerManager};
 use tantivy::{
     DocSet, InvertedIndexReader, SegmentReader, SingleSegmentIndexWriter, TERMINATED, TantivyDocument, Term,
 };
@@ -16,11 +16,52 @@ use super::PageSet;
 const WRITER_BYTES: usize = 64 << 20;
 /// The field's name.
 const FIELD: &str = "words";
+/// The name of the tokenizer, which only who writes needs: terms are looked up as they are.
+const TOKENIZER: &str = "raw";
+
+/// Cuts a page's words apart again, each ended by a line feed.
+#[derive(Debug, Clone, Default)]
+struct Lines {
+    token: Token,
+}
+
+struct LineStream<'a> {
+    rest: &'a str,
+    token: &'a mut Token,
+}
+
+impl Tokenizer for Lines {
+    type TokenStream<'a> = LineStream<'a>;
+
+    fn token_stream<'a>(&'a mut self, text: &'a str) -> LineStream<'a> {
+        self.token.reset();
+        LineStream { rest: text, token: &mut self.token }
+    }
+}
+
+impl TokenStream for LineStream<'_> {
+    fn advance(&mut self) -> bool {
+        let Some((word, rest)) = self.rest.split_once('\n') else { return false };
+        self.rest = rest;
+        self.token.text.clear();
+        self.token.text.push_str(word);
+        self.token.position = self.token.position.wrapping_add(1);
+        true
+    }
+
+    fn token(&self) -> &Token {
+        self.token
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        self.token
+    }
+}
 
 fn schema() -> (Schema, Field) {
     let mut schema = Schema::builder();
     let indexing = TextFieldIndexing::default()
-        .set_tokenizer("raw")
+        .set_tokenizer(TOKENIZER)
         .set_index_option(IndexRecordOption::Basic)
         .set_fieldnorms(false);
     let field = schema.add_text_field(FIELD, TextOptions::default().set_indexing_options(indexing));
@@ -42,26 +83,21 @@ impl WordsBuilder {
             docstore_compress_dedicated_thread: false,
             ..tantivy::IndexSettings::default()
         };
+        let tokenizers = TokenizerManager::new();
+        tokenizers.register(TOKENIZER, Lines::default());
         let directory = tantivy::directory::MmapDirectory::open(dir)?;
         let writer = tantivy::Index::builder()
             .schema(schema)
             .settings(settings)
+            .tokenizers(tokenizers)
             .single_segment_index_writer(directory, WRITER_BYTES)?;
         Ok(Self { writer, field })
     }
 
-    /// Adds the next page with its words, each once.
-    pub(super) fn push_page(&mut self, words: Vec<String>) -> tantivy::Result<()> {
-        let tokens = words.into_iter().enumerate().map(|(position, text)| Token {
-            offset_from: 0,
-            offset_to: 0,
-            position,
-            text,
-            position_length: 1,
-        });
-        let text = PreTokenizedString { text: String::new(), tokens: tokens.collect() };
+    /// Adds the next page with its words, each once and ended by a line feed.
+    pub(super) fn push_page(&mut self, words: &str) -> tantivy::Result<()> {
         let mut document = TantivyDocument::new();
-        document.add_field_value(self.field, &OwnedValue::PreTokStr(text));
+        document.add_text(self.field, words);
         self.writer.add_document(document)
     }
 

@@ -436,3 +436,26 @@ fn large_blocks_are_read_by_range_and_stream() {
     let rows: u64 = store.select(&select, &context).unwrap().iter().map(|part| part.rows_max()).sum();
     assert!(rows < 9000, "the index leaves a part of the rows: {rows}");
 }
+
+#[test]
+fn a_flush_that_is_due_is_done_while_blocks_are_merged() {
+    let mut fixture = Fixture::new();
+    fixture.options.head_bytes_max = 4000;
+    let store = fixture.open();
+    let expected: Vec<String> = (0..40).map(|i| format!("line {i:02}")).collect();
+    for (at, chunk) in (1..).zip(expected[..36].chunks(9)) {
+        store.append(batch("a", chunk.iter().map(|line| record(at, line)).collect())).unwrap();
+        store.flush().unwrap();
+    }
+    let long = |line: &String| record(9, &format!("{line}{}", "x".repeat(600)));
+    store.append(batch("a", expected[36..].iter().map(long).collect())).unwrap();
+    assert!(store.should_flush(), "{:?}", store.stats());
+    assert!(store.compact_once().unwrap());
+    let stats = store.stats();
+    assert_eq!((stats.head_records, stats.blocks, stats.block_records), (0, 2, 40), "merged, and flushed in between");
+    let found: Vec<String> = lines(&store).iter().map(|line| line.trim_end_matches('x').to_owned()).collect();
+    assert_eq!(found, expected);
+    drop(store);
+    assert_eq!(lines(&fixture.open()).len(), 40);
+    assert_eq!(fixture.open().stats().blocks, 2);
+}
