@@ -147,13 +147,23 @@ impl LogStore {
             zstd_level: if rows >= BIG_ROWS { BIG_ZSTD_LEVEL } else { SMALL_ZSTD_LEVEL },
         };
         self.build_block(options, |writer| {
+            // Streams have one order in all blocks: each page is decoded once, whichever streams it holds.
+            let mut last_pages: Vec<LastPage> = inputs.iter().map(|_| None).collect();
             for (labels, places) in streams_of(inputs) {
                 writer.start_stream(&labels);
                 let mut cursors = Vec::new();
-                for (block, first, rows) in places {
-                    cursors.push(Cursor { block, next: first, end: first + rows, page: None });
+                for (input, first, rows) in places {
+                    let Some(block) = inputs.get(input) else { continue };
+                    let last = last_pages.get_mut(input).and_then(Option::take);
+                    let block = Arc::clone(block);
+                    cursors.push(Cursor { block, input, next: first, end: first + rows, last, page: None });
                 }
                 self.merge_stream(writer, &mut cursors, next_sequence)?;
+                for cursor in cursors {
+                    if let Some(last) = last_pages.get_mut(cursor.input) {
+                        *last = cursor.last;
+                    }
+                }
             }
             Ok(())
         })
@@ -215,9 +225,19 @@ impl LogStore {
         }
         if cursor.page.is_none() {
             let catalog = cursor.block.catalog();
-            let rows = cursor.next..catalog.page_end(catalog.page_of(cursor.next)).min(cursor.end);
-            match cursor.block.read_shared(rows.clone(), Detail::All) {
-                Ok((columns, base)) => cursor.page = Some((columns, base, rows)),
+            let number = catalog.page_of(cursor.next);
+            let (start, end) = (catalog.pages.get(number).map_or(0, |page| page.first_row), catalog.page_end(number));
+            let known = cursor.last.take().filter(|(known, _)| *known == number);
+            let columns = match known {
+                Some((_, columns)) => Ok(columns),
+                None => cursor.block.read(start..end, Detail::All).map(Arc::new),
+            };
+            match columns {
+                Ok(columns) => {
+                    cursor.last = Some((number, Arc::clone(&columns)));
+                    let rows = cursor.next..end.min(cursor.end);
+                    cursor.page = Some((columns, (rows.start - start) as usize, rows));
+                }
                 Err(error @ Error::Corrupt { .. }) => {
                     cursor.block.note_damage(Damage::Rows, &error);
                     self.barred.lock().insert(cursor.block.meta().sequence);
@@ -235,8 +255,11 @@ impl LogStore {
 /// A place in a stream of a block.
 struct Cursor {
     block: Arc<Block>,
+    /// The block's place among the inputs.
+    input: usize,
     next: u32,
     end: u32,
+    last: LastPage,
     /// Decoded rows, where in them the first of the range lies, and the range.
     page: Option<(Arc<Columns>, usize, std::ops::Range<u32>)>,
 }
@@ -247,16 +270,19 @@ impl Cursor {
     }
 }
 
-/// A stream's rows in a block: the first one and how many.
-type Place = (Arc<Block>, u32, u32);
+/// The page of a block that was decoded last, by its number.
+type LastPage = Option<(usize, Arc<Columns>)>;
+
+/// A stream's rows in a block: the block's place among the inputs, the first row and how many.
+type Place = (usize, u32, u32);
 
 /// Returns every stream with its places, in the order of the blocks.
 fn streams_of(inputs: &[Arc<Block>]) -> BTreeMap<Labels, Vec<Place>> {
     let mut streams: BTreeMap<Labels, Vec<Place>> = BTreeMap::new();
-    for block in inputs {
+    for (input, block) in inputs.iter().enumerate() {
         for stream in &block.catalog().streams {
             let places = streams.entry(stream.labels.clone()).or_default();
-            places.push((Arc::clone(block), stream.first_row, stream.rows));
+            places.push((input, stream.first_row, stream.rows));
         }
     }
     streams

@@ -121,8 +121,7 @@ impl IndexBuilder {
 
     /// Ends the page.
     pub(crate) fn finish_page(&mut self) -> tantivy::Result<()> {
-        self.words_index.push_page(&self.words)?;
-        self.words.clear();
+        self.words_index.push_page(std::mem::take(&mut self.words))?;
         self.seen.clear();
         self.tokens_bytes_max.push(u32::try_from(self.token_bytes_max).unwrap_or(u32::MAX));
         self.token_bytes_max = 0;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use tantivy::directory::RamDirectory;
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
@@ -14,6 +16,8 @@ use super::PageSet;
 
 /// Memory for the words of a block before tantivy would give up; words are few.
 const WRITER_BYTES: usize = 64 << 20;
+/// Pages that wait for the thread at most, so that memory stays bounded.
+const WAITING_PAGES_MAX: usize = 2;
 /// The field's name.
 const FIELD: &str = "words";
 /// The name of the tokenizer, which only who writes needs: terms are looked up as they are.
@@ -68,10 +72,16 @@ fn schema() -> (Schema, Field) {
     (schema.build(), field)
 }
 
-/// Writes the index, page by page.
+enum Work {
+    Page(String),
+    Finish,
+}
+
+/// Writes the index, page by page, on a thread of its own. When it is dropped before [`Self::finish`], the thread ends
+/// with it.
 pub(super) struct WordsBuilder {
-    writer: SingleSegmentIndexWriter,
-    field: Field,
+    sender: Option<SyncSender<Work>>,
+    thread: Option<JoinHandle<tantivy::Result<()>>>,
 }
 
 impl WordsBuilder {
@@ -91,19 +101,68 @@ impl WordsBuilder {
             .settings(settings)
             .tokenizers(tokenizers)
             .single_segment_index_writer(directory, WRITER_BYTES)?;
-        Ok(Self { writer, field })
+        let (sender, receiver) = sync_channel(WAITING_PAGES_MAX);
+        let thread = std::thread::Builder::new().name("logs-words".to_owned());
+        let thread = thread.spawn(move || write(writer, field, &receiver))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
     }
 
-    /// Adds the next page with its words, each once and ended by a line feed.
-    pub(super) fn push_page(&mut self, words: &str) -> tantivy::Result<()> {
-        let mut document = TantivyDocument::new();
-        document.add_text(self.field, words);
-        self.writer.add_document(document)
+    /// Adds the next page with its words, each once and ended by a line feed. An error may be that of an earlier page.
+    pub(super) fn push_page(&mut self, words: String) -> tantivy::Result<()> {
+        self.send(Work::Page(words))
     }
 
-    pub(super) fn finish(self) -> tantivy::Result<()> {
-        self.writer.finalize().map(drop)
+    pub(super) fn finish(mut self) -> tantivy::Result<()> {
+        self.send(Work::Finish)?;
+        self.join()
     }
+
+    fn send(&mut self, work: Work) -> tantivy::Result<()> {
+        if self.sender.as_ref().is_some_and(|sender| sender.send(work).is_ok()) {
+            return Ok(());
+        }
+        // The thread only ends early when it failed.
+        self.join()?;
+        Err(stopped())
+    }
+
+    fn join(&mut self) -> tantivy::Result<()> {
+        self.sender = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) | None => Err(stopped()),
+        }
+    }
+}
+
+impl Drop for WordsBuilder {
+    fn drop(&mut self) {
+        // Whoever removes the folder must not race with the thread.
+        if self.thread.is_some()
+            && let Err(error) = self.join()
+        {
+            tracing::debug!(%error, "the words of a block that is given up could not be written");
+        }
+    }
+}
+
+/// Runs on the thread; an index that nobody finished stays unfinished.
+fn write(mut writer: SingleSegmentIndexWriter, field: Field, work: &Receiver<Work>) -> tantivy::Result<()> {
+    while let Ok(work) = work.recv() {
+        match work {
+            Work::Page(words) => {
+                let mut document = TantivyDocument::new();
+                document.add_text(field, words);
+                writer.add_document(document)?;
+            }
+            Work::Finish => return writer.finalize().map(drop),
+        }
+    }
+    Ok(())
+}
+
+fn stopped() -> tantivy::TantivyError {
+    tantivy::TantivyError::InternalError("the thread that writes words stopped".to_owned())
 }
 
 /// An open index, all in memory.

@@ -459,3 +459,26 @@ fn a_flush_that_is_due_is_done_while_blocks_are_merged() {
     assert_eq!(lines(&fixture.open()).len(), 40);
     assert_eq!(fixture.open().stats().blocks, 2);
 }
+
+#[test]
+fn streams_that_share_pages_are_merged_over_many_pages() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for block in 0..4 {
+        for app in ["a", "b", "c"] {
+            let rows = (0..700).map(|i| record(4 * i + block % 2, &format!("{app} block{block} row{i}")));
+            store.append(batch(app, rows.collect())).unwrap();
+        }
+        store.flush().unwrap();
+    }
+    let all = || read(&store, TimeRange::ALL, Vec::new(), "");
+    let expected = all();
+    assert_eq!(expected.len(), 8400);
+    assert!(store.compact_once().unwrap());
+    assert_eq!(store.stats().blocks, 1);
+    assert!(all() == expected, "the same rows in the same order");
+    for needle in ["b block2 row699", "block3 row0", "c block0"] {
+        let wanted: Vec<_> = expected.iter().filter(|(_, _, line)| line.contains(needle)).cloned().collect();
+        assert!(!wanted.is_empty() && read(&store, TimeRange::ALL, Vec::new(), needle) == wanted, "{needle}");
+    }
+}
