@@ -54,6 +54,16 @@ async fn query_prints_a_table_json_csv_and_a_chart() {
     assert!(!chart.contains('\u{1b}'), "no colours without a terminal");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_answer_is_noted_on_stderr_alone() {
+    let server = Server::start().await;
+    for args in [&["query", "nope"][..], &["query", "nope", "--since", "1h"], &["query", "nope", "-o", "chart"]] {
+        let output = run(&server, args);
+        assert_eq!(stdout(&output), "", "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "no data\n", "{args:?}");
+    }
+}
+
 /// Runs a client command whose output is a terminal, and returns what that would show.
 fn run_in_terminal(server: &Server, args: &[&str]) -> String {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

@@ -7,6 +7,7 @@ use query_wire::prometheus::{HistogramValue, QueryResult, format_value};
 use query_wire::{loki, prometheus};
 
 use super::chart::{self, Chart};
+use super::note;
 use super::scale::Unit;
 use super::series_name::series_name;
 use super::style::Style;
@@ -154,7 +155,8 @@ pub(crate) fn print(answer: &Answer, output: Output, canvas: &Canvas, out: &mut 
 
 fn write_table(answer: &Answer, canvas: &Canvas, out: &mut impl Write) -> io::Result<()> {
     if answer.series().iter().all(|series| series.points.is_empty()) {
-        return writeln!(out, "no data");
+        note("no data");
+        return Ok(());
     }
     let mut rows = Vec::new();
     for series in answer.series() {
@@ -264,7 +266,7 @@ mod tests {
                 {}         42
             "#]],
         );
-        check(r#"{"resultType":"vector","result":[]}"#, Output::Table, expect!["no data\n"]);
+        check(r#"{"resultType":"vector","result":[]}"#, Output::Table, expect![""]);
     }
 
     #[test]

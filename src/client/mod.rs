@@ -29,6 +29,12 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     runtime.context("starting the async runtime failed")?.block_on(work)
 }
 
+/// Tells a person something about the output on stderr, so that stdout stays parseable.
+#[expect(clippy::print_stderr, reason = "notes for people go beside the output, not into it")]
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Prints what the server added to its answer on stderr, so that stdout stays parseable.
 #[expect(clippy::print_stderr, reason = "notes for people go beside the output, not into it")]
 pub(crate) fn notes(kind: &str, texts: &[String]) {
