@@ -10,7 +10,6 @@ use collector_otlp::{
     metrics_from_json, value_text,
 };
 use model::{Labels, LogRecord, MetricMetadata, Resource, Sample};
-use prost::Message as _;
 use runtime::Signal;
 use storage_api::{LogBatch, LogGroup, MetricBatch};
 
@@ -36,6 +35,28 @@ pub(crate) fn json_decoded_bytes(body: &[u8]) -> u64 {
     body.len() as u64 + items * JSON_ITEM_BYTES
 }
 
+/// Decodes a request once there is room for what it takes decoded; `what` names it in errors.
+fn decode<T: prost::Message + Default>(
+    what: &'static str,
+    body: &[u8],
+    format: Format,
+    admission: &mut Admission,
+    protobuf_bytes: fn(&[u8]) -> u64,
+    from_json: fn(&[u8]) -> serde_json::Result<T>,
+) -> Result<T> {
+    let malformed = |cause| Refusal::Malformed { what, cause };
+    match format {
+        Format::Protobuf => {
+            admission.grow(protobuf_bytes(body))?;
+            T::decode(body).map_err(|error| malformed(error.to_string()))
+        }
+        Format::Json => {
+            admission.grow(json_decoded_bytes(body))?;
+            from_json(body).map_err(|error| malformed(error.to_string()))
+        }
+    }
+}
+
 /// Stores a metrics request.
 pub(crate) fn metrics(
     inner: &Inner,
@@ -44,17 +65,9 @@ pub(crate) fn metrics(
     format: Format,
     admission: &mut Admission,
 ) -> Result<Outcome> {
-    let malformed = |cause| Refusal::Malformed { what: "the OTLP metrics request", cause };
-    let request = match format {
-        Format::Protobuf => {
-            admission.grow(metrics_decoded_bytes(body))?;
-            ExportMetricsServiceRequest::decode(body).map_err(|error| malformed(error.to_string()))?
-        }
-        Format::Json => {
-            admission.grow(json_decoded_bytes(body))?;
-            metrics_from_json(body).map_err(|error| malformed(error.to_string()))?
-        }
-    };
+    let what = "the OTLP metrics request";
+    let request: ExportMetricsServiceRequest =
+        decode(what, body, format, admission, metrics_decoded_bytes, metrics_from_json)?;
     let mut tally = Tally::new(place, Signal::Metrics);
     let mut deltas = has_deltas(&request).then(|| inner.deltas.lock());
     let mut sink = BatchSink { batch: MetricBatch::default(), admission };
@@ -124,17 +137,8 @@ pub(crate) fn logs(
     format: Format,
     admission: &mut Admission,
 ) -> Result<Outcome> {
-    let malformed = |cause| Refusal::Malformed { what: "the OTLP logs request", cause };
-    let request = match format {
-        Format::Protobuf => {
-            admission.grow(logs_decoded_bytes(body))?;
-            ExportLogsServiceRequest::decode(body).map_err(|error| malformed(error.to_string()))?
-        }
-        Format::Json => {
-            admission.grow(json_decoded_bytes(body))?;
-            logs_from_json(body).map_err(|error| malformed(error.to_string()))?
-        }
-    };
+    let what = "the OTLP logs request";
+    let request: ExportLogsServiceRequest = decode(what, body, format, admission, logs_decoded_bytes, logs_from_json)?;
     let decoded = logs_from_otlp(request);
     inner.stats.invalid_ids.inc_by(decoded.invalid_ids);
     let mut tally = Tally::new(place, Signal::Logs);

@@ -271,13 +271,13 @@ impl AggregateOp {
     /// Returns the aggregation called `word`, in any case.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, op)| *op)
+        find_word(&Self::ALL, word)
     }
 
     /// Returns the name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, op)| *op == self).map_or("", |(name, _)| name)
+        word_of(&Self::ALL, self)
     }
 
     /// Says whether it takes a parameter before the expression.
@@ -399,13 +399,13 @@ impl BinaryOp {
     /// Returns the operator written as `word`, in any case.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, op)| *op)
+        find_word(&Self::ALL, word)
     }
 
     /// Returns the operator as it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, op)| *op == self).map_or("", |(name, _)| name)
+        word_of(&Self::ALL, self)
     }
 
     /// Says whether it compares.
@@ -486,4 +486,14 @@ impl Expr {
         }
         expr
     }
+}
+
+/// Finds what `word` stands for in a table of the language's words, in any case.
+fn find_word<T: Copy>(table: &[(&'static str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, meaning)| *meaning)
+}
+
+/// Finds the word for `meaning` in a table of the language's words.
+fn word_of<T: Copy + PartialEq>(table: &[(&'static str, T)], meaning: T) -> &'static str {
+    table.iter().find(|(_, other)| *other == meaning).map_or("", |(word, _)| word)
 }
