@@ -11,18 +11,21 @@
 //! assert!(matcher.matches(labels.get("job").unwrap_or("")));
 //! ```
 
+pub mod histogram;
 mod labels;
 mod log;
 mod matcher;
 mod metric;
+pub mod number;
 mod sample;
 mod time;
 mod value;
 
+pub use histogram::Histogram;
 pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME};
 pub use log::{LogRecord, Resource, Scope, severity_text};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metric::{Exemplar, MetricKind, MetricMetadata};
-pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_marker};
+pub use sample::{HistogramSample, STALE_NAN_BITS, Sample, is_stale, stale_marker};
 pub use time::{TimeRange, Timestamp};
 pub use value::Value;

@@ -1,5 +1,9 @@
 //! One metric sample and the stale marker.
 
+use std::sync::Arc;
+
+use crate::Histogram;
+
 /// One sample of a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
@@ -7,6 +11,17 @@ pub struct Sample {
     pub timestamp_ms: i64,
     /// The value; every bit pattern is kept, NaN payloads included.
     pub value: f64,
+}
+
+/// One native histogram of a series; it is a stale marker when its sum is one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramSample {
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// When counting began, in milliseconds since the epoch; 0 when that is not known.
+    pub start_ms: i64,
+    /// The histogram.
+    pub histogram: Arc<Histogram>,
 }
 
 /// The bits of the NaN that ends a series. Source: `prometheus/model/value`.

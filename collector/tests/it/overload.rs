@@ -31,7 +31,7 @@ impl MetricAppender for Held {
         while !*free {
             free = self.changed.wait(free).unwrap();
         }
-        Ok(AppendReport { accepted: batch.samples_len() as u64, rejections: Vec::new() })
+        Ok(AppendReport { accepted: batch.samples_len() as u64, ..AppendReport::default() })
     }
 }
 
@@ -155,7 +155,7 @@ async fn a_failed_batch_of_deltas_may_be_sent_again() {
 #[tokio::test]
 async fn what_storage_rejects_is_told() {
     fn too_old() -> storage_api::Result<AppendReport> {
-        let mut report = AppendReport { accepted: 1, rejections: Vec::new() };
+        let mut report = AppendReport { accepted: 1, ..AppendReport::default() };
         report.reject("too_old", 2, || "a sample of 1970 is older than the retention of 15d".to_owned());
         Ok(report)
     }

@@ -26,7 +26,6 @@
 mod error;
 pub mod eval;
 pub mod functions;
-pub mod histogram;
 mod notes;
 mod number;
 pub mod parse;
@@ -35,5 +34,6 @@ mod value;
 
 pub use error::{Error, Result};
 pub use eval::{Answer, Options, Query, evaluate};
+pub use model::histogram;
 pub use source::{Part, Source, Stored};
 pub use value::{ABSENT, Grid, HistogramColumn, Merger, Point, Samples, Series, Value, is_absent, without_metadata};

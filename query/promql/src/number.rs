@@ -2,18 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// Adds with Kahan's and Neumaier's compensation; returns the new sum and its error.
-pub(crate) fn kahan_add(increment: f64, sum: f64, mut error: f64) -> (f64, f64) {
-    let total = sum + increment;
-    if total.is_infinite() {
-        error = 0.0;
-    } else if sum.abs() >= increment.abs() {
-        error += (sum - total) + increment;
-    } else {
-        error += (increment - total) + sum;
-    }
-    (total, error)
-}
+pub(crate) use model::number::{format_float, kahan_add};
 
 /// The larger one; NaN when either is.
 pub(crate) fn max(a: f64, b: f64) -> f64 {
@@ -96,15 +85,4 @@ impl Mean {
 /// Returns x mod y with the sign of x, as Go's `math.Mod`.
 pub(crate) fn modulo(a: f64, b: f64) -> f64 {
     a % b
-}
-
-/// Writes a number as Go's `strconv` does with format `f` and the shortest form.
-pub(crate) fn format_float(value: f64) -> String {
-    if value.is_nan() {
-        "NaN".to_owned()
-    } else if value.is_infinite() {
-        if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
-    } else {
-        value.to_string()
-    }
 }

@@ -56,7 +56,9 @@ impl Part for StoredPart {
                 labels: series.labels,
                 timestamps_ms: series.timestamps_ms,
                 values: series.values,
-                ..Samples::default()
+                histograms: series.histograms,
+                starts_ms: series.starts_ms,
+                drop_name: false,
             })
             .collect())
     }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Labels, Matcher, MetricMetadata, Sample, TimeRange, Timestamp};
+use model::{Exemplar, Histogram, Labels, Matcher, MetricMetadata, Sample, TimeRange, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::{
     AppendReport, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTally,
-    LogTallySelect, MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext, Result, SeriesPart,
-    SeriesSamples, SeriesSelection, TailBatch,
+    LogTallySelect, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext, Result,
+    SeriesExemplars, SeriesPart, SeriesSamples, SeriesSelection, TailBatch,
 };
 
 /// Capacity of the fake's tail channel, in batches.
@@ -19,17 +19,30 @@ const TAIL_BATCHES_MAX: usize = 1024;
 /// How many series a part of the fake holds; small, so that tests meet more than one part.
 const SERIES_PER_PART: usize = 3;
 
+/// A sample at one time.
+#[derive(Debug, Clone, Default)]
+struct FakeSample {
+    bits: u64,
+    start_ms: i64,
+    histogram: Option<Arc<Histogram>>,
+}
+
 /// Metrics in a map.
 #[derive(Debug, Default)]
 pub struct FakeMetrics {
-    series: Mutex<BTreeMap<Labels, BTreeMap<i64, u64>>>,
+    series: Mutex<BTreeMap<Labels, BTreeMap<i64, FakeSample>>>,
+    exemplars: Mutex<BTreeMap<Labels, Vec<Exemplar>>>,
     metadata: Mutex<BTreeMap<String, MetricMetadata>>,
 }
 
 impl FakeMetrics {
     /// Adds one sample.
     pub fn push(&self, labels: &Labels, timestamp_ms: i64, value: f64) {
-        self.series.lock().entry(labels.clone()).or_default().insert(timestamp_ms, value.to_bits());
+        self.insert(labels, timestamp_ms, FakeSample { bits: value.to_bits(), ..FakeSample::default() });
+    }
+
+    fn insert(&self, labels: &Labels, timestamp_ms: i64, sample: FakeSample) {
+        self.series.lock().entry(labels.clone()).or_default().insert(timestamp_ms, sample);
     }
 }
 
@@ -37,14 +50,27 @@ impl MetricAppender for FakeMetrics {
     fn append(&self, batch: &MetricBatch<'_>) -> Result<AppendReport> {
         for row in batch.series() {
             let labels = row.to_labels();
-            for Sample { timestamp_ms, value } in row.samples {
-                self.push(&labels, *timestamp_ms, *value);
+            for (i, Sample { timestamp_ms, value }) in row.samples.iter().enumerate() {
+                let start_ms = row.starts_ms.get(i).copied().unwrap_or(0);
+                self.insert(&labels, *timestamp_ms, FakeSample { bits: value.to_bits(), start_ms, histogram: None });
+            }
+            for one in row.histograms {
+                let histogram = Some(Arc::clone(&one.histogram));
+                self.insert(&labels, one.timestamp_ms, FakeSample { bits: 0, start_ms: one.start_ms, histogram });
+            }
+            if !row.exemplars.is_empty() {
+                self.exemplars.lock().entry(labels).or_default().extend_from_slice(row.exemplars);
             }
         }
         for metadata in &batch.metadata {
             self.metadata.lock().insert(metadata.name.clone(), metadata.clone());
         }
-        Ok(AppendReport { accepted: batch.samples_len() as u64, rejections: Vec::new() })
+        Ok(AppendReport {
+            accepted: batch.samples_len() as u64,
+            accepted_histograms: batch.histograms_len() as u64,
+            accepted_exemplars: batch.exemplars_len() as u64,
+            rejections: Vec::new(),
+        })
     }
 }
 
@@ -79,10 +105,18 @@ impl MetricQuerier for FakeMetrics {
         let mut found = Vec::new();
         if range.min_ms <= range.max_ms {
             for (labels, samples) in self.series.lock().iter().filter(|(labels, _)| passes(labels, matchers)) {
-                let (timestamps_ms, values): (Vec<_>, Vec<_>) =
-                    samples.range(range.min_ms..=range.max_ms).map(|(at, bits)| (*at, f64::from_bits(*bits))).unzip();
-                if !values.is_empty() {
-                    found.push(SeriesSamples { labels: labels.clone(), timestamps_ms, values });
+                let mut series = SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() };
+                let (mut histograms, mut starts_ms) = (Vec::new(), Vec::new());
+                for (at, sample) in samples.range(range.min_ms..=range.max_ms) {
+                    series.timestamps_ms.push(*at);
+                    series.values.push(f64::from_bits(sample.bits));
+                    histograms.push(sample.histogram.clone());
+                    starts_ms.push(sample.start_ms);
+                }
+                series.histograms = histograms.iter().any(Option::is_some).then_some(histograms);
+                series.starts_ms = starts_ms.iter().any(|start| *start != 0).then_some(starts_ms);
+                if !series.values.is_empty() {
+                    found.push(series);
                 }
             }
         }
@@ -134,6 +168,44 @@ impl MetricQuerier for FakeMetrics {
     fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>> {
         let metadata = self.metadata.lock();
         Ok(metadata.values().filter(|one| metric.is_none_or(|name| name == one.name)).cloned().collect())
+    }
+
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        _: &QueryContext,
+    ) -> Result<Vec<SeriesExemplars>> {
+        let mut found = Vec::new();
+        for (labels, exemplars) in self.exemplars.lock().iter().filter(|(labels, _)| passes_any(labels, selectors)) {
+            let inside = exemplars.iter().filter(|one| range.contains(one.sample.timestamp_ms));
+            let mut exemplars: Vec<Exemplar> = inside.cloned().collect();
+            exemplars.sort_by_key(|one| one.sample.timestamp_ms);
+            if !exemplars.is_empty() {
+                found.push(SeriesExemplars { labels: labels.clone(), exemplars });
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl MetricAdmin for FakeMetrics {
+    fn delete_series(&self, selectors: &[Vec<Matcher>], range: MillisRange) -> Result<()> {
+        for (_, samples) in self.series.lock().iter_mut().filter(|(labels, _)| passes_any(labels, selectors)) {
+            samples.retain(|at, _| !range.contains(*at));
+        }
+        for (_, exemplars) in self.exemplars.lock().iter_mut().filter(|(labels, _)| passes_any(labels, selectors)) {
+            exemplars.retain(|one| !range.contains(one.sample.timestamp_ms));
+        }
+        Ok(())
+    }
+
+    fn clean_tombstones(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn snapshot(&self, _: bool) -> Result<String> {
+        Ok("19700101T000000Z-0000000000000000".to_owned())
     }
 }
 
@@ -194,7 +266,7 @@ impl LogAppender for FakeLogs {
                 self.push(&group.stream, record.timestamp, &line, &[]);
             }
         }
-        Ok(AppendReport { accepted, rejections: Vec::new() })
+        Ok(AppendReport { accepted, ..AppendReport::default() })
     }
 }
 

@@ -17,6 +17,6 @@ pub use logs::{
     LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn,
 };
 pub use metrics::{
-    AppendReport, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection, SeriesPart, SeriesRow,
-    SeriesSamples, SeriesSelection,
+    AppendReport, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection, SeriesExemplars,
+    SeriesPart, SeriesRow, SeriesSamples, SeriesSelection,
 };

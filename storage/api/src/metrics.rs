@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-use model::{LabelError, Labels, Matcher, MetricMetadata, Sample};
+use model::{Exemplar, Histogram, HistogramSample, LabelError, Labels, Matcher, MetricMetadata, Sample};
 
 use crate::{QueryContext, Result};
 
@@ -14,8 +15,21 @@ pub struct MetricBatch<'a> {
     labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     series: Vec<(Range<u32>, Range<u32>)>,
     samples: Vec<Sample>,
+    /// What the series that have more than samples have, by their place in `series`, ascending.
+    extras: Vec<(u32, Extras)>,
+    starts_ms: Vec<i64>,
+    histograms: Vec<HistogramSample>,
+    exemplars: Vec<Exemplar>,
     /// Kind, help and unit of the metrics in the batch, where the client told them.
     pub metadata: Vec<MetricMetadata>,
+}
+
+/// Where a series' rarer parts lie in a batch.
+#[derive(Debug, Default, Clone)]
+struct Extras {
+    starts: Range<u32>,
+    histograms: Range<u32>,
+    exemplars: Range<u32>,
 }
 
 /// One series of a [`MetricBatch`].
@@ -25,6 +39,12 @@ pub struct SeriesRow<'b, 'a> {
     pub labels: &'b [(Cow<'a, str>, Cow<'a, str>)],
     /// Samples in the order they came.
     pub samples: &'b [Sample],
+    /// When counting began, in milliseconds, for each of `samples`, 0 where that is not known; or nothing at all.
+    pub starts_ms: &'b [i64],
+    /// Native histograms in the order they came.
+    pub histograms: &'b [HistogramSample],
+    /// Exemplars in the order they came.
+    pub exemplars: &'b [Exemplar],
 }
 
 impl SeriesRow<'_, '_> {
@@ -69,18 +89,84 @@ impl<'a> MetricBatch<'a> {
         Ok(())
     }
 
+    /// Gives the series that was pushed last the start time of each of its samples, in milliseconds, 0 where it is not
+    /// known. Missing ones are not known, and those over the number of samples are left out.
+    pub fn set_starts(&mut self, starts_ms: impl IntoIterator<Item = i64>) {
+        let Some((_, samples)) = self.series.last() else { return };
+        let count = samples.len();
+        let first = self.starts_ms.len();
+        self.starts_ms.extend(starts_ms.into_iter().take(count));
+        self.starts_ms.resize(first + count, 0);
+        let range = index(first)..index(self.starts_ms.len());
+        if let Some(extras) = self.extras_of_last() {
+            extras.starts = range;
+        }
+    }
+
+    /// Gives the series that was pushed last native histograms; once for each series.
+    pub fn set_histograms(&mut self, histograms: impl IntoIterator<Item = HistogramSample>) {
+        let first = self.histograms.len();
+        self.histograms.extend(histograms);
+        let range = index(first)..index(self.histograms.len());
+        if let Some(extras) = self.extras_of_last() {
+            extras.histograms = range;
+        }
+    }
+
+    /// Gives the series that was pushed last exemplars; once for each series.
+    pub fn set_exemplars(&mut self, exemplars: impl IntoIterator<Item = Exemplar>) {
+        let first = self.exemplars.len();
+        self.exemplars.extend(exemplars);
+        let range = index(first)..index(self.exemplars.len());
+        if let Some(extras) = self.extras_of_last() {
+            extras.exemplars = range;
+        }
+    }
+
+    fn extras_of_last(&mut self) -> Option<&mut Extras> {
+        let last = index(self.series.len().checked_sub(1)?);
+        if self.extras.last().is_none_or(|(place, _)| *place != last) {
+            self.extras.push((last, Extras::default()));
+        }
+        self.extras.last_mut().map(|(_, extras)| extras)
+    }
+
     /// Iterates over the series in the order they were pushed.
     pub fn series(&self) -> impl ExactSizeIterator<Item = SeriesRow<'_, 'a>> + '_ {
-        self.series.iter().map(|(labels, samples)| SeriesRow {
-            labels: &self.labels[labels.start as usize..labels.end as usize],
-            samples: &self.samples[samples.start as usize..samples.end as usize],
+        let mut extras = self.extras.iter().peekable();
+        self.series.iter().enumerate().map(move |(place, (labels, samples))| {
+            let mut row = SeriesRow {
+                labels: slice(&self.labels, labels),
+                samples: slice(&self.samples, samples),
+                starts_ms: &[],
+                histograms: &[],
+                exemplars: &[],
+            };
+            if let Some((_, extras)) = extras.next_if(|(of, _)| *of as usize == place) {
+                row.starts_ms = slice(&self.starts_ms, &extras.starts);
+                row.histograms = slice(&self.histograms, &extras.histograms);
+                row.exemplars = slice(&self.exemplars, &extras.exemplars);
+            }
+            row
         })
     }
 
-    /// Returns the number of samples.
+    /// Returns the number of samples, native histograms included, exemplars not.
     #[must_use]
     pub fn samples_len(&self) -> usize {
-        self.samples.len()
+        self.samples.len() + self.histograms.len()
+    }
+
+    /// Returns the number of native histograms.
+    #[must_use]
+    pub fn histograms_len(&self) -> usize {
+        self.histograms.len()
+    }
+
+    /// Returns the number of exemplars.
+    #[must_use]
+    pub fn exemplars_len(&self) -> usize {
+        self.exemplars.len()
     }
 
     /// Says whether there is no series and no metadata.
@@ -90,6 +176,10 @@ impl<'a> MetricBatch<'a> {
     }
 }
 
+fn slice<'b, T>(all: &'b [T], range: &Range<u32>) -> &'b [T] {
+    &all[range.start as usize..range.end as usize]
+}
+
 fn index(n: usize) -> u32 {
     u32::try_from(n).expect("a request body is far below 4 Gi entries")
 }
@@ -97,9 +187,13 @@ fn index(n: usize) -> u32 {
 /// What became of a batch: every sample or record is in `accepted` or in one rejection's `count`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AppendReport {
-    /// How many are durable and queryable now.
+    /// How many are durable and queryable now. Of metrics: samples and native histograms, but not exemplars.
     pub accepted: u64,
-    /// What was not taken, and why.
+    /// How many of `accepted` are native histograms.
+    pub accepted_histograms: u64,
+    /// How many exemplars are durable and queryable now.
+    pub accepted_exemplars: u64,
+    /// What was not taken, and why. Exemplars have reasons of their own, which begin with `exemplar_`.
     pub rejections: Vec<Rejection>,
 }
 
@@ -184,8 +278,21 @@ pub struct SeriesSamples {
     pub labels: Labels,
     /// Milliseconds since the epoch, strictly ascending.
     pub timestamps_ms: Vec<i64>,
-    /// As many values.
+    /// As many values; 0 where there is a histogram.
     pub values: Vec<f64>,
+    /// As many native histograms, `None` where the sample is a number; nothing at all when every sample is one.
+    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
+    /// As many start times in milliseconds, 0 where it is not known; nothing at all when none is known.
+    pub starts_ms: Option<Vec<i64>>,
+}
+
+/// The exemplars of one series, oldest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SeriesExemplars {
+    /// The series.
+    pub labels: Labels,
+    /// Its exemplars.
+    pub exemplars: Vec<Exemplar>,
 }
 
 /// A group of series that is read together, because its pages lie together. Groups may be read in parallel.
@@ -252,4 +359,39 @@ pub trait MetricQuerier: Send + Sync + fmt::Debug {
     /// # Errors
     /// I/O.
     fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>>;
+
+    /// Returns the exemplars in `range` of the series that pass all matchers of at least one of `selectors`, by series.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+    ) -> Result<Vec<SeriesExemplars>>;
+}
+
+/// Deletes from metrics, and copies them.
+pub trait MetricAdmin: Send + Sync + fmt::Debug {
+    /// Deletes the samples and exemplars in `range` of the series that pass all matchers of at least one of `selectors`.
+    /// When it returns, no query sees them any more, also after a crash. Their room on disk is free after the next
+    /// compaction of their block, or [`clean_tombstones`](Self::clean_tombstones).
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    fn delete_series(&self, selectors: &[Vec<Matcher>], range: MillisRange) -> Result<()>;
+
+    /// Frees the room of what was deleted.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    fn clean_tombstones(&self) -> Result<()>;
+
+    /// Makes a copy that a server can be started on, by hard links where it can, and returns its name: a folder in
+    /// `snapshots/` of the data directory. With `skip_head` only what is in blocks already.
+    ///
+    /// # Errors
+    /// I/O.
+    fn snapshot(&self, skip_head: bool) -> Result<String>;
 }

@@ -226,6 +226,15 @@ impl MetricQuerier for MetricStore {
     fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>> {
         Ok(self.metadata.read().get(metric))
     }
+
+    fn exemplars(
+        &self,
+        _: &[Vec<Matcher>],
+        _: MillisRange,
+        _: &QueryContext,
+    ) -> Result<Vec<storage_api::SeriesExemplars>> {
+        Ok(Vec::new())
+    }
 }
 
 impl MetricStore {
@@ -329,7 +338,7 @@ impl SeriesPart for Part {
             // Sources were read from the oldest to the newest.
             let (timestamps_ms, values) = merge_columns(columns.into_iter().map(|(_, column)| column).collect());
             context.charge_samples(values.len() as u64)?;
-            all.push(SeriesSamples { labels: labels.clone(), timestamps_ms, values });
+            all.push(SeriesSamples { labels: labels.clone(), timestamps_ms, values, ..SeriesSamples::default() });
         }
         Ok(all)
     }

@@ -3,9 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use model::is_stale;
-
 use crate::number::{format_float, kahan_add};
+use crate::sample::is_stale;
 
 /// A native histogram: exponential buckets, or custom ones.
 #[derive(Debug, Clone, PartialEq, Default)]

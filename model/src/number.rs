@@ -1,0 +1,27 @@
+//! Numbers added and written as Go and Prometheus do it.
+
+/// Adds with Kahan's and Neumaier's compensation; returns the new sum and its error.
+#[must_use]
+pub fn kahan_add(increment: f64, sum: f64, mut error: f64) -> (f64, f64) {
+    let total = sum + increment;
+    if total.is_infinite() {
+        error = 0.0;
+    } else if sum.abs() >= increment.abs() {
+        error += (sum - total) + increment;
+    } else {
+        error += (increment - total) + sum;
+    }
+    (total, error)
+}
+
+/// Writes a number as Go's `strconv` does with format `f` and the shortest form.
+#[must_use]
+pub fn format_float(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
+    } else {
+        value.to_string()
+    }
+}
