@@ -9,7 +9,7 @@ use super::harness::metrics::{WRITE_HEADERS, series, write_body};
 use super::harness::{Builder, Random, Server, logs, now_ms, until};
 
 /// How often the server is killed.
-const KILLS: u32 = 20;
+const KILLS: u32 = 200;
 /// Records in one request.
 const BATCH: i64 = 50;
 
@@ -140,7 +140,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
             let flush = server.client().post(server.url("/api/v1/admin/flush"));
             tokio::spawn(async move { flush.send().await.is_ok() })
         });
-        tokio::time::sleep(Duration::from_millis(random.between(20, 400))).await;
+        tokio::time::sleep(Duration::from_millis(random.between(5, 250))).await;
         server.kill();
         for task in sending {
             senders.push(task.await.expect("a sender does not panic"));
@@ -149,7 +149,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
             task.await.expect("a request does not panic");
         }
         server.restart().await;
-        if round % 5 == 4 {
+        if round % 20 == 19 {
             for sender in &senders {
                 sender.check(&server).await;
             }

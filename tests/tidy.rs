@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Which crate of ours may depend on which; `model` and `runtime` are allowed to all that are listed in
-/// [`MAY_USE_RUNTIME`]. A new edge is a decision: write it down in `docs/adr/` and here.
+/// Which crate of ours may depend on which; `model` and `runtime` are allowed to all but those in [`WITHOUT_MODEL`] and
+/// [`WITHOUT_RUNTIME`]. A new edge is a decision: write it down in `docs/adr/` and here.
 const EDGES: &[(&str, &[&str])] = &[
     ("daybook", &["agent", "collector", "query", "query-wire", "storage", "storage-api"]),
     ("agent", &["collector-otlp", "storage-wal"]),

@@ -71,7 +71,12 @@ fn redact_value(key: &str, value: &toml::Value) -> toml::Value {
                 table.iter().map(|(name, value)| (name.clone(), redact_value(&format!("{key}.{name}"), value)));
             toml::Value::Table(redacted.collect())
         }
-        other => other.clone(),
+        other => {
+            // A password of digits is a number to TOML.
+            let text = other.to_string();
+            let shown = redact(key, &text);
+            if shown == text { other.clone() } else { toml::Value::String(shown) }
+        }
     }
 }
 
@@ -82,8 +87,9 @@ mod tests {
     #[test]
     fn secrets_in_the_agent_table_are_replaced_at_any_depth() {
         let table: toml::Table =
-            "headers = { authorization = 'Bearer x' }\nlist = [{ password = 'p', user = 'u' }]".parse().unwrap();
+            "headers = { authorization = 'Bearer x' }\nlist = [{ password = 'p', user = 'u' }, { password = 4711, port = 80 }]".parse().unwrap();
         let shown = redact_value("agent", &toml::Value::Table(table)).to_string();
         assert!(!shown.contains("Bearer") && !shown.contains("\"p\"") && shown.contains("\"u\""), "{shown}");
+        assert!(!shown.contains("4711") && shown.contains("80"), "{shown}");
     }
 }
