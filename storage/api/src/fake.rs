@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::{
-    AppendReport, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTally,
-    LogTallySelect, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext, Result,
-    SeriesExemplars, SeriesPart, SeriesSamples, SeriesSelection, TailBatch,
+    AppendReport, Error, LabelFault, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect,
+    LogTallies, LogTally, LogTallySelect, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange,
+    QueryContext, Result, SeriesExemplars, SeriesPart, SeriesSamples, SeriesSelection, TailBatch,
 };
 
 /// Capacity of the fake's tail channel, in batches.
@@ -48,8 +48,18 @@ impl FakeMetrics {
 
 impl MetricAppender for FakeMetrics {
     fn append(&self, batch: &MetricBatch<'_>) -> Result<AppendReport> {
+        let mut report = AppendReport::default();
+        let (mut exemplars, mut scratch) = (0, Vec::new());
         for row in batch.series() {
-            let labels = row.to_labels();
+            let samples = (row.samples.len() + row.histograms.len()) as u64;
+            let labels = match batch.labels_of(&row, &mut scratch) {
+                Ok(labels) => Labels::from_sorted(labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))),
+                Err(LabelFault::Malformed(cause)) => return Err(Error::Invalid(cause)),
+                Err(LabelFault::Refused { reason, detail }) => {
+                    report.reject(reason, samples, || detail);
+                    continue;
+                }
+            };
             for (i, Sample { timestamp_ms, value }) in row.samples.iter().enumerate() {
                 let start_ms = row.starts_ms.get(i).copied().unwrap_or(0);
                 self.insert(&labels, *timestamp_ms, FakeSample { bits: value.to_bits(), start_ms, histogram: None });
@@ -58,6 +68,9 @@ impl MetricAppender for FakeMetrics {
                 let histogram = Some(Arc::clone(&one.histogram));
                 self.insert(&labels, one.timestamp_ms, FakeSample { bits: 0, start_ms: one.start_ms, histogram });
             }
+            report.accepted += samples;
+            report.accepted_histograms += row.histograms.len() as u64;
+            exemplars += row.exemplars.len() as u64;
             if !row.exemplars.is_empty() {
                 self.exemplars.lock().entry(labels).or_default().extend_from_slice(row.exemplars);
             }
@@ -65,12 +78,7 @@ impl MetricAppender for FakeMetrics {
         for metadata in &batch.metadata {
             self.metadata.lock().insert(metadata.name.clone(), metadata.clone());
         }
-        Ok(AppendReport {
-            accepted: batch.samples_len() as u64,
-            accepted_histograms: batch.histograms_len() as u64,
-            accepted_exemplars: batch.exemplars_len() as u64,
-            rejections: Vec::new(),
-        })
+        Ok(AppendReport { accepted_exemplars: exemplars, ..report })
     }
 }
 

@@ -7,16 +7,18 @@
 mod context;
 mod error;
 pub mod fake;
+mod keyed;
 mod logs;
 mod metrics;
 
 pub use context::{Limits, QueryContext};
 pub use error::{Error, Result};
+pub use keyed::{KeyMaker, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
 pub use logs::{
     LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,
     LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn,
 };
 pub use metrics::{
-    AppendReport, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection, SeriesExemplars,
-    SeriesPart, SeriesRow, SeriesSamples, SeriesSelection,
+    AppendReport, Keyed, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,
+    SeriesExemplars, SeriesPart, SeriesRow, SeriesSamples, SeriesSelection,
 };

@@ -1,19 +1,21 @@
 //! Appending and reading metrics.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Exemplar, Histogram, HistogramSample, LabelError, Labels, Matcher, MetricMetadata, Sample};
 
+use crate::keyed::{LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
 use crate::{QueryContext, Result};
 
 /// Series and samples of one request; text may be borrowed from the request's body, so that no sample allocates.
 #[derive(Debug, Default)]
 pub struct MetricBatch<'a> {
-    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    series: Vec<(Range<u32>, Range<u32>)>,
+    labels: Vec<LabelPair<'a>>,
+    series: Vec<Entry>,
+    /// Decodes the labels of keyed series.
+    source: Option<&'a dyn LabelSource<'a>>,
     samples: Vec<Sample>,
     /// What the series that have more than samples have, by their place in `series`, ascending.
     extras: Vec<(u32, Extras)>,
@@ -22,6 +24,23 @@ pub struct MetricBatch<'a> {
     exemplars: Vec<Exemplar>,
     /// Kind, help and unit of the metrics in the batch, where the client told them.
     pub metadata: Vec<MetricMetadata>,
+}
+
+/// Where the parts of a series lie in a batch.
+#[derive(Debug, Clone)]
+struct Entry {
+    samples: Range<u32>,
+    labels: Range<u32>,
+    keyed: Option<Keyed>,
+}
+
+/// What stands for the labels of a series that was pushed by key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keyed {
+    /// The key.
+    pub key: SeriesKey,
+    /// What the batch's [`LabelSource`] knows the series by.
+    pub token: u64,
 }
 
 /// Where a series' rarer parts lie in a batch.
@@ -35,8 +54,11 @@ struct Extras {
 /// One series of a [`MetricBatch`].
 #[derive(Debug, Clone, Copy)]
 pub struct SeriesRow<'b, 'a> {
-    /// Labels by name, no repeats, no empty values.
-    pub labels: &'b [(Cow<'a, str>, Cow<'a, str>)],
+    /// Labels by name, no repeats, no empty values; nothing when the series is keyed. [`MetricBatch::labels_of`] knows
+    /// those of all.
+    pub labels: &'b [LabelPair<'a>],
+    /// What stands for the labels, when the series was pushed by key.
+    pub keyed: Option<Keyed>,
     /// Samples in the order they came.
     pub samples: &'b [Sample],
     /// When counting began, in milliseconds, for each of `samples`, 0 where that is not known; or nothing at all.
@@ -47,52 +69,87 @@ pub struct SeriesRow<'b, 'a> {
     pub exemplars: &'b [Exemplar],
 }
 
-impl SeriesRow<'_, '_> {
-    /// Returns the labels as an owned set.
-    #[must_use]
-    pub fn to_labels(&self) -> Labels {
-        Labels::from_sorted(self.labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
-    }
-}
-
 impl<'a> MetricBatch<'a> {
+    /// Returns an empty batch that takes series by key, whose labels `source` decodes.
+    #[must_use]
+    pub fn with_source(source: &'a dyn LabelSource<'a>) -> Self {
+        Self { source: Some(source), ..Self::default() }
+    }
+
+    /// Makes room for so many more series and samples.
+    pub fn reserve(&mut self, series: usize, samples: usize) {
+        self.series.reserve(series);
+        self.samples.reserve(samples);
+    }
+
     /// Adds a series. Labels may come in any order; empty values are left out.
     ///
     /// # Errors
     /// [`LabelError`] for a repeated or empty name; the batch is then as it was.
     pub fn push(
         &mut self,
-        labels: impl IntoIterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+        labels: impl IntoIterator<Item = LabelPair<'a>>,
         samples: impl IntoIterator<Item = Sample>,
     ) -> Result<(), LabelError> {
         let first = self.labels.len();
-        self.labels.extend(labels.into_iter().filter(|(_, value)| !value.is_empty()));
-        let added = &mut self.labels[first..];
-        if !added.is_sorted_by(|a, b| a.0 < b.0) {
-            added.sort_unstable();
-        }
-        let mut error = None;
-        for (i, (name, value)) in added.iter().enumerate() {
-            if name.is_empty() {
-                error = Some(LabelError::EmptyName { value: value.to_string() });
-            } else if i > 0 && added[i - 1].0 == *name {
-                error = Some(LabelError::Repeated { name: name.to_string() });
-            }
-        }
-        if let Some(error) = error {
-            self.labels.truncate(first);
-            return Err(error);
-        }
-        let first_sample = self.samples.len();
-        self.samples.extend(samples);
-        self.series.push((index(first)..index(self.labels.len()), index(first_sample)..index(self.samples.len())));
+        self.labels.extend(labels);
+        sort_labels(&mut self.labels, first)?;
+        self.push_entry(index(first)..index(self.labels.len()), None, samples);
         Ok(())
+    }
+
+    /// Adds a series by a key that stands for its labels. Only a store that does not know the key asks the source for
+    /// them, by `token`. In a batch without a source such a series is refused.
+    pub fn push_keyed(&mut self, key: SeriesKey, token: u64, samples: impl IntoIterator<Item = Sample>) {
+        self.push_entry(0..0, Some(Keyed { key, token }), samples);
+    }
+
+    fn push_entry(&mut self, labels: Range<u32>, keyed: Option<Keyed>, samples: impl IntoIterator<Item = Sample>) {
+        let first = self.samples.len();
+        self.samples.extend(samples);
+        self.series.push(Entry { samples: index(first)..index(self.samples.len()), labels, keyed });
+    }
+
+    /// Returns the labels of a series by name, no repeats, no empty values; those of a keyed one are decoded into
+    /// `scratch`.
+    ///
+    /// # Errors
+    /// [`LabelFault`] of a keyed series.
+    pub fn labels_of<'s>(
+        &self,
+        row: &SeriesRow<'s, 'a>,
+        scratch: &'s mut Vec<LabelPair<'a>>,
+    ) -> Result<&'s [LabelPair<'a>], LabelFault> {
+        let Some(keyed) = row.keyed else { return Ok(row.labels) };
+        scratch.clear();
+        self.decode_labels(keyed, scratch)?;
+        Ok(scratch)
+    }
+
+    /// Appends the labels that a key stands for to `out`, by name, without repeats and empty values.
+    ///
+    /// # Errors
+    /// [`LabelFault`]; `out` is then as it was.
+    pub fn decode_labels(&self, keyed: Keyed, out: &mut Vec<LabelPair<'a>>) -> Result<(), LabelFault> {
+        let first = out.len();
+        let decoded = match self.source {
+            Some(source) => source.labels(keyed.token, out),
+            None => Err(LabelFault::Malformed("a series has a key in a batch without labels".to_owned())),
+        };
+        decoded.inspect_err(|_| out.truncate(first))?;
+        sort_labels(out, first).map_err(|error| {
+            let reason = match error {
+                LabelError::Repeated { .. } => "duplicate_label",
+                _ => "empty_label_name",
+            };
+            LabelFault::Refused { reason, detail: error.to_string() }
+        })
     }
 
     /// Gives the series that was pushed last the start time of each of its samples, in milliseconds, 0 where it is not
     /// known. Missing ones are not known, and those over the number of samples are left out.
     pub fn set_starts(&mut self, starts_ms: impl IntoIterator<Item = i64>) {
-        let Some((_, samples)) = self.series.last() else { return };
+        let Some(Entry { samples, .. }) = self.series.last() else { return };
         let count = samples.len();
         let first = self.starts_ms.len();
         self.starts_ms.extend(starts_ms.into_iter().take(count));
@@ -134,9 +191,10 @@ impl<'a> MetricBatch<'a> {
     /// Iterates over the series in the order they were pushed.
     pub fn series(&self) -> impl ExactSizeIterator<Item = SeriesRow<'_, 'a>> + '_ {
         let mut extras = self.extras.iter().peekable();
-        self.series.iter().enumerate().map(move |(place, (labels, samples))| {
+        self.series.iter().enumerate().map(move |(place, Entry { samples, labels, keyed })| {
             let mut row = SeriesRow {
                 labels: slice(&self.labels, labels),
+                keyed: *keyed,
                 samples: slice(&self.samples, samples),
                 starts_ms: &[],
                 histograms: &[],
