@@ -7,15 +7,16 @@ use model::Labels;
 use rayon::prelude::*;
 
 use super::Evaluator;
+use super::fold::Fold;
 use super::label;
 use super::over_time::{Note, combine};
 use super::window::{mixed_floats, mixed_schemas};
 use crate::error::{Error, Result};
 use crate::histogram::Histogram;
 use crate::notes::Notes;
-use crate::number::{Mean, format_float, kahan_add, nan_first, quantile};
+use crate::number::{format_float, nan_first, quantile};
 use crate::parse::ast::{Aggregate, AggregateOp, ExprKind, Span};
-use crate::value::{Grid, Point, Series, is_absent, without_metadata};
+use crate::value::{ABSENT, Grid, Point, Series, is_absent, without_metadata};
 
 /// The series of one group, by place in the input.
 struct Group {
@@ -65,7 +66,7 @@ fn reduce(op: AggregateOp, vector: &[Series], groups: &[Group], span: Span, note
         let mut result = Series::absent(group.labels.clone(), group.drop_name, steps);
         let plain = group.members.iter().all(|i| vector[*i].histograms.is_none());
         if plain {
-            reduce_floats(op, vector, group, &mut result);
+            result.values = reduce_floats(op, group.members.iter().map(|i| vector[*i].values.as_slice()), steps);
         } else {
             for i in 0..steps {
                 let point = reduce_mixed(op, vector, group, i, span, notes);
@@ -78,92 +79,10 @@ fn reduce(op: AggregateOp, vector: &[Series], groups: &[Group], span: Span, note
 }
 
 /// Aggregates floats, series after series, so that each column is read once.
-fn reduce_floats(op: AggregateOp, vector: &[Series], group: &Group, result: &mut Series) {
-    let steps = result.values.len();
-    let columns = group.members.iter().map(|i| vector[*i].values.as_slice());
-    match op {
-        AggregateOp::Sum => {
-            let mut errors = vec![0.0; steps];
-            for column in columns {
-                for (i, value) in column.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
-                    let have = result.values[i];
-                    if is_absent(have) {
-                        result.values[i] = *value;
-                    } else {
-                        (result.values[i], errors[i]) = kahan_add(*value, have, errors[i]);
-                    }
-                }
-            }
-            for (value, error) in result.values.iter_mut().zip(errors) {
-                if !is_absent(*value) && !value.is_infinite() {
-                    *value += error;
-                }
-            }
-        }
-        AggregateOp::Count | AggregateOp::Group => {
-            for column in columns {
-                for (have, _) in result.values.iter_mut().zip(column).filter(|(_, value)| !is_absent(**value)) {
-                    *have = if is_absent(*have) || op == AggregateOp::Group { 1.0 } else { *have + 1.0 };
-                }
-            }
-        }
-        AggregateOp::Min | AggregateOp::Max => {
-            for column in columns {
-                for (have, value) in result.values.iter_mut().zip(column).filter(|(_, value)| !is_absent(**value)) {
-                    let wins = if op == AggregateOp::Min { *value < *have } else { *value > *have };
-                    if wins || have.is_nan() {
-                        *have = *value;
-                    }
-                }
-            }
-        }
-        AggregateOp::Avg => {
-            let mut means = vec![Mean::default(); steps];
-            for column in columns {
-                for (i, value) in column.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
-                    means[i].add(*value);
-                    result.values[i] = 0.0;
-                }
-            }
-            for (value, mean) in result.values.iter_mut().zip(means).filter(|(value, _)| !is_absent(**value)) {
-                *value = mean.get();
-            }
-        }
-        AggregateOp::Stddev | AggregateOp::Stdvar => {
-            let mut sums = vec![Welford::default(); steps];
-            for column in columns {
-                for (i, value) in column.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
-                    sums[i].add(*value);
-                    result.values[i] = 0.0;
-                }
-            }
-            for (value, sum) in result.values.iter_mut().zip(sums).filter(|(value, _)| !is_absent(**value)) {
-                *value = if op == AggregateOp::Stddev { sum.variance().sqrt() } else { sum.variance() };
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Mean and squared distances in one pass. Source: Welford 1962.
-#[derive(Debug, Clone, Copy, Default)]
-struct Welford {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Welford {
-    fn add(&mut self, value: f64) {
-        self.count += 1.0;
-        let delta = value - self.mean;
-        self.mean += delta / self.count;
-        self.squares += delta * (value - self.mean);
-    }
-
-    fn variance(self) -> f64 {
-        self.squares / self.count
-    }
+fn reduce_floats<'a>(op: AggregateOp, columns: impl Iterator<Item = &'a [f64]>, steps: usize) -> Vec<f64> {
+    let Some(mut fold) = Fold::new(op, steps) else { return vec![ABSENT; steps] };
+    columns.for_each(|column| fold.add(column));
+    fold.finish()
 }
 
 /// Aggregates one step of a group that may hold histograms.
@@ -192,14 +111,7 @@ fn reduce_mixed(
             if floats.is_empty() {
                 return None;
             }
-            let series: Vec<Series> = floats
-                .into_iter()
-                .map(|value| Series { values: vec![value], ..Series::absent(Labels::empty(), false, 0) })
-                .collect();
-            let all = Group { labels: Labels::empty(), drop_name: false, members: (0..series.len()).collect() };
-            let mut result = Series::absent(Labels::empty(), false, 1);
-            reduce_floats(op, &series, &all, &mut result);
-            result.get(0)
+            reduce_floats(op, floats.chunks(1), 1).pop().map(Point::Float)
         }
     }
 }
@@ -260,6 +172,9 @@ impl Evaluator<'_> {
             }
             _ => Vec::new(),
         };
+        if let Some(folded) = self.fold(aggregate, grid)? {
+            return Ok(folded);
+        }
         let vector = self.vector(&aggregate.expr, grid)?;
         let groups = groups(&vector, &aggregate.grouping, aggregate.without);
         let span = aggregate.expr.span;

@@ -213,7 +213,8 @@ impl Evaluator<'_> {
             if arg.value_type() == ValueType::Matrix {
                 matrix = Some(arg.unparen());
             } else {
-                scalars.push(self.scalar(arg, grid)?);
+                // What takes the series is meant for those of the range.
+                scalars.push(Self { taker: None, ..*self }.scalar(arg, grid)?);
             }
         }
         let matrix = matrix.ok_or_else(|| Error::evaluation("expected a range vector"))?;
@@ -233,14 +234,15 @@ impl Evaluator<'_> {
                     max_ms: last.saturating_add(after),
                 };
                 let reach = WindowReach { reach, range_ms, before, after, borders: selector.borders };
-                self.read(selector, span, |samples| {
+                let compute = |samples| {
                     self.charge(1, grid.len())?;
                     let series = self.windows(&without_stale(samples), &job, &reach);
                     if series.is_none() {
                         self.release(1, grid.len());
                     }
                     Ok(series)
-                })?
+                };
+                self.read_series(selector, span, compute, |series| self.note_names(expr, name, series))?
             }
             ExprKind::Subquery(subquery) => {
                 let (samples, range_ms, reach) = self.subquery(subquery, grid)?;
@@ -253,6 +255,7 @@ impl Evaluator<'_> {
                     series.extend(self.windows(&one, &job, &reach));
                 }
                 self.release(loaded, 1);
+                self.note_names(expr, name, &series);
                 series
             }
             _ => return Err(Error::evaluation("expected a range vector")),
@@ -260,7 +263,6 @@ impl Evaluator<'_> {
         if name == "absent_over_time" {
             return Ok(absent_over_time(&series, matrix, grid));
         }
-        self.note_names(expr, name, &series);
         Ok(series)
     }
 

@@ -6,6 +6,7 @@ mod call;
 mod classic;
 pub mod elementwise;
 mod extended;
+mod fold;
 mod info;
 mod label;
 mod over_time;
@@ -79,7 +80,7 @@ pub fn evaluate(query: &Query<'_>, source: &dyn Source, context: &QueryContext) 
         )));
     }
     let notes = Notes::default();
-    let evaluator = Evaluator { source, context, query: *query, notes: &notes, finds_resets: false };
+    let evaluator = Evaluator { source, context, query: *query, notes: &notes, finds_resets: false, taker: None };
     let value = match found {
         ValueType::Matrix => Value::Matrix(evaluator.matrix(query.expr, &query.grid)?),
         _ => evaluator.eval(query.expr, &query.grid)?,
@@ -100,6 +101,8 @@ pub(crate) struct Evaluator<'a> {
     /// Whether selectors say of each histogram if it was reset. Under `histogram_count` and the like only counts and
     /// sums are looked at, so that resets must be found before the buckets are out of sight.
     finds_resets: bool,
+    /// Who takes the series of the selector that is evaluated next, where they are not to be held all at once.
+    taker: Option<&'a fold::Taker<'a>>,
 }
 
 impl Evaluator<'_> {

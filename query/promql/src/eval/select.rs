@@ -10,7 +10,11 @@ use super::Evaluator;
 use crate::error::Result;
 use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::{Borders, Expr, ExprKind, Selector, Span};
+use crate::source::Part;
 use crate::value::{ABSENT, Grid, Point, Samples, Series};
+
+/// Parts whose series are held at a time when they are taken over batch by batch: enough for all threads.
+const BATCH_PARTS: usize = 32;
 
 /// Where the samples of each step lie in time.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +52,40 @@ impl Evaluator<'_> {
         compute: impl Fn(Samples) -> Result<Option<T>> + Sync,
     ) -> Result<Vec<T>> {
         let parts = self.source.select(&selector.matchers, range, self.context)?;
+        self.read_parts(parts, &compute)
+    }
+
+    /// As [`read`](Self::read) for series; each batch goes to the taker, where there is one, and nothing is returned.
+    /// `look` sees all series before.
+    pub(super) fn read_series(
+        &self,
+        selector: &Selector,
+        range: MillisRange,
+        compute: impl Fn(Samples) -> Result<Option<Series>> + Sync,
+        look: impl Fn(&[Series]),
+    ) -> Result<Vec<Series>> {
+        let Some(take) = self.taker else {
+            let series = self.read(selector, range, compute)?;
+            look(&series);
+            return Ok(series);
+        };
+        let mut parts = self.source.select(&selector.matchers, range, self.context)?.into_iter();
+        loop {
+            let batch: Vec<Box<dyn Part>> = parts.by_ref().take(BATCH_PARTS).collect();
+            if batch.is_empty() {
+                return Ok(Vec::new());
+            }
+            let series = self.read_parts(batch, &compute)?;
+            look(&series);
+            take(series)?;
+        }
+    }
+
+    fn read_parts<T: Send>(
+        &self,
+        parts: Vec<Box<dyn Part>>,
+        compute: &(impl Fn(Samples) -> Result<Option<T>> + Sync),
+    ) -> Result<Vec<T>> {
         let read: Result<Vec<Vec<T>>> = parts
             .into_par_iter()
             .map(|part| {
@@ -105,7 +143,7 @@ impl Evaluator<'_> {
         let (first, last) = reach.ends();
         let lookback = self.query.options.lookback_ms;
         let range = MillisRange { min_ms: first.saturating_sub(lookback).saturating_add(1), max_ms: last };
-        self.read(selector, range, |samples| {
+        let compute = |samples: Samples| {
             self.charge(1, steps)?;
             let mut series = Series::absent(samples.labels.clone(), false, steps);
             let mut after = 0;
@@ -129,7 +167,8 @@ impl Evaluator<'_> {
                 self.release(1, steps);
             }
             Ok(any.then_some(series))
-        })
+        };
+        self.read_series(selector, range, compute, |_| ())
     }
 
     /// Interpolates between the samples before and after each step.

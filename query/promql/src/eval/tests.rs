@@ -47,6 +47,43 @@ fn what_was_charged_is_given_back() {
 }
 
 #[test]
+fn what_is_folded_while_reading_is_what_comes_of_all_series() {
+    for op in ["sum", "avg", "count", "group", "min", "max", "stddev", "stdvar"] {
+        for operand in ["a_total", "rate(a_total[7s])", "(a_total offset 20s)"] {
+            for grouping in ["", " by (i)", " without (i)"] {
+                let values = |text: &str| match ask(text, MINUTE, &QueryContext::default()) {
+                    Ok(Value::Vector(series)) => {
+                        { series.into_iter().map(|one| (one.labels, one.values.iter().map(|v| v.to_bits()).collect())) }
+                            .collect::<Vec<(Labels, Vec<u64>)>>()
+                    }
+                    other => panic!("{text}: {other:?}"),
+                };
+                let (folded, whole) =
+                    (format!("{op}{grouping} ({operand})"), format!("{op}{grouping} ({operand} or b)"));
+                assert_eq!(values(&folded), values(&whole), "{folded}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_aggregation_holds_its_groups_and_not_its_series() {
+    let store = FakeMetrics::default();
+    for i in 0..2000 {
+        store.push(&Labels::from_pairs([("__name__", "pod"), ("i", &i.to_string())]), i * 30, 1.0);
+    }
+    let limits = Limits { samples_max: 100_000, ..Limits::default() };
+    let ask = |text: &str| {
+        let expr = parse::parse(text).unwrap();
+        let query = Query { expr: &expr, text, grid: MINUTE, is_range: true, options: Options::default() };
+        evaluate(&query, &Stored(&store), &QueryContext::new(limits.clone())).map(|answer| answer.value)
+    };
+    let Ok(Value::Vector(sum)) = ask("sum(pod)") else { panic!("no vector") };
+    assert_eq!(sum[0].values[59], 1967.0);
+    assert!(ask("pod").is_err());
+}
+
+#[test]
 fn each_way_to_many_samples_is_refused() {
     let limits = Limits { samples_max: 2000, ..Limits::default() };
     for text in [
