@@ -231,8 +231,14 @@ impl LogQuerier for Uncounted {
     fn streams(&self, selectors: &[Vec<Matcher>], range: TimeRange, context: &QueryContext) -> Result<Vec<Labels>> {
         self.0.streams(selectors, range, context)
     }
-    fn counts(&self, matchers: &[Matcher], range: TimeRange, context: &QueryContext) -> Result<Vec<LogCount>> {
-        self.0.counts(matchers, range, context)
+    fn counts(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        step_ns: Option<i64>,
+        context: &QueryContext,
+    ) -> Result<Vec<LogCount>> {
+        self.0.counts(matchers, range, step_ns, context)
     }
     fn tail(&self) -> tokio::sync::broadcast::Receiver<std::sync::Arc<TailBatch>> {
         self.0.tail()

@@ -21,7 +21,7 @@ pub(super) async fn stats(extract::State(state): extract::State<State>, params: 
     let range = params.range(state.services.clock.now_nanos(), SINCE_QUERY_NS)?;
     let logs = Arc::clone(&state.services.logs);
     let work = move |context: &QueryContext| {
-        let counts = logs.counts(&log.matchers, range, context)?;
+        let counts = logs.counts(&log.matchers, range, None, context)?;
         let streams: BTreeSet<&Labels> = counts.iter().map(|count| &count.stream).collect();
         let stats = IndexStats {
             streams: streams.len() as u64,
@@ -116,12 +116,8 @@ async fn answer(state: State, params: &Params, step: Option<i64>) -> Answer {
     let range = TimeRange::new(Timestamp(start), Timestamp(end.saturating_add(1)));
     let logs = Arc::clone(&state.services.logs);
     let work = move |context: &QueryContext| {
-        let counts = logs.counts(&by.matchers, range, context)?;
-        let bucket = |count: &LogCount| match step {
-            // A minute that began before the range belongs to its first bucket.
-            Some(step) => start.saturating_add((count.minute.0.max(start) - start) / step * step),
-            None => end,
-        };
+        let counts = logs.counts(&by.matchers, range, step, context)?;
+        let bucket = |count: &LogCount| if step.is_some() { count.step.0 } else { end };
         let mut volumes: BTreeMap<Labels, BTreeMap<i64, u64>> = BTreeMap::new();
         for count in &counts {
             for labels in by.groups(&count.stream) {

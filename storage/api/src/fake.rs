@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use crate::{
     AppendReport, Error, LabelFault, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect,
     LogTallies, LogTally, LogTallySelect, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange,
-    QueryContext, Result, SeriesExemplars, SeriesPart, SeriesSamples, SeriesSelection, TailBatch,
+    QueryContext, Result, SeriesExemplars, SeriesPart, SeriesSamples, SeriesSelection, TailBatch, step_of,
 };
 
 /// Capacity of the fake's tail channel, in batches.
@@ -362,9 +362,15 @@ impl LogQuerier for FakeLogs {
         Ok(found.map(|(labels, _)| labels.clone()).collect())
     }
 
-    fn counts(&self, matchers: &[Matcher], range: TimeRange, _: &QueryContext) -> Result<Vec<LogCount>> {
+    fn counts(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        step_ns: Option<i64>,
+        _: &QueryContext,
+    ) -> Result<Vec<LogCount>> {
         const MINUTE_NS: i64 = 60_000_000_000;
-        let mut counts: BTreeMap<(Labels, i64, u8), (u64, u64)> = BTreeMap::new();
+        let mut counts: BTreeMap<(Labels, Timestamp, u8), (u64, u64)> = BTreeMap::new();
         for (stream, rows) in self.streams.lock().iter().filter(|(labels, _)| passes(labels, matchers)) {
             for row in rows {
                 let minute = row.timestamp.0.div_euclid(MINUTE_NS) * MINUTE_NS;
@@ -373,15 +379,15 @@ impl LogQuerier for FakeLogs {
                 }
                 let number = row.metadata.iter().find(|(name, _)| name == "severity_number");
                 let severity = number.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-                let count = counts.entry((stream.clone(), minute, severity)).or_default();
+                let count = counts.entry((stream.clone(), step_of(minute, range, step_ns), severity)).or_default();
                 count.0 += 1;
                 count.1 += row.line.len() as u64;
             }
         }
-        let count = |((stream, minute, severity_number), (records, bytes))| LogCount {
+        let count = |((stream, step, severity_number), (records, bytes))| LogCount {
             stream,
             severity_number,
-            minute: Timestamp(minute),
+            step,
             records,
             bytes,
         };

@@ -16,7 +16,7 @@ pub use error::{Error, Result};
 pub use keyed::{KeyMaker, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
 pub use logs::{
     LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,
-    LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn,
+    LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn, step_of,
 };
 pub use metrics::{
     AppendReport, Keyed, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,

@@ -249,19 +249,29 @@ pub trait LogPart: Send + Sync + fmt::Debug {
     fn read(&self, context: &QueryContext) -> Result<LogRows>;
 }
 
-/// Records of one stream in one minute with one severity.
+/// Records of one stream and one severity, of the minutes that begin in one step of a range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogCount {
     /// The stream.
     pub stream: Labels,
     /// OTLP's severity number; 0 when not given.
     pub severity_number: u8,
-    /// The minute's first nanosecond.
-    pub minute: Timestamp,
+    /// Where the step begins.
+    pub step: Timestamp,
     /// How many records.
     pub records: u64,
     /// The bytes of their lines.
     pub bytes: u64,
+}
+
+/// Returns where the step of `range` begins that a minute belongs to, as [`LogQuerier::counts`] says.
+#[must_use]
+pub fn step_of(minute_start_ns: i64, range: TimeRange, step_ns: Option<i64>) -> Timestamp {
+    let start = range.start.0;
+    let Some(step) = step_ns.filter(|step| *step > 0) else { return range.start };
+    let since = i128::from(minute_start_ns.max(start)) - i128::from(start);
+    let steps = since / i128::from(step) * i128::from(step);
+    Timestamp(i64::try_from(i128::from(start) + steps).unwrap_or(i64::MAX))
 }
 
 /// How much a selection holds.
@@ -301,12 +311,20 @@ pub trait LogQuerier: Send + Sync + fmt::Debug {
     /// As [`select`](Self::select).
     fn streams(&self, selectors: &[Vec<Matcher>], range: TimeRange, context: &QueryContext) -> Result<Vec<Labels>>;
 
-    /// Returns counts per stream, minute and severity for minutes that overlap `range`, from what is kept beside the
-    /// blocks: no row is read. A minute on the edge of `range` is counted whole.
+    /// Returns counts per stream, severity and step, by stream and step, for the minutes that overlap `range`, from what is
+    /// kept beside the blocks: no row is read. A minute on the edge of `range` is counted whole, and belongs to the step
+    /// that it begins in, or to the first one. Steps begin at the range's start, each `step_ns` after the other; without,
+    /// all is one step.
     ///
     /// # Errors
     /// As [`select`](Self::select).
-    fn counts(&self, matchers: &[Matcher], range: TimeRange, context: &QueryContext) -> Result<Vec<LogCount>>;
+    fn counts(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        step_ns: Option<i64>,
+        context: &QueryContext,
+    ) -> Result<Vec<LogCount>>;
 
     /// Counts rows by stream and severity between cuts, and gives the parts whose rows must be looked at one by one. Numbers
     /// and parts together are exactly the rows that [`select`](Self::select) gives up to the last cut.

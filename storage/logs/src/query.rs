@@ -9,11 +9,12 @@ use model::{Labels, Matcher, TimeRange, Timestamp};
 use rayon::prelude::*;
 use storage_api::{
     LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTallySelect, QueryContext, Result, TailBatch,
+    step_of,
 };
 use tokio::sync::broadcast;
 
 use crate::LogStore;
-use crate::block::{Block, Catalog, Detail, MINUTE_NS, StreamInfo, line_of};
+use crate::block::{Block, Catalog, Detail, MINUTE_NS, SeverityCounts, StreamInfo, line_of};
 use crate::index::PageSet;
 use crate::json;
 use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
@@ -122,13 +123,20 @@ impl LogQuerier for LogStore {
         Ok(found)
     }
 
-    fn counts(&self, matchers: &[Matcher], range: TimeRange, context: &QueryContext) -> Result<Vec<LogCount>> {
+    fn counts(
+        &self,
+        matchers: &[Matcher],
+        asked: TimeRange,
+        step_ns: Option<i64>,
+        context: &QueryContext,
+    ) -> Result<Vec<LogCount>> {
         context.check()?;
-        let range = whole_minutes(self.visible(range));
+        let range = whole_minutes(self.visible(asked));
+        let step_at = |minute: i64| step_of(minute.saturating_mul(MINUTE_NS), asked, step_ns);
         let state = self.snapshot(context);
-        let mut counts: BTreeMap<(Labels, i64, u8), (u64, u64)> = BTreeMap::new();
+        let mut counts: BTreeMap<(Labels, Timestamp, u8), (u64, u64)> = BTreeMap::new();
         let mut add = |labels: &Labels, minute: i64, severity: u8, records: u64, bytes: u64| {
-            let count = counts.entry((labels.clone(), minute, severity)).or_default();
+            let count = counts.entry((labels.clone(), step_at(minute), severity)).or_default();
             count.0 += records;
             count.1 += bytes;
         };
@@ -140,10 +148,10 @@ impl LogQuerier for LogStore {
                         if !stream.overlaps(range) || !passes(&stream.labels, matchers) {
                             continue;
                         }
-                        for count in kept {
-                            if range.contains(Timestamp(count.minute.saturating_mul(MINUTE_NS))) {
-                                add(&stream.labels, count.minute, count.severity_number, count.records, count.bytes);
-                            }
+                        for severity in kept {
+                            sum_by_step(severity, range, &step_at, &mut |minute, records, bytes| {
+                                add(&stream.labels, minute, severity.severity_number, records, bytes);
+                            });
                         }
                     }
                 }
@@ -162,10 +170,10 @@ impl LogQuerier for LogStore {
                 },
             );
         }
-        let count = |((stream, minute, severity_number), (records, bytes)): ((Labels, i64, u8), (u64, u64))| LogCount {
+        let count = |((stream, step, severity_number), (records, bytes))| LogCount {
             stream,
             severity_number,
-            minute: Timestamp(minute.saturating_mul(MINUTE_NS)),
+            step,
             records,
             bytes,
         };
@@ -178,6 +186,26 @@ impl LogQuerier for LogStore {
 
     fn tail(&self) -> broadcast::Receiver<Arc<TailBatch>> {
         self.tail.subscribe()
+    }
+}
+
+/// Sums the counts of each step up; each sum is told with a minute of its step.
+fn sum_by_step(
+    counts: &SeverityCounts,
+    range: TimeRange,
+    step_at: &impl Fn(i64) -> Timestamp,
+    add: &mut dyn FnMut(i64, u64, u64),
+) {
+    let is_before = |key: &i64, border: Timestamp| key.div_euclid(2).saturating_mul(MINUTE_NS) < border.0;
+    let mut at = counts.keys.partition_point(|key| is_before(key, range.start));
+    let end = counts.keys.partition_point(|key| is_before(key, range.end));
+    while let Some(first) = counts.keys.get(at..end).and_then(<[i64]>::first) {
+        let minute = first.div_euclid(2);
+        let step = step_at(minute);
+        let rest = counts.keys.get(at..end).unwrap_or_default();
+        let to = at + rest.partition_point(|key| step_at(key.div_euclid(2)) <= step);
+        add(minute, counts.records(at, to), counts.bytes(at, to));
+        at = to;
     }
 }
 

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use storage_api::{LogPart, LogSelect, LogTallies, LogTally, LogTallySelect, QueryContext, Result};
 
 use crate::LogStore;
-use crate::block::{Block, Count, Counts, Detail, MINUTE_NS, StreamInfo};
+use crate::block::{Block, Counts, Detail, MINUTE_NS, SeverityCounts, StreamInfo};
 use crate::head::HeadPart;
 use crate::metadata::OWN_FIELDS;
 use crate::query::{BlockPart, page_times, passes, stream_parts};
@@ -120,8 +120,9 @@ impl LogStore {
         }
         let blocks: Vec<&Arc<Block>> = state.blocks_in(range).collect();
         let mut streams: HashSet<Labels> = HashSet::new();
+        let borders = Borders::new(&select.cuts, range);
         self.cpu.install(|| -> Result<()> {
-            let plan_of = |block: &&Arc<Block>| context.check().map(|()| plan(block, select, range));
+            let plan_of = |block: &&Arc<Block>| context.check().map(|()| plan(block, select, &borders));
             let plans: Vec<Plan> = blocks.par_iter().map(plan_of).collect::<Result<_>>()?;
             let mut runs = Vec::new();
             for plan in plans {
@@ -165,7 +166,8 @@ impl LogStore {
     }
 }
 
-fn plan(block: &Arc<Block>, select: &LogTallySelect, range: TimeRange) -> Plan {
+fn plan(block: &Arc<Block>, select: &LogTallySelect, borders: &Borders<'_>) -> Plan {
+    let range = borders.range;
     let mut plan = Plan::default();
     let counts = block.counts().map_err(|error| block.note_damage(Damage::Counts, &error)).ok();
     for (number, stream) in block.catalog().streams.iter().enumerate() {
@@ -178,7 +180,7 @@ fn plan(block: &Arc<Block>, select: &LogTallySelect, range: TimeRange) -> Plan {
             fields.iter().all(|field| !OWN_FIELDS.contains(field) && !counts.may_have(number, field))
         };
         match counts.as_ref().filter(is_plain) {
-            Some(counts) => plan_stream(&mut plan, block, counts, (number, stream), select, range),
+            Some(counts) => plan_stream(&mut plan, block, counts, (number, stream), borders),
             None => {
                 let select = LogSelect {
                     matchers: Vec::new(),
@@ -194,6 +196,71 @@ fn plan(block: &Arc<Block>, select: &LogTallySelect, range: TimeRange) -> Plan {
     plan
 }
 
+/// Where what is asked for begins and ends, and the minutes that are cut on the way.
+#[derive(Debug)]
+struct Borders<'a> {
+    cuts: &'a [Timestamp],
+    range: TimeRange,
+    /// Minutes of which some nanoseconds lie on either side of a border, ascending: their rows must be looked at.
+    cut_minutes: Vec<i64>,
+}
+
+impl<'a> Borders<'a> {
+    fn new(cuts: &'a [Timestamp], range: TimeRange) -> Self {
+        let ends = cuts.iter().map(|cut| cut.0.saturating_add(1));
+        // The first nanosecond of a minute is counted for itself, so a border may lie before it and behind it.
+        let splits = |border: &i64| border.rem_euclid(MINUTE_NS) > 1;
+        let borders = [range.start.0, range.end.0].into_iter().chain(ends).filter(splits);
+        // At the ends of time a minute is not whole.
+        let all = borders.chain([i64::MIN, i64::MAX]).map(|border| border.div_euclid(MINUTE_NS));
+        let mut cut_minutes: Vec<i64> = all.collect();
+        cut_minutes.sort_unstable();
+        cut_minutes.dedup();
+        Self { cuts, range, cut_minutes }
+    }
+
+    /// Returns the least key of counts at `border` or behind it.
+    fn key(border: i64) -> i64 {
+        border.div_euclid(MINUTE_NS) * 2 + i64::from(border.rem_euclid(MINUTE_NS) > 0)
+    }
+
+    /// Adds the counts of a severity up by cut, those of cut minutes left out; returns how many records these are.
+    fn add_up(&self, counts: &SeverityCounts, out: &mut Vec<(usize, u64)>) -> u64 {
+        let end = counts.place(0, Self::key(self.range.end.0));
+        let (mut at, mut all) = (counts.place(0, Self::key(self.range.start.0)), 0);
+        while let Some(key) = counts.keys.get(at..end).and_then(<[i64]>::first) {
+            let minute = key.div_euclid(2);
+            let next_cut_minute = self.cut_minutes.partition_point(|cut| *cut < minute);
+            let next_cut_minute = self.cut_minutes.get(next_cut_minute).copied().unwrap_or(i64::MAX / 2);
+            if next_cut_minute == minute {
+                at = counts.place(at, (minute + 1) * 2);
+                continue;
+            }
+            let first_ns = minute * MINUTE_NS + key.rem_euclid(2);
+            let cut = self.cuts.partition_point(|cut| cut.0 < first_ns);
+            let Some(border) = self.cuts.get(cut) else { break };
+            let to = counts.place(at, Self::key(border.0.saturating_add(1)).min(next_cut_minute * 2)).min(end);
+            let records = counts.records(at, to);
+            all += records;
+            match out.last_mut() {
+                Some((have, sum)) if *have == cut => *sum += records,
+                _ => out.push((cut, records)),
+            }
+            at = to;
+        }
+        all
+    }
+
+    /// Returns the cut minutes in which the stream has records.
+    fn cut_minutes_of(&self, counts: &[SeverityCounts]) -> Vec<i64> {
+        let has = |minute: &i64, counts: &SeverityCounts| {
+            let at = counts.place(0, minute * 2);
+            counts.keys.get(at).is_some_and(|key| key.div_euclid(2) == *minute)
+        };
+        self.cut_minutes.iter().copied().filter(|minute| counts.iter().any(|counts| has(minute, counts))).collect()
+    }
+}
+
 /// Counts a stream from the counts by minute, and plans to decode the minutes that are cut; all, when these lie in most of
 /// its pages anyway.
 fn plan_stream(
@@ -201,52 +268,35 @@ fn plan_stream(
     block: &Arc<Block>,
     counts: &Counts,
     (number, stream): (usize, &StreamInfo),
-    select: &LogTallySelect,
-    range: TimeRange,
+    borders: &Borders<'_>,
 ) {
-    let pages = pages_in(block, stream, range);
     let kept = counts.streams.get(number).map(Vec::as_slice).unwrap_or_default();
-    let (mut tally, mut cut_minutes, mut records): (Tally<(u8, u32)>, Vec<i64>, u64) = Default::default();
-    for minute in kept.chunk_by(|a, b| a.minute == b.minute) {
-        let places: Option<Vec<Option<usize>>> = minute.iter().map(|count| place(count, &select.cuts, range)).collect();
-        let Some(places) = places else {
-            cut_minutes.extend(minute.first().map(|count| count.minute));
-            continue;
+    let cut_minutes = borders.cut_minutes_of(kept);
+    if !cut_minutes.is_empty() {
+        let pages = pages_in(block, stream, borders.range);
+        let is_cut = |number: &usize| {
+            let (first, last) = page_times(block.catalog(), stream, *number);
+            let at = cut_minutes.partition_point(|minute| *minute < first.div_euclid(MINUTE_NS));
+            cut_minutes.get(at).is_some_and(|minute| *minute <= last.div_euclid(MINUTE_NS))
         };
-        for (count, cut) in minute.iter().zip(places) {
-            if let Some(cut) = cut {
-                tally.add(cut, (count.severity_number, count.text), count.records);
-                records += count.records;
-            }
+        let cut_pages: Vec<usize> = pages.iter().copied().filter(is_cut).collect();
+        if cut_pages.len() * 2 > pages.len() {
+            return add_runs(plan, block, &pages, &Wanted { stream: number, minutes: None });
+        }
+        add_runs(plan, block, &cut_pages, &Wanted { stream: number, minutes: Some(cut_minutes.into()) });
+    }
+    for severity in kept {
+        let mut records = Vec::new();
+        plan.records += borders.add_up(severity, &mut records);
+        if !records.is_empty() {
+            plan.tallies.push(LogTally {
+                stream: stream.labels.clone(),
+                severity_number: severity.severity_number,
+                severity_text: counts.text(severity.text).into(),
+                records,
+            });
         }
     }
-    let is_cut = |number: &usize| {
-        let (first, last) = page_times(block.catalog(), stream, *number);
-        let at = cut_minutes.partition_point(|minute| *minute < first.div_euclid(MINUTE_NS));
-        cut_minutes.get(at).is_some_and(|minute| *minute <= last.div_euclid(MINUTE_NS))
-    };
-    let cut_pages: Vec<usize> = pages.iter().copied().filter(is_cut).collect();
-    if cut_pages.len() * 2 > pages.len() {
-        return add_runs(plan, block, &pages, &Wanted { stream: number, minutes: None });
-    }
-    plan.records += records;
-    plan.tallies.extend(tally.finish(&stream.labels, |text| counts.text(text)));
-    add_runs(plan, block, &cut_pages, &Wanted { stream: number, minutes: Some(cut_minutes.into()) });
-}
-
-/// Returns the cut that all records of a count belong to, `Some(None)` when they are not asked for, and `None` when they
-/// must be looked at one by one.
-fn place(count: &Count, cuts: &[Timestamp], range: TimeRange) -> Option<Option<usize>> {
-    // At the ends of time a minute is not whole.
-    let start = count.minute.checked_mul(MINUTE_NS)?;
-    let last = start.checked_add(MINUTE_NS - 1)?;
-    let (first, last) = if count.at_start { (start, start) } else { (start + 1, last) };
-    if last < range.start.0 || first >= range.end.0 {
-        return Some(None);
-    }
-    let cut = cuts.partition_point(|cut| cut.0 < first);
-    let is_whole = range.start.0 <= first && last < range.end.0 && cuts.get(cut).is_none_or(|cut| last <= cut.0);
-    is_whole.then_some((cut < cuts.len()).then_some(cut))
 }
 
 /// Returns the pages that may hold rows of a stream in `range`.

@@ -22,24 +22,89 @@ const FIELDS_MAX: usize = 256;
 
 /// One count of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Count {
+struct Count {
     /// Minutes since the epoch.
-    pub(crate) minute: i64,
+    minute: i64,
     /// Whether the records lie at the minute's first nanosecond; else none does. Windows that end at whole minutes hold
     /// that nanosecond, but not the rest of the minute.
-    pub(crate) at_start: bool,
+    at_start: bool,
+    severity_number: u8,
+    /// The number of the severity's text.
+    text: u32,
+    records: u64,
+    bytes: u64,
+}
+
+/// Sorts a stream's counts by severity and sums them up.
+fn sum_up(mut counts: Vec<Count>) -> Result<Vec<SeverityCounts>, Malformed> {
+    let minutes = i64::MIN.div_euclid(MINUTE_NS)..=i64::MAX.div_euclid(MINUTE_NS);
+    if counts.iter().any(|count| !minutes.contains(&count.minute)) {
+        return Err(Malformed("a minute that a timestamp can be in"));
+    }
+    let key = |count: &Count| count.minute * 2 + i64::from(!count.at_start);
+    counts.sort_unstable_by_key(|count| (count.severity_number, count.text, key(count)));
+    let mut out: Vec<SeverityCounts> = Vec::new();
+    for counts in counts.chunk_by(|a, b| (a.severity_number, a.text) == (b.severity_number, b.text)) {
+        let Some(first) = counts.first() else { continue };
+        let mut sums =
+            SeverityCounts { severity_number: first.severity_number, text: first.text, ..Default::default() };
+        let (mut records, mut bytes) = (0_u64, 0_u64);
+        for count in counts {
+            let (Some(more), Some(longer)) = (records.checked_add(count.records), bytes.checked_add(count.bytes))
+            else {
+                return Err(Malformed("sums below 2^64"));
+            };
+            (records, bytes) = (more, longer);
+            sums.keys.push(key(count));
+            sums.records.push(records);
+            sums.bytes.push(bytes);
+        }
+        out.push(sums);
+    }
+    Ok(out)
+}
+
+/// A stream's records of one severity, by time, summed up from the first on: those between two points in time are the
+/// difference of two sums.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct SeverityCounts {
     pub(crate) severity_number: u8,
     /// The number of the severity's text.
     pub(crate) text: u32,
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
+    /// Twice the minute since the epoch for the records at its first nanosecond, one more for the others; ascending.
+    pub(crate) keys: Vec<i64>,
+    /// Records up to the key at the same place.
+    records: Vec<u64>,
+    /// The bytes of their lines.
+    bytes: Vec<u64>,
+}
+
+impl SeverityCounts {
+    /// Returns the records between two places.
+    pub(crate) fn records(&self, from: usize, to: usize) -> u64 {
+        sum(&self.records, to).saturating_sub(sum(&self.records, from))
+    }
+
+    /// Returns the bytes between two places.
+    pub(crate) fn bytes(&self, from: usize, to: usize) -> u64 {
+        sum(&self.bytes, to).saturating_sub(sum(&self.bytes, from))
+    }
+
+    /// Returns the first place from `from` on whose key is not below `key`.
+    pub(crate) fn place(&self, from: usize, key: i64) -> usize {
+        from + self.keys.get(from..).map_or(0, |keys| keys.partition_point(|have| *have < key))
+    }
+}
+
+fn sum(sums: &[u64], end: usize) -> u64 {
+    end.checked_sub(1).and_then(|last| sums.get(last)).copied().unwrap_or(0)
 }
 
 /// The counts of a block.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
-    /// By stream, in the order of the catalog; within one by minute.
-    pub(crate) streams: Vec<Vec<Count>>,
+    /// By stream, in the order of the catalog; each severity once.
+    pub(crate) streams: Vec<Vec<SeverityCounts>>,
     /// Severity texts; the first one is empty.
     texts: Vec<Box<str>>,
     names: Vec<Box<str>>,
@@ -60,7 +125,8 @@ impl Counts {
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        let counts: usize = self.streams.iter().map(|counts| 24 + counts.len() * size_of::<Count>()).sum();
+        let size = |counts: &SeverityCounts| size_of::<SeverityCounts>() + counts.keys.len() * 24;
+        let counts: usize = self.streams.iter().map(|counts| 24 + counts.iter().map(size).sum::<usize>()).sum();
         let fields: usize = self.fields.iter().flatten().map(|fields| 24 + fields.len() * 4).sum();
         let names: usize = self.names.iter().chain(&self.texts).map(|name| 16 + name.len()).sum();
         counts + fields + names
@@ -191,7 +257,7 @@ fn parse_1(content: &[u8]) -> Result<Counts, Malformed> {
             let (records, bytes) = (input.varint()?, input.varint()?);
             counts.push(Count { minute, at_start: false, severity_number, text: 0, records, bytes });
         }
-        streams.push(counts);
+        streams.push(sum_up(counts)?);
     }
     input.end()?;
     Ok(Counts { streams, ..Counts::default() })
@@ -221,7 +287,7 @@ fn parse(content: &[u8]) -> Result<Counts, Malformed> {
                 bytes: input.varint()?,
             });
         }
-        out.streams.push(counts);
+        out.streams.push(sum_up(counts)?);
         let is_complete = input.u8()? != 0;
         let mut fields = Vec::new();
         for _ in 0..input.count(1)? {
@@ -251,16 +317,17 @@ mod tests {
         builder.finish_stream();
         builder.finish_stream();
         let found = decode(Path::new("x"), &builder.encode().unwrap()).unwrap();
-        let count = |minute, at_start, severity_number, text, records, bytes| Count {
-            minute,
-            at_start,
+        let counts = |severity_number, text, keys: &[i64], records: &[u64], bytes: &[u64]| SeverityCounts {
             severity_number,
             text,
-            records,
-            bytes,
+            keys: keys.to_vec(),
+            records: records.to_vec(),
+            bytes: bytes.to_vec(),
         };
-        let first = vec![count(-1, false, 9, 0, 1, 10), count(1, false, 17, 1, 2, 4), count(1, true, 17, 1, 1, 1)];
+        // Minute -1, and then the first nanosecond of minute 1, and what follows it.
+        let first = vec![counts(9, 0, &[-1], &[1], &[10]), counts(17, 1, &[2, 3], &[1, 3], &[1, 5])];
         assert_eq!(found.streams, [first, vec![], vec![]]);
+        assert_eq!((found.streams[0][1].records(1, 2), found.streams[0][1].bytes(0, 2)), (2, 5));
         assert_eq!(found.text(1), "ERROR");
         let have = |stream| ["a", "b", "c"].map(|name| found.may_have(stream, name));
         assert_eq!([have(0), have(1), have(2), have(3)], [[true, true, false], [true; 3], [false; 3], [true; 3]]);
@@ -275,7 +342,7 @@ mod tests {
         put_zigzag(&mut content, 7);
         content.extend([9, 3, 30]);
         let found = decode(Path::new("x"), &seal(MAGIC_1, &content).unwrap()).unwrap();
-        let count = Count { minute: 7, at_start: false, severity_number: 9, text: 0, records: 3, bytes: 30 };
+        let count = SeverityCounts { severity_number: 9, text: 0, keys: vec![15], records: vec![3], bytes: vec![30] };
         assert_eq!(found.streams, [vec![count]]);
         assert!(found.may_have(0, "severity_text"));
     }

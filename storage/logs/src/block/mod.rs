@@ -12,7 +12,7 @@ mod rows_writer;
 mod writer;
 
 pub(crate) use catalog::{Catalog, StreamInfo};
-pub(crate) use counts::{Count, Counts, MINUTE_NS};
+pub(crate) use counts::{Counts, MINUTE_NS, SeverityCounts};
 pub(crate) use files::{remove_dir, sync_dir};
 pub(crate) use meta::{BlockMeta, Sequence};
 pub(crate) use reader::{Block, Cache, Detail, list};

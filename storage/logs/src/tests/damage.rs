@@ -36,7 +36,7 @@ fn open_and_read(fixture: &Fixture, expected: &[String], what: &str) -> bool {
             }
         }
     }
-    let counted = store.counts(&[], TimeRange::ALL, &context);
+    let counted = store.counts(&[], TimeRange::ALL, None, &context);
     let is_warned = !context.take_warnings().is_empty();
     if let (Ok(counts), false) = (&counted, is_warned) {
         assert_eq!(counts.iter().map(|count| count.records).sum::<u64>(), expected.len() as u64, "{what}");
@@ -126,7 +126,7 @@ fn rows_that_are_damaged_while_the_store_is_open_are_left_out_with_a_warning() {
         for part in store.select(&select, &context).unwrap() {
             found += part.read(&context).unwrap().len();
         }
-        let counts = store.counts(&[], TimeRange::ALL, &context).unwrap();
+        let counts = store.counts(&[], TimeRange::ALL, None, &context).unwrap();
         assert_eq!((found, counts.iter().map(|count| count.records).sum::<u64>()), (81, 81), "all but the block's 40");
         let warnings = context.take_warnings();
         assert_eq!(warnings.len(), 1, "{warnings:?}");

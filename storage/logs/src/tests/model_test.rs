@@ -58,7 +58,7 @@ fn check_counts(store: &LogStore, model: &Rows) {
         *count = (count.0 + 1, count.1 + line.len() as u64);
     }
     let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for count in store.counts(&[], TimeRange::ALL, &QueryContext::default()).unwrap() {
+    for count in store.counts(&[], TimeRange::ALL, None, &QueryContext::default()).unwrap() {
         let sum = found.entry(count.stream.to_string()).or_default();
         *sum = (sum.0 + count.records, sum.1 + count.bytes);
     }
