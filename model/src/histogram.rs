@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
+use crate::bounds::MANTISSAS;
 use crate::number::{format_float, kahan_add};
 use crate::sample::is_stale;
 
@@ -429,14 +430,21 @@ pub fn exponential_bound(index: i32, schema: i32) -> f64 {
         let exponent = index << u32::try_from(-schema).unwrap_or(0).min(16);
         return if exponent == 1024 { f64::MAX } else { 2f64.powf(exponent_f64(exponent)) };
     }
-    let per_power = 1i64 << schema.min(30);
-    let power = index.div_euclid(per_power);
-    let rest = index.rem_euclid(per_power);
-    if rest == 0 && power == 1024 {
+    // Schemas above the highest one do not occur.
+    let finer = u32::try_from(schema).unwrap_or(0).min(8);
+    let (power, place) = (index >> finer, (index & ((1 << finer) - 1)) << (8 - finer));
+    let mantissa = usize::try_from(place).ok().and_then(|place| MANTISSAS.get(place)).copied().unwrap_or(0);
+    if mantissa == 0 && power == 1024 {
         return f64::MAX;
     }
-    let fraction = 2f64.powf(exponent_f64(rest) / exponent_f64(per_power));
-    if power >= 1024 { fraction * 2f64.powi(1023) * 2.0 } else { fraction * 2f64.powf(exponent_f64(power)) }
+    // Between one and two; then the power, in two steps where one would not be a normal number.
+    let fraction = f64::from_bits(1023 << 52 | mantissa);
+    let half = power.clamp(-2000, 2000) / 2;
+    fraction * 2f64.powi(narrow(half)) * 2f64.powi(narrow(power.clamp(-2000, 2000) - half))
+}
+
+fn narrow(exponent: i64) -> i32 {
+    i32::try_from(exponent).unwrap_or(0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exponents are small")]

@@ -11,12 +11,14 @@
 //! assert!(matcher.matches(labels.get("job").unwrap_or("")));
 //! ```
 
+mod bounds;
 pub mod histogram;
 mod labels;
 mod log;
 mod matcher;
 mod metric;
 pub mod number;
+pub mod pattern;
 mod sample;
 mod time;
 mod value;

@@ -106,9 +106,7 @@ impl Services {
         work: impl FnOnce(&QueryContext) -> T + Send + 'static,
     ) -> Result<T> {
         let started = Instant::now();
-        let cancel = CancelOnDrop(context.clone());
-        let result = self.run_inner(context.clone(), work).await;
-        drop(cancel);
+        let result = self.run_on(context.clone(), work).await;
         let outcome = match &result {
             Ok(_) => "done",
             Err(error) => error.kind(),
@@ -131,11 +129,16 @@ impl Services {
             .map_err(|error| Error::Unavailable(format!("too many answers wait for their clients: {error}")))
     }
 
-    async fn run_inner<T: Send + 'static>(
+    /// Does as [`run`](Self::run), for the next piece of an answer whose query was counted already.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) async fn run_on<T: Send + 'static>(
         &self,
         context: QueryContext,
         work: impl FnOnce(&QueryContext) -> T + Send + 'static,
     ) -> Result<T> {
+        let _cancel = CancelOnDrop(context.clone());
         let timeout = context.limits().timeout;
         let waiting = Level::up(&self.telemetry.waiting);
         let permit = tokio::time::timeout(timeout, Arc::clone(&self.concurrency).acquire_owned())

@@ -357,5 +357,5 @@ fn huge_and_deep_queries_are_refused() {
         error(&format!("{{a=\"b\"}} |= {}", "\"x\" or ".repeat(20_000)))
             .starts_with("parse error : input size too long")
     );
-    assert!(error(&format!("{{a=~\"{}\"}}", "(x{1000}){1000}")).contains("invalid regular expression"));
+    assert!(error(&format!("{{a=~\"{}\"}}", "(x{1000}){1000}")).contains("the regular expression needs more than"));
 }

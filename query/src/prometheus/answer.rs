@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use model::Labels;
 use query_promql::{Answer, Grid, Point, Samples, Series, Value};
-use query_wire::prometheus::{push_seconds, push_value};
+use query_wire::prometheus::{LabelMap, push_seconds, push_value};
 use runtime::Reservation;
 use serde::Serialize;
 
@@ -227,6 +227,11 @@ fn push_point(text: &mut String, at: i64, point: &Point) {
             text.push_str(if buckets.is_empty() { "}]" } else { "]}]" });
         }
     }
+}
+
+/// Returns a label set as the API's shapes have it.
+pub(super) fn label_map(labels: &Labels) -> LabelMap {
+    labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn push_text(out: &mut String, text: &str) {

@@ -1,8 +1,12 @@
-//! The Prometheus HTTP API under `/api/v1`.
+//! The Prometheus HTTP API under `/api/v1`, and `/federate`.
 
 mod answer;
+mod exemplars;
+mod federate;
 mod params;
+mod plain;
 mod query;
+mod read;
 mod series;
 mod status;
 #[cfg(test)]
@@ -10,16 +14,18 @@ mod tests;
 mod tree;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::Services;
 
 /// Returns the routes under `/api/v1`. Those that take many parameters take them as a form body, too.
 pub fn router(services: Services) -> Router {
     Router::new()
+        .route("/federate", get(federate::federate))
+        .route("/api/v1/read", post(read::read))
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
-        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/api/v1/format_query", get(query::format).post(query::format))
         .route("/api/v1/parse_query", get(query::parse_tree).post(query::parse_tree))
         .route("/api/v1/series", get(series::series).post(series::series))

@@ -84,8 +84,12 @@ impl Params {
         if text.is_empty() {
             return Ok(usize::MAX);
         }
-        let number: i64 =
-            text.parse().map_err(|_| invalid(name, format!("cannot parse \"{text}\" to a valid limit")))?;
+        let number: i64 = text.parse().map_err(|error: std::num::ParseIntError| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let overflows = matches!(error.kind(), PosOverflow | NegOverflow);
+            let why = if overflows { "value out of range" } else { "invalid syntax" };
+            invalid(name, format!("strconv.Atoi: parsing \"{text}\": {why}"))
+        })?;
         match usize::try_from(number) {
             Err(_) => Err(invalid(name, "limit must be non-negative")),
             Ok(0) => Ok(usize::MAX),
@@ -93,13 +97,13 @@ impl Params {
         }
     }
 
-    /// Returns the selectors of all `match[]`.
+    /// Returns the selectors of all `match[]`. Only `/series` names the parameter in its errors, as in Prometheus.
     pub(crate) fn selectors(&self) -> Result<Vec<Vec<Matcher>>> {
         let parse = |text: &str| {
             let selector =
                 query_promql::parse::parse_selector(text).map_err(|error| match error.is_empty_selector() {
-                    true => invalid("match[]", "match[] must contain at least one non-empty matcher"),
-                    false => invalid("match[]", error),
+                    true => Error::BadData("match[] must contain at least one non-empty matcher".to_owned()),
+                    false => Error::BadData(error.to_string()),
                 })?;
             Ok(selector.matchers)
         };

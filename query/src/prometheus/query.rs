@@ -1,4 +1,4 @@
-//! `query`, `query_range`, `format_query`, `query_exemplars`.
+//! `query`, `query_range`, `format_query`, `parse_query`.
 
 use std::time::Duration;
 
@@ -52,10 +52,9 @@ pub(super) async fn range(State(services): State<Services>, params: Params) -> R
 
 fn request(params: &Params, grid: Grid, is_range: bool) -> Result<Request> {
     let mut options = Options::default();
-    if let Some(lookback) = params.duration_option("lookback_delta", "error parsing lookback delta duration")? {
-        if lookback <= 0 {
-            return Err(invalid("lookback_delta", "must be greater than 0"));
-        }
+    let lookback = params.duration_option("lookback_delta", "error parsing lookback delta duration")?;
+    // Zero and less ask for the default, as in Prometheus.
+    if let Some(lookback) = lookback.filter(|lookback| *lookback > 0) {
         options.lookback_ms = lookback;
     }
     Ok(Request {
@@ -143,15 +142,4 @@ pub(super) async fn format(params: Params) -> Result<Response> {
 pub(super) async fn parse_tree(params: Params) -> Result<Response> {
     let expr = parse::parse(params.get("query")).map_err(|error| invalid("query", error))?;
     answer::success(super::tree::to_json(&expr), Vec::new())
-}
-
-/// Exemplars are not kept yet; the request is checked all the same.
-pub(super) async fn exemplars(params: Params) -> Result<Response> {
-    let start = params.time_or("start", i64::MIN)?;
-    let end = params.time_or("end", i64::MAX)?;
-    if end < start {
-        return Err(Error::BadData("end timestamp must not be before start timestamp".to_owned()));
-    }
-    parse::parse(params.get("query")).map_err(|error| Error::BadData(error.to_string()))?;
-    answer::success(Vec::<()>::new(), Vec::new())
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use query_wire::prometheus::{LabelMap, Metadata, MetadataEntry};
+use query_wire::prometheus::{Metadata, MetadataEntry};
 use storage_api::MillisRange;
 
 use super::answer;
-use super::params::Params;
+use super::params::{Params, invalid};
 use crate::Services;
 use crate::error::{Error, Result};
 
@@ -29,7 +29,7 @@ fn cut<T>(list: &mut Vec<T>, limit: usize, warnings: &mut Vec<String>) {
 }
 
 pub(super) async fn series(State(services): State<Services>, params: Params) -> Result<Response> {
-    let selectors = params.selectors()?;
+    let selectors = params.selectors().map_err(|error| invalid("match[]", error))?;
     if selectors.is_empty() {
         return Err(Error::BadData("no match[] parameter provided".to_owned()));
     }
@@ -41,10 +41,7 @@ pub(super) async fn series(State(services): State<Services>, params: Params) -> 
     let mut warnings = notes.take_warnings();
     let mut found = found;
     cut(&mut found, limit, &mut warnings);
-    let pairs = |labels: &model::Labels| -> LabelMap {
-        labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-    };
-    answer::success(found.iter().map(pairs).collect::<Vec<_>>(), warnings)
+    answer::success(found.iter().map(answer::label_map).collect::<Vec<_>>(), warnings)
 }
 
 pub(super) async fn label_names(State(services): State<Services>, params: Params) -> Result<Response> {

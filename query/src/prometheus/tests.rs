@@ -6,16 +6,36 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use expect_test::{Expect, expect};
 use http_body_util::BodyExt;
-use model::Labels;
+use model::{Exemplar, Histogram, HistogramSample, Labels, Sample};
 use runtime::{Clock, CpuPool, Telemetry};
-use storage_api::Limits;
 use storage_api::fake::{FakeLogs, FakeMetrics};
+use storage_api::{Limits, MetricAppender, MetricBatch};
 use tower::ServiceExt;
 
 use crate::Services;
 
 fn services(limits: Limits) -> Services {
     let metrics = FakeMetrics::default();
+    let mut batch = MetricBatch::default();
+    let pairs = [("__name__", "latency"), ("job", "h")].map(|(name, value)| (name.into(), value.into()));
+    batch.push(pairs, []).unwrap();
+    let histogram = Histogram {
+        schema: 1,
+        count: 6.0,
+        sum: 4.5,
+        zero_threshold: 0.001,
+        zero_count: 1.0,
+        positive: vec![(0, 2.0), (3, 1.0)],
+        negative: vec![(2, 2.0)],
+        ..Histogram::default()
+    };
+    batch.set_histograms([HistogramSample { timestamp_ms: 200_000, start_ms: 0, histogram: histogram.into() }]);
+    let exemplar = |timestamp_ms, value, id| Exemplar {
+        labels: Labels::from_pairs([("trace_id", id)]),
+        sample: Sample { timestamp_ms, value },
+    };
+    batch.set_exemplars([exemplar(200_000, 0.5, "x"), exemplar(201_500, 2.0, "y")]);
+    metrics.append(&batch).unwrap();
     for (job, factor) in [("a", 1.0), ("b", 2.0), ("c", f64::NAN)] {
         let labels = Labels::from_pairs([("__name__", "up"), ("job", job)]);
         for i in 0..10 {
@@ -107,7 +127,8 @@ async fn faults_are_named_as_prometheus_names_them() {
     check("/api/v1/query?query=up%2Bon%28%29up&time=60", expect![[r#"422 {"status":"error","errorType":"execution","error":"found duplicate series for the match group {} on the right hand-side of the operation: [{__name__=\"up\", job=\"a\"}, {__name__=\"up\", job=\"b\"}];many-to-many matching not allowed: matching labels must be unique on one side"}"#]]).await;
     check("/api/v1/query?query=up&lookback_delta=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"error parsing lookback delta duration: cannot parse \"x\" to a valid duration"}"#]]).await;
     check("/api/v1/query?query=up&timeout=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"timeout\": cannot parse \"x\" to a valid duration"}"#]]).await;
-    check("/api/v1/labels?match[]=%7B%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"}"#]]).await;
+    check("/api/v1/labels?match[]=%7B%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"match[] must contain at least one non-empty matcher"}"#]]).await;
+    check("/api/v1/series?match[]=%7B%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"}"#]]).await;
     check("/api/v1/series?match[]=up&start=2&end=1", expect![[r#"200 {"status":"success","data":[]}"#]]).await;
     check(
         "/api/v1/series",
@@ -179,6 +200,7 @@ async fn clients_find_the_endpoints_they_probe() {
         "status/config",
         "status/tsdb",
         "query_exemplars?query=up",
+        "query_exemplars?query=latency&start=5",
         "alertmanagers",
         "scrape_pools",
     ] {
@@ -222,6 +244,66 @@ async fn warnings_and_infos_have_fields_of_their_own() {
     check(
         "/api/v1/query?query=quantile(2,rate(up%7Bjob%3D%22a%22%7D%5B1m%5D))&time=60",
         expect![[r#"200 {"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[60,"+Inf"]}]},"warnings":["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"],"infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"up\" (1:17)"]}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn exemplars_of_every_selector_are_told() {
+    check("/api/v1/query_exemplars?query=sum(rate(up[5m]))%2Bon()latency", expect![[r#"200 {"status":"success","data":[{"seriesLabels":{"__name__":"latency","job":"h"},"exemplars":[{"labels":{"trace_id":"x"},"value":"0.5","timestamp":200},{"labels":{"trace_id":"y"},"value":"2","timestamp":201.5}]}]}"#]]).await;
+    check("/api/v1/query_exemplars?query=latency&start=201&end=300", expect![[r#"200 {"status":"success","data":[{"seriesLabels":{"__name__":"latency","job":"h"},"exemplars":[{"labels":{"trace_id":"y"},"value":"2","timestamp":201.5}]}]}"#]]).await;
+    check("/api/v1/query_exemplars?query=up", expect![[r#"200 {"status":"success","data":[]}"#]]).await;
+    check("/api/v1/query_exemplars?query=1", expect!["204 "]).await;
+    check(
+        "/api/v1/query_exemplars?query=up(",
+        expect![[
+            r#"400 {"status":"error","errorType":"bad_data","error":"1:4: parse error: unclosed left parenthesis"}"#
+        ]],
+    )
+    .await;
+    check("/api/v1/query_exemplars?query=up&start=2&end=1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"end timestamp must not be before start timestamp"}"#]]).await;
+}
+
+#[tokio::test]
+async fn native_histograms_have_fields_of_their_own() {
+    check("/api/v1/query?query=latency&time=200", expect![[r#"200 {"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"latency","job":"h"},"histogram":[200,{"count":"6","sum":"4.5","buckets":[[1,"-2","-1.414213562373095","2"],[3,"-0.001","0.001","1"],[0,"0.7071067811865475","1","2"],[0,"2","2.82842712474619","1"]]}]}]}}"#]]).await;
+    check("/api/v1/query_range?query=latency&start=200&end=260&step=60", expect![[r#"200 {"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"latency","job":"h"},"histograms":[[200,{"count":"6","sum":"4.5","buckets":[[1,"-2","-1.414213562373095","2"],[3,"-0.001","0.001","1"],[0,"0.7071067811865475","1","2"],[0,"2","2.82842712474619","1"]]}],[260,{"count":"6","sum":"4.5","buckets":[[1,"-2","-1.414213562373095","2"],[3,"-0.001","0.001","1"],[0,"0.7071067811865475","1","2"],[0,"2","2.82842712474619","1"]]}]]}]}}"#]]).await;
+    check("/api/v1/query?query=latency[5m]&time=200", expect![[r#"200 {"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"latency","job":"h"},"histograms":[[200,{"count":"6","sum":"4.5","buckets":[[1,"-2","-1.414213562373095","2"],[3,"-0.001","0.001","1"],[0,"0.7071067811865475","1","2"],[0,"2","2.82842712474619","1"]]}]]}]}}"#]]).await;
+}
+
+#[tokio::test]
+async fn results_over_the_limit_are_cut_with_a_warning() {
+    check("/api/v1/query?query=up&time=60&limit=1", expect![[r#"200 {"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[60,"4"]}]},"warnings":["results truncated due to limit"]}"#]]).await;
+    check("/api/v1/query_range?query=up&start=60&end=60&step=1&limit=2", expect![[r#"200 {"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"a"},"values":[[60,"4"]]},{"metric":{"__name__":"up","job":"b"},"values":[[60,"8"]]}]},"warnings":["results truncated due to limit"]}"#]]).await;
+    check("/api/v1/query?query=up&time=60&limit=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"}"#]]).await;
+    check("/api/v1/query?query=up&time=60&limit=-1", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"limit\": limit must be non-negative"}"#]]).await;
+    check("/api/v1/series?match[]=up&limit=1", expect![[r#"200 {"status":"success","data":[{"__name__":"up","job":"a"}],"warnings":["results truncated due to limit"]}"#]]).await;
+    check(
+        "/api/v1/labels?limit=1",
+        expect![[r#"200 {"status":"success","data":["__name__"],"warnings":["results truncated due to limit"]}"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_bad_pattern_is_told_in_one_line() {
+    check("/api/v1/query?query=up%7Bjob=~%22a(%22%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:4: parse error: error parsing regexp: missing closing ): `a(`"}"#]]).await;
+    check("/api/v1/labels?match[]=up%7Bjob=~%22a(%22%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"1:4: parse error: error parsing regexp: missing closing ): `a(`"}"#]]).await;
+    check("/api/v1/series?match[]=up%7Bjob=~%22a(%22%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": 1:4: parse error: error parsing regexp: missing closing ): `a(`"}"#]]).await;
+}
+
+#[tokio::test]
+async fn the_lookback_can_be_changed() {
+    check(
+        "/api/v1/query?query=latency&time=210&lookback_delta=9",
+        expect![[r#"200 {"status":"success","data":{"resultType":"vector","result":[]}}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/query?query=count(latency)&time=210&lookback_delta=0",
+        expect![[
+            r#"200 {"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[210,"1"]}]}}"#
+        ]],
     )
     .await;
 }

@@ -216,8 +216,7 @@ impl<'de> Visitor<'de> for PairVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let seconds: f64 = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
         let text: String = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(1, &self))?;
-        #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
-        Ok(((seconds * 1000.0).round() as i64, text))
+        Ok((milliseconds(seconds), text))
     }
 }
 
@@ -273,6 +272,55 @@ pub fn parse_value(text: &str) -> Option<f64> {
     }
 }
 
+/// A series with its exemplars, of `/api/v1/query_exemplars`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExemplarSeries {
+    /// The labels of the series.
+    pub series_labels: LabelMap,
+    /// Its exemplars, oldest first.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// An exemplar: `{"labels":{"trace_id":"…"},"value":"6","timestamp":1600096945.479}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// What it points at.
+    pub labels: LabelMap,
+    /// When and how much.
+    pub at: Point,
+}
+
+/// An exemplar as it is on the wire.
+#[derive(Serialize, Deserialize)]
+struct FlatExemplar<T> {
+    labels: LabelMap,
+    value: String,
+    timestamp: T,
+}
+
+impl Serialize for Exemplar {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (value, timestamp) = (format_value(self.at.value), Seconds(self.at.timestamp_ms));
+        FlatExemplar { labels: self.labels.clone(), value, timestamp }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Exemplar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let flat = FlatExemplar::<f64>::deserialize(deserializer)?;
+        let value = parse_value(&flat.value)
+            .ok_or_else(|| de::Error::custom(format!("{:?} is no exemplar value", flat.value)))?;
+        Ok(Self { labels: flat.labels, at: Point { timestamp_ms: milliseconds(flat.timestamp), value } })
+    }
+}
+
+fn milliseconds(seconds: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
+    let ms = (seconds * 1000.0).round() as i64;
+    ms
+}
+
 /// What `/api/v1/metadata` tells of one metric, by metric name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataEntry {
@@ -312,7 +360,7 @@ pub struct BuildInfo {
 pub struct RuntimeInfo {
     /// When the server started, RFC 3339.
     pub start_time: String,
-    /// The working directory; left empty.
+    /// The working directory.
     #[serde(rename = "CWD")]
     pub cwd: String,
     /// The name of the machine; may be empty.
@@ -443,6 +491,9 @@ mod tests {
         let failure: Response<QueryData> =
             serde_json::from_str(r#"{"status":"error","errorType":"bad_data","error":"e"}"#).unwrap();
         assert_eq!(failure, Response::failure("bad_data", "e"));
+        let text = r#"{"seriesLabels":{"a":"b"},"exemplars":[{"labels":{"trace_id":"x"},"value":"0.5","timestamp":1.25},{"labels":{},"value":"NaN","timestamp":3}]}"#;
+        let parsed: ExemplarSeries = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&parsed).unwrap(), text);
         assert!(serde_json::from_str::<Point>(r#"[1,"x"]"#).is_err());
         assert!(serde_json::from_str::<Point>("[1]").is_err());
     }

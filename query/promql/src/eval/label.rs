@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use model::{Labels, METRIC_NAME};
-use regex::Regex;
 
 use crate::error::{Error, Result};
 use crate::parse::lexer::{INVALID_MARK, quote};
@@ -53,7 +52,7 @@ pub(super) fn replace(vector: Vec<Series>, args: &[Cow<'_, str>]) -> Result<Vec<
         return Err(Error::evaluation("label_replace expects four texts"));
     };
     let invalid = || Error::evaluation(format!("invalid regular expression in label_replace(): {pattern}"));
-    let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| invalid())?;
+    let regex = model::pattern::anchored_over_lines(pattern).map_err(|_| invalid())?;
     let target = checked(target, "destination", "label_replace")?;
     relabel(vector, target, |labels| {
         let captures = regex.captures(labels.get(source).unwrap_or(""))?;
