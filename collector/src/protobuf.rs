@@ -7,16 +7,32 @@ const GROUP_DEPTH_MAX: u32 = 100;
 
 /// The bytes are no protobuf, or a field has another type than it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what}, {left} bytes before the end of its message")]
+#[error("{what}")]
 pub(crate) struct Malformed {
     what: &'static str,
-    left: usize,
+    /// Where in memory it was seen; 0 when that is not known yet. Turned into an offset where the whole body is known.
+    address: usize,
 }
 
 impl Malformed {
+    /// Makes an error whose place is not known yet.
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, address: 0 }
+    }
+
+    /// Adds the message in which it was seen, unless a closer place is known.
+    pub(crate) fn within(self, message: &[u8]) -> Self {
+        let address = if self.address == 0 { message.as_ptr().addr() } else { self.address };
+        Self { address, ..self }
+    }
+
     /// Makes the refusal of a whole body.
-    pub(crate) fn refuse(self, what: &'static str) -> Refusal {
-        Refusal::Malformed { what, cause: self.to_string() }
+    pub(crate) fn refuse(self, what: &'static str, body: &[u8]) -> Refusal {
+        let cause = match self.address.checked_sub(body.as_ptr().addr()) {
+            Some(offset) if offset <= body.len() => format!("{self}, at byte {offset} of {}", body.len()),
+            _ => self.to_string(),
+        };
+        Refusal::Malformed { what, cause }
     }
 }
 
@@ -58,6 +74,11 @@ impl<'a> Reader<'a> {
     /// Returns the next of a list of packed varints; `None` at the end.
     pub(crate) fn next_varint(&mut self) -> Result<Option<u64>, Malformed> {
         if self.rest.is_empty() { Ok(None) } else { self.varint().map(Some) }
+    }
+
+    /// Returns the next of a list of packed doubles; `None` at the end.
+    pub(crate) fn next_double(&mut self) -> Result<Option<f64>, Malformed> {
+        if self.rest.is_empty() { Ok(None) } else { self.array().map(|bytes| Some(f64::from_le_bytes(bytes))) }
     }
 
     fn key(&mut self) -> Result<(u32, u64), Malformed> {
@@ -133,7 +154,7 @@ impl<'a> Reader<'a> {
     }
 
     fn malformed(&self, what: &'static str) -> Malformed {
-        Malformed { what, left: self.rest.len() }
+        Malformed { what, address: self.rest.as_ptr().addr() }
     }
 }
 
@@ -156,6 +177,18 @@ impl<'a> Field<'a> {
         self.varint().map(u64::cast_signed)
     }
 
+    /// Reads a 32-bit number with a sign as protobuf does: what is over 32 bits is cut off.
+    #[expect(clippy::cast_possible_truncation, reason = "protobuf says so")]
+    pub(crate) fn sint32(self) -> Result<i32, Malformed> {
+        self.varint().map(|number| zigzag(u64::from(number as u32)) as i32)
+    }
+
+    /// Reads a 32-bit number as protobuf does: what is over 32 bits is cut off.
+    #[expect(clippy::cast_possible_truncation, reason = "protobuf says so")]
+    pub(crate) fn uint32(self) -> Result<u32, Malformed> {
+        self.varint().map(|number| number as u32)
+    }
+
     pub(crate) fn double(self) -> Result<f64, Malformed> {
         match self {
             Self::Fixed64(bits) => Ok(f64::from_bits(bits)),
@@ -164,4 +197,10 @@ impl<'a> Field<'a> {
     }
 }
 
-const WRONG_TYPE: Malformed = Malformed { what: "a field has an unexpected wire type", left: 0 };
+/// Returns the number with a sign that protobuf's `sint32` and `sint64` hide in one without.
+pub(crate) fn zigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
+}
+
+/// Where it was is for the caller to say, which knows the message.
+const WRONG_TYPE: Malformed = Malformed { what: "a field has an unexpected wire type", address: 0 };

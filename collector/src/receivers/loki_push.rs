@@ -131,25 +131,27 @@ impl Push<'_> {
     }
 
     fn protobuf(&mut self, body: &[u8]) -> Result<()> {
+        let refuse = |malformed: Malformed| malformed.within(body).refuse(WHAT, body);
         let mut reader = Reader::new(body);
         while let Some((tag, field)) = reader.next().map_err(refuse)? {
             if tag == 1 {
-                self.protobuf_stream(field.bytes().map_err(refuse)?)?;
+                self.protobuf_stream(body, field.bytes().map_err(refuse)?)?;
             }
         }
         Ok(())
     }
 
-    fn protobuf_stream(&mut self, bytes: &[u8]) -> Result<()> {
+    fn protobuf_stream(&mut self, body: &[u8], bytes: &[u8]) -> Result<()> {
         let mut labels: &[u8] = &[];
         let mut records = Vec::new();
+        let refuse = |malformed: Malformed| malformed.within(bytes).refuse(WHAT, body);
         let mut reader = Reader::new(bytes);
         while let Some((tag, field)) = reader.next().map_err(refuse)? {
             match tag {
                 1 => labels = field.bytes().map_err(refuse)?,
                 2 => {
                     self.tally.receive(1);
-                    records.extend(self.protobuf_entry(field.bytes().map_err(refuse)?)?);
+                    records.extend(self.protobuf_entry(body, field.bytes().map_err(refuse)?)?);
                 }
                 _ => {}
             }
@@ -162,8 +164,8 @@ impl Push<'_> {
     }
 
     /// Returns the record, or `None` when it was rejected.
-    fn protobuf_entry(&mut self, bytes: &[u8]) -> Result<Option<LogRecord>> {
-        let entry = decode_entry(bytes).map_err(refuse)?;
+    fn protobuf_entry(&mut self, body: &[u8], bytes: &[u8]) -> Result<Option<LogRecord>> {
+        let entry = decode_entry(bytes).map_err(|malformed| malformed.within(bytes).refuse(WHAT, body))?;
         let Some(nanos) = entry.seconds.checked_mul(1_000_000_000).and_then(|at| at.checked_add(entry.nanos)) else {
             let detail = || format!("{} s and {} ns lie outside the years 1678-2261", entry.seconds, entry.nanos);
             self.tally.reject("timestamp_out_of_range", 1, detail);
@@ -220,10 +222,6 @@ impl Push<'_> {
         let resource = Arc::new(Resource { attributes, ..Resource::default() });
         self.batch.groups.push(LogGroup { stream, resource, scope: Arc::clone(&self.scope), records });
     }
-}
-
-fn refuse(malformed: Malformed) -> Refusal {
-    malformed.refuse(WHAT)
 }
 
 /// One `EntryAdapter`, text not yet tested for UTF-8.

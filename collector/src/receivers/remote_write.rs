@@ -6,13 +6,12 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use model::{METRIC_NAME, MetricMetadata, Sample};
+use model::{LabelError, MetricMetadata};
 use runtime::Signal;
-use storage_api::MetricBatch;
+use storage_api::{MetricBatch, Rejection};
 
-use super::otlp::EXEMPLARS;
-use super::tally::{Outcome, Tally};
-use super::write_request::{Metadata, Series, Visit, decode, decode_2};
+use super::tally::{Outcome, Tally, is_of_exemplars};
+use super::write_request::{Fault, Metadata, Series, Visit, decode, decode_2};
 use super::{add_retry_after, text_response};
 use crate::admission::Admission;
 use crate::body::{self, Encoding, cut, header_text, media_type};
@@ -22,7 +21,19 @@ use crate::error::{Refusal, Result};
 use crate::protobuf::Malformed;
 
 const WHAT: &str = "the remote write request";
-const HISTOGRAMS: &str = "unsupported_native_histogram";
+/// A series of 2.0 that has nothing: no sample, histogram, exemplar or metadata.
+const EMPTY_SERIES: &str = "empty_series";
+/// A series of 2.0 without samples and histograms, with a fault in its labels.
+const INVALID_SERIES: &str = "invalid_series";
+/// Exemplars of a series with a fault in its labels.
+const EXEMPLARS_OF_INVALID_SERIES: &str = "exemplar_invalid_series";
+
+/// What tells a sender how many samples, native histograms and exemplars were taken.
+const WRITTEN_HEADERS: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
 
 /// The two versions of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +58,13 @@ pub(super) async fn handle(collector: Collector, request: Request) -> Response {
             Err(refusal)
         }
     };
-    let written = result.as_ref().map_or(0, |outcome| outcome.accepted());
+    let written = result.as_ref().map_or([0; 3], |outcome| {
+        [outcome.accepted().saturating_sub(outcome.histograms()), outcome.histograms(), outcome.exemplars()]
+    });
     let mut response = match result {
         Ok(outcome) => {
             // Senders retry 5xx and 429 only: with 400 they go on to the next batch, and log what was lost.
-            let message = outcome.message("samples", |_| false);
+            let message = outcome.message("samples", |beside| version == Version::V2 && is_told(beside.reason));
             if message.is_empty() {
                 StatusCode::NO_CONTENT.into_response()
             } else {
@@ -66,13 +79,20 @@ pub(super) async fn handle(collector: Collector, request: Request) -> Response {
         }
     };
     if version == Version::V2 {
-        // A 2.0 sender takes their absence for a receiver that does not know 2.0.
+        // A 2.0 sender takes their absence for a receiver that does not know 2.0. With 1.0 there are none, as in
+        // Prometheus: senders take them for the sign of 2.0.
         let headers = response.headers_mut();
-        headers.insert("x-prometheus-remote-write-samples-written", HeaderValue::from(written));
-        headers.insert("x-prometheus-remote-write-histograms-written", HeaderValue::from(0));
-        headers.insert("x-prometheus-remote-write-exemplars-written", HeaderValue::from(0));
+        for (name, count) in WRITTEN_HEADERS.into_iter().zip(written) {
+            headers.insert(name, HeaderValue::from(count));
+        }
     }
     collector.answered(Place::RemoteWrite, started, response)
+}
+
+/// Says whether a sender is told of what was dropped beside its samples: 2.0 does not allow a 2xx with a loss that is
+/// known, other than of metadata. With 1.0 exemplars that come late or twice are no fault of the request.
+fn is_told(reason: &str) -> bool {
+    is_of_exemplars(reason) || matches!(reason, EMPTY_SERIES | INVALID_SERIES)
 }
 
 /// Returns the protocol's version and the compression: snappy, the protocol's only one, or zstd, which some agents use.
@@ -100,11 +120,15 @@ fn form(headers: &HeaderMap) -> Result<(Version, Encoding)> {
 
 fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission) -> Result<Outcome> {
     let tally = Tally::new(Place::RemoteWrite, Signal::Metrics);
-    let mut batch = Batch { batch: MetricBatch::default(), config: &inner.config, tally, admission };
-    match version {
-        Version::V1 => decode(body, inner.config.max_labels, &mut batch)?,
-        Version::V2 => decode_2(body, inner.config.max_labels, &mut batch)?,
-    }
+    let mut batch = Batch { batch: MetricBatch::default(), config: &inner.config, version, tally, admission };
+    let decoded = match version {
+        Version::V1 => decode(body, &inner.config, &mut batch),
+        Version::V2 => decode_2(body, &inner.config, &mut batch),
+    };
+    decoded.map_err(|stop| match stop {
+        Stop::Malformed(malformed) => malformed.within(body).refuse(WHAT, body),
+        Stop::Refused(refusal) => refusal,
+    })?;
     let Batch { batch, mut tally, .. } = batch;
     if batch.is_empty() {
         return Ok(tally.finish(&inner.ledger));
@@ -122,9 +146,21 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
     }
 }
 
-impl From<Malformed> for Refusal {
+/// Why a walk over a request stopped.
+enum Stop {
+    Malformed(Malformed),
+    Refused(Refusal),
+}
+
+impl From<Malformed> for Stop {
     fn from(malformed: Malformed) -> Self {
-        malformed.refuse(WHAT)
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
@@ -132,34 +168,39 @@ impl From<Malformed> for Refusal {
 struct Batch<'b, 'a> {
     batch: MetricBatch<'a>,
     config: &'b Config,
+    version: Version,
     tally: Tally,
     admission: &'b mut Admission,
 }
 
 impl<'a> Visit<'a> for Batch<'_, 'a> {
-    type Error = Refusal;
+    type Error = Stop;
 
-    fn series(&mut self, series: &Series<'a>) -> Result<()> {
-        let samples = series.samples.len() as u64;
-        self.tally.receive(samples + series.histograms);
-        self.tally.reject(HISTOGRAMS, series.histograms, || "native histograms are not supported yet".to_owned());
-        self.tally.drop_beside(EXEMPLARS, series.exemplars, || "exemplars are not kept yet".to_owned());
-        if samples == 0 {
-            return Ok(());
-        }
-        self.admission.grow((size_of_val(series.samples.as_slice()) + series.labels.len() * 48 + 32) as u64 * 2)?;
-        let late = series.samples.iter().filter(|sample| !in_range(sample)).count() as u64;
-        let pushed = if late == samples { Ok(()) } else { push(&mut self.batch, series, self.config) };
-        match pushed {
-            Err((reason, detail)) => self.tally.reject(reason, samples, || detail),
-            Ok(()) => self.tally.reject("timestamp_out_of_range", late, || {
-                format!("a sample lies outside the years 1678-2261 in {}", shown(series))
-            }),
+    fn series(&mut self, series: &mut Series<'a>) -> Result<(), Stop> {
+        let came = self.count(series);
+        let records = (series.samples.len() + series.histograms.len()) as u64;
+        let exemplars = series.exemplars.len() as u64;
+        if records + exemplars > 0 {
+            let bytes = size_of_val(series.samples.as_slice()) + series.labels.len() * 48 + 32;
+            self.admission.grow(bytes as u64 * 2)?;
+            if let Err((reason, detail)) = push(&mut self.batch, series) {
+                let what = format!("the labels of a series are at fault ({reason}): {}", series.shown());
+                self.tally.reject(reason, records, || detail);
+                self.tally.drop_beside(EXEMPLARS_OF_INVALID_SERIES, exemplars, || what);
+            }
+        } else if self.version == Version::V2 && came == 0 {
+            match series.take_fault() {
+                Some((_, detail)) => self.tally.drop_beside(INVALID_SERIES, 1, || detail),
+                None if series.has_metadata => {}
+                None => self.tally.drop_beside(EMPTY_SERIES, 1, || {
+                    format!("a series must have at least one sample or histogram: {}", series.shown())
+                }),
+            }
         }
         Ok(())
     }
 
-    fn metadata(&mut self, metadata: &Metadata<'a>) -> Result<()> {
+    fn metadata(&mut self, metadata: &Metadata<'a>) -> Result<(), Stop> {
         let text = |bytes| std::str::from_utf8(bytes).ok();
         if let (Some(name), Some(help), Some(unit)) = (text(metadata.name), text(metadata.help), text(metadata.unit))
             && !name.is_empty()
@@ -177,75 +218,56 @@ impl<'a> Visit<'a> for Batch<'_, 'a> {
         Ok(())
     }
 
-    fn charge(&mut self, bytes: u64) -> Result<()> {
-        self.admission.grow(bytes)
+    fn charge(&mut self, bytes: u64) -> Result<(), Stop> {
+        Ok(self.admission.grow(bytes)?)
     }
 }
 
-type Fault = (&'static str, String);
-
-/// Says whether a sample's time can be said in nanoseconds, which is what times are elsewhere.
-fn in_range(sample: &Sample) -> bool {
-    sample.timestamp_ms.unsigned_abs() <= i64::MAX.unsigned_abs() / 1_000_000
+impl Batch<'_, '_> {
+    /// Counts what came with a series, takes out of it what cannot be stored, and returns how much came.
+    fn count(&mut self, series: &mut Series<'_>) -> u64 {
+        let tally = &mut self.tally;
+        let records = (series.samples.len() + series.histograms.len()) as u64 + series.bad_histograms.rejected();
+        let came = records + series.exemplars.len() as u64 + series.bad_exemplars.rejected();
+        tally.receive(records);
+        for Rejection { reason, count, detail } in series.bad_histograms.rejections.drain(..) {
+            tally.reject(reason, count, || detail);
+        }
+        for Rejection { reason, count, detail } in series.bad_exemplars.rejections.drain(..) {
+            tally.drop_beside(reason, count, || detail);
+        }
+        let (records, exemplars) = series.drop_out_of_range();
+        tally.reject("timestamp_out_of_range", records, || {
+            format!("a sample lies outside the years 1678-2261 in {}", series.shown())
+        });
+        tally.drop_beside("exemplar_timestamp_out_of_range", exemplars, || {
+            format!("an exemplar lies outside the years 1678-2261 in {}", series.shown())
+        });
+        came
+    }
 }
 
-/// Tests a series and adds it to the batch.
-fn push<'a>(batch: &mut MetricBatch<'a>, series: &Series<'a>, config: &Config) -> Result<(), Fault> {
-    if let Some(reference) = series.dangling {
-        let detail = format!("a label refers to symbol {reference}, which is not there, in {}", shown(series));
-        return Err(("invalid_symbol", detail));
+/// Adds a series to the batch.
+fn push<'a>(batch: &mut MetricBatch<'a>, series: &mut Series<'a>) -> Result<(), Fault> {
+    if let Some(fault) = series.take_fault() {
+        return Err(fault);
     }
-    let limit = config.max_labels;
-    if series.labels_len > limit {
-        let detail = format!("a series has {} labels, the limit is {limit}", series.labels_len);
-        return Err(("too_many_labels", detail));
-    }
-    let mut named = false;
-    for (name, value) in &series.labels {
-        check_label(name, value, config)?;
-        named |= *name == METRIC_NAME.as_bytes() && !value.is_empty();
-    }
-    if !named {
-        return Err(("missing_metric_name", format!("a series has no metric name: {}", shown(series))));
-    }
-    let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).map(Cow::Borrowed).unwrap_or_default();
-    let labels = series.labels.iter().map(|(name, value)| (text(name), text(value)));
-    batch.push(labels, series.samples.iter().copied().filter(in_range)).map_err(|error| {
+    let labels = series.labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value)));
+    batch.push(labels, series.samples.iter().copied()).map_err(|error| {
         let reason = match error {
-            model::LabelError::Repeated { .. } => "duplicate_label",
+            LabelError::Repeated { .. } => "duplicate_label",
             _ => "empty_label_name",
         };
-        (reason, format!("{error} in {}", shown(series)))
-    })
-}
-
-fn check_label(name: &[u8], value: &[u8], config: &Config) -> Result<(), Fault> {
-    let (got, limit) = (name.len(), config.max_label_name_bytes);
-    if got > limit {
-        return Err(("label_name_too_long", format!("a label name has {got} bytes, the limit is {limit}")));
+        (reason, format!("{error} in {}", series.shown()))
+    })?;
+    if !series.starts_ms.is_empty() {
+        batch.set_starts(series.starts_ms.iter().copied());
     }
-    let (got, limit) = (value.len(), config.max_label_value_bytes);
-    if got > limit {
-        let name = String::from_utf8_lossy(name);
-        return Err((
-            "label_value_too_long",
-            format!("label {name:?} has a value of {got} bytes, the limit is {limit}"),
-        ));
+    if !series.histograms.is_empty() {
+        batch.set_histograms(series.histograms.drain(..));
     }
-    if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
-        let name = String::from_utf8_lossy(name);
-        return Err(("invalid_utf8", format!("label {name:?} is not valid UTF-8")));
+    if !series.exemplars.is_empty() {
+        batch.set_exemplars(series.exemplars.drain(..));
     }
     Ok(())
 }
-
-/// Shows a series in a message, cut.
-fn shown(series: &Series<'_>) -> String {
-    let labels = series.labels.iter().take(8).map(|(name, value)| {
-        format!("{}={:?}", cut(&String::from_utf8_lossy(name)), cut(&String::from_utf8_lossy(value)))
-    });
-    format!("{{{}}}", labels.collect::<Vec<_>>().join(", "))
-}
-
-#[cfg(test)]
-mod tests;

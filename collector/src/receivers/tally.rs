@@ -15,12 +15,20 @@ pub(crate) struct Tally {
     rejected: AppendReport,
     /// Dropped, but no loss of a record: exemplars, `target_info`.
     beside: AppendReport,
+    written: Written,
+}
+
+/// What of a request was stored beside samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Written {
+    histograms: u64,
+    exemplars: u64,
 }
 
 impl Tally {
     pub(crate) fn new(place: Place, signal: Signal) -> Self {
         let (rejected, beside) = (AppendReport::default(), AppendReport::default());
-        Self { place, signal, received: 0, rejected, beside }
+        Self { place, signal, received: 0, rejected, beside, written: Written::default() }
     }
 
     /// Counts records that arrived.
@@ -46,7 +54,13 @@ impl Tally {
     /// Adds what storage did not take. It counts samples, of which one record may have many: never more records are
     /// counted as rejected than were handed over.
     pub(crate) fn stored(&mut self, report: &AppendReport) {
+        self.written.histograms += report.accepted_histograms;
+        self.written.exemplars += report.accepted_exemplars;
         for Rejection { reason, count, detail } in &report.rejections {
+            if is_of_exemplars(reason) {
+                self.beside.reject(reason, *count, || detail.clone());
+                continue;
+            }
             let count = (*count).min(self.left());
             self.rejected.reject(reason, count, || detail.clone());
         }
@@ -60,7 +74,7 @@ impl Tally {
         for rejection in self.rejected.rejections.iter().chain(&self.beside.rejections) {
             ledger.dropped(place, self.signal, rejection.reason, rejection.count);
         }
-        Outcome { received: self.received, rejected: self.rejected, beside: self.beside }
+        Outcome { received: self.received, rejected: self.rejected, beside: self.beside, written: self.written }
     }
 
     /// Writes the ledger for a request of which storage took nothing: all records are dropped.
@@ -77,6 +91,12 @@ pub(crate) struct Outcome {
     received: u64,
     rejected: AppendReport,
     beside: AppendReport,
+    written: Written,
+}
+
+/// Says whether a reason is one of exemplars, which are no records of their own.
+pub(crate) fn is_of_exemplars(reason: &str) -> bool {
+    reason.starts_with("exemplar_")
 }
 
 impl Outcome {
@@ -88,6 +108,16 @@ impl Outcome {
     /// Returns how many records were not taken.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.rejected()
+    }
+
+    /// Returns how many native histograms were taken.
+    pub(crate) fn histograms(&self) -> u64 {
+        self.written.histograms
+    }
+
+    /// Returns how many exemplars were taken.
+    pub(crate) fn exemplars(&self) -> u64 {
+        self.written.exemplars
     }
 
     /// Says what was not taken and why, e.g. `2 of 9 data points: 2 rejected (no_value): ...`; empty when all was.

@@ -1,38 +1,57 @@
 //! Remote write's requests, 1.0 and 2.0, walked without copying: text stays in the body.
 
-use std::collections::HashSet;
+mod exemplar;
+mod histogram;
+#[cfg(test)]
+mod tests;
+mod version_2;
 
-use model::{MetricKind, Sample};
+use model::{Exemplar, HistogramSample, METRIC_NAME, MetricKind, Sample};
+use storage_api::AppendReport;
 
-use crate::protobuf::{Field, Malformed, Reader};
+use crate::body::cut;
+use crate::config::Config;
+use crate::protobuf::{Malformed, Reader};
+
+use exemplar::ExemplarScratch;
+use histogram::HistogramScratch;
+pub(crate) use version_2::decode_2;
 
 /// So many samples of one series are decoded between two looks at the memory budget.
 const SAMPLES_PER_CHARGE: usize = 4096;
-/// The same for symbols.
-const SYMBOLS_PER_CHARGE: usize = 4096;
 
-/// A label's name and value, not yet tested for UTF-8.
-pub(crate) type RawLabel<'a> = (&'a [u8], &'a [u8]);
+/// Why something is not taken: a word for the `reason` label, and the case in words.
+pub(crate) type Fault = (&'static str, String);
 
-/// One `TimeSeries`.
+/// One `TimeSeries`. The space is used again for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Series<'a> {
-    /// The labels in the order they came, at most one more than the limit given to [`decode`].
-    pub(crate) labels: Vec<RawLabel<'a>>,
+    /// The labels in the order they came, at most one more than the limit. Not to be used when there is a fault.
+    pub(crate) labels: Vec<(&'a str, &'a str)>,
     /// How many labels came.
-    pub(crate) labels_len: usize,
+    labels_len: usize,
+    /// What is wrong with the labels, the first of it.
+    fault: Option<Fault>,
     /// The samples in the order they came.
     pub(crate) samples: Vec<Sample>,
-    /// How many exemplars came.
-    pub(crate) exemplars: u64,
-    /// How many native histogram samples came.
-    pub(crate) histograms: u64,
-    /// A label that refers to no symbol; 2.0 only.
-    pub(crate) dangling: Option<u64>,
+    /// The start time of each of `samples`, 0 where it is not known; or nothing at all.
+    pub(crate) starts_ms: Vec<i64>,
+    /// The native histograms in the order they came.
+    pub(crate) histograms: Vec<HistogramSample>,
+    /// The exemplars in the order they came.
+    pub(crate) exemplars: Vec<Exemplar>,
+    /// Histograms that are not in `histograms`, as they are invalid.
+    pub(crate) bad_histograms: AppendReport,
+    /// Exemplars that are not in `exemplars`, as they are invalid.
+    pub(crate) bad_exemplars: AppendReport,
+    /// Whether metadata came with the series; 2.0 only.
+    pub(crate) has_metadata: bool,
+    histogram: HistogramScratch,
+    exemplar: ExemplarScratch<'a>,
 }
 
 /// One `MetricMetadata`, text not yet tested for UTF-8.
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(crate) struct Metadata<'a> {
     pub(crate) kind: MetricKind,
     pub(crate) name: &'a [u8],
@@ -45,208 +64,214 @@ pub(crate) trait Visit<'a> {
     /// Why the walk should stop.
     type Error: From<Malformed>;
 
-    /// Takes one series; the scratch space is used again for the next one.
-    fn series(&mut self, series: &Series<'a>) -> Result<(), Self::Error>;
+    /// Takes one series; what is left in it is thrown away.
+    fn series(&mut self, series: &mut Series<'a>) -> Result<(), Self::Error>;
 
     /// Takes one entry of metadata.
     fn metadata(&mut self, metadata: &Metadata<'a>) -> Result<(), Self::Error>;
 
-    /// Is told of memory that the scratch space is about to take beyond the usual, in bytes.
+    /// Is told of memory that is about to be taken beyond the usual, in bytes.
     fn charge(&mut self, bytes: u64) -> Result<(), Self::Error>;
 }
 
-/// Walks over a request. At most `labels_max + 1` labels of a series are kept.
-pub(crate) fn decode<'a, V: Visit<'a>>(body: &'a [u8], labels_max: usize, visit: &mut V) -> Result<(), V::Error> {
+/// Walks over a request of remote write 1.0.
+pub(crate) fn decode<'a, V: Visit<'a>>(body: &'a [u8], config: &Config, visit: &mut V) -> Result<(), V::Error> {
     let mut series = Series::default();
     let mut reader = Reader::new(body);
     while let Some((tag, field)) = reader.next()? {
         match tag {
             1 => {
-                decode_series(field.bytes()?, labels_max, &mut series, visit)?;
-                visit.series(&series)?;
+                decode_series(field.bytes()?, config, &mut series, visit)?;
+                visit.series(&mut series)?;
             }
-            3 => visit.metadata(&decode_metadata(field.bytes()?)?)?,
+            3 => {
+                let bytes = field.bytes()?;
+                visit.metadata(&decode_metadata(bytes).map_err(|malformed| malformed.within(bytes))?)?;
+            }
             _ => {}
         }
     }
     Ok(())
 }
 
-/// Walks over a request of remote write 2.0, whose text lies in a table of symbols, with the same limit on labels.
-/// Metadata, which comes with each series there, is told once per name.
-pub(crate) fn decode_2<'a, V: Visit<'a>>(body: &'a [u8], labels_max: usize, visit: &mut V) -> Result<(), V::Error> {
-    let mut symbols: Vec<&[u8]> = Vec::new();
-    let mut reader = Reader::new(body);
-    while let Some((tag, field)) = reader.next()? {
-        if tag == 4 {
-            if symbols.len() % SYMBOLS_PER_CHARGE == SYMBOLS_PER_CHARGE - 1 {
-                // A growing vector may hold twice what is in it.
-                visit.charge((SYMBOLS_PER_CHARGE * 2 * size_of::<&[u8]>()) as u64)?;
-            }
-            symbols.push(field.bytes()?);
-        }
-    }
-    let mut told: HashSet<&[u8]> = HashSet::new();
-    let mut series = Series::default();
-    let mut reader = Reader::new(body);
-    while let Some((tag, field)) = reader.next()? {
-        if tag != 5 {
-            continue;
-        }
-        let metadata = decode_series_2(field.bytes()?, &symbols, labels_max, &mut series, visit)?;
-        visit.series(&series)?;
-        if metadata.kind == MetricKind::Unknown && metadata.help.is_empty() && metadata.unit.is_empty() {
-            continue;
-        }
-        let name = series.labels.iter().find(|(name, _)| *name == b"__name__").map_or(&[][..], |(_, value)| *value);
-        let name = family(name, metadata.kind);
-        if !name.is_empty() && told.insert(name) {
-            visit.charge(64)?;
-            visit.metadata(&Metadata { name, ..metadata })?;
-        }
-    }
-    Ok(())
-}
-
-/// Returns the metric family's name of a series' name.
-fn family(name: &[u8], kind: MetricKind) -> &[u8] {
-    let suffixes: &[&[u8]] = match kind {
-        MetricKind::Histogram | MetricKind::GaugeHistogram => &[b"_bucket", b"_sum", b"_count"],
-        MetricKind::Summary => &[b"_sum", b"_count"],
-        _ => &[],
-    };
-    suffixes.iter().find_map(|suffix| name.strip_suffix(*suffix)).unwrap_or(name)
-}
-
-fn decode_series_2<'a, V: Visit<'a>>(
+fn decode_series<'a, V: Visit<'a>>(
     bytes: &'a [u8],
-    symbols: &[&'a [u8]],
-    labels_max: usize,
+    config: &Config,
     series: &mut Series<'a>,
     visit: &mut V,
-) -> Result<Metadata<'a>, V::Error> {
+) -> Result<(), V::Error> {
+    let within = |malformed: Malformed| malformed.within(bytes);
     series.clear();
-    let mut metadata = Metadata::default();
-    let mut refs = Refs { symbols, labels_max, name: None };
-    let mut reader = Reader::new(bytes);
-    while let Some((tag, field)) = reader.next()? {
-        match (tag, field) {
-            (1, Field::Varint(reference)) => refs.take(reference, series),
-            (1, _) => {
-                let mut packed = Reader::new(field.bytes()?);
-                while let Some(reference) = packed.next_varint()? {
-                    refs.take(reference, series);
-                }
-            }
-            (2, _) => series.push_sample(decode_sample(field.bytes()?)?, visit)?,
-            (3, _) => {
-                field.bytes()?;
-                series.histograms += 1;
-            }
-            (4, _) => {
-                field.bytes()?;
-                series.exemplars += 1;
-            }
-            (5, _) => metadata = decode_metadata_2(field.bytes()?, symbols)?,
-            _ => {}
-        }
-    }
-    if refs.name.is_some() {
-        // A name without a value.
-        series.dangling = series.dangling.or(Some(symbols.len() as u64));
-    }
-    Ok(metadata)
-}
-
-/// Pairs up references into labels.
-struct Refs<'s, 'a> {
-    symbols: &'s [&'a [u8]],
-    labels_max: usize,
-    name: Option<&'a [u8]>,
-}
-
-impl<'a> Refs<'_, 'a> {
-    fn take(&mut self, reference: u64, series: &mut Series<'a>) {
-        let symbol = usize::try_from(reference).ok().and_then(|at| self.symbols.get(at));
-        if symbol.is_none() {
-            series.dangling = Some(reference);
-        }
-        let symbol = symbol.copied().unwrap_or_default();
-        match self.name.take() {
-            None => self.name = Some(symbol),
-            Some(name) => series.push_label((name, symbol), self.labels_max),
-        }
-    }
-}
-
-fn decode_metadata_2<'a>(bytes: &'a [u8], symbols: &[&'a [u8]]) -> Result<Metadata<'a>, Malformed> {
-    let symbol =
-        |reference: u64| usize::try_from(reference).ok().and_then(|at| symbols.get(at)).copied().unwrap_or_default();
-    let mut metadata = Metadata::default();
     let mut reader = Reader::new(bytes);
     while let Some((tag, field)) = reader.next()? {
         match tag {
-            1 => metadata.kind = kind(field.varint()?),
-            3 => metadata.help = symbol(field.varint()?),
-            4 => metadata.unit = symbol(field.varint()?),
+            1 => {
+                let (name, value) = field.bytes().and_then(decode_label).map_err(within)?;
+                series.push_raw_label(name, value, config);
+            }
+            2 => {
+                let sample = field.bytes().and_then(decode_sample).map_err(within)?;
+                series.push_sample(sample, 0, visit)?;
+            }
+            3 => {
+                let bytes = field.bytes().map_err(within)?;
+                let exemplar = series.exemplar.decode(bytes).map_err(|malformed| malformed.within(bytes))?;
+                series.push_exemplar(exemplar, visit)?;
+            }
+            4 => series.push_histogram(field.bytes().map_err(within)?, config, visit)?,
             _ => {}
         }
     }
-    Ok(metadata)
+    series.check_labels(config);
+    Ok(())
 }
 
 impl<'a> Series<'a> {
     fn clear(&mut self) {
         self.labels.clear();
         self.samples.clear();
-        (self.labels_len, self.exemplars, self.histograms, self.dangling) = (0, 0, 0, None);
+        self.starts_ms.clear();
+        self.histograms.clear();
+        self.exemplars.clear();
+        self.bad_histograms.rejections.clear();
+        self.bad_exemplars.rejections.clear();
+        (self.labels_len, self.fault, self.has_metadata) = (0, None, false);
     }
 
-    fn push_label(&mut self, label: RawLabel<'a>, labels_max: usize) {
-        self.labels_len += 1;
-        if self.labels.len() <= labels_max {
-            self.labels.push(label);
+    /// Returns what is wrong with the labels, if anything.
+    pub(crate) fn take_fault(&mut self) -> Option<Fault> {
+        self.fault.take()
+    }
+
+    /// Says whether nothing is wrong with the labels.
+    pub(crate) fn is_fine(&self) -> bool {
+        self.fault.is_none()
+    }
+
+    fn set_fault(&mut self, reason: &'static str, detail: impl FnOnce() -> String) {
+        if self.fault.is_none() {
+            self.fault = Some((reason, detail()));
         }
     }
 
-    fn push_sample<V: Visit<'a>>(&mut self, sample: Sample, visit: &mut V) -> Result<(), V::Error> {
+    /// Adds a label that is not yet tested for UTF-8.
+    fn push_raw_label(&mut self, name: &'a [u8], value: &'a [u8], config: &Config) {
+        if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            self.push_label(name, value, config);
+        } else {
+            self.labels_len += 1;
+            self.set_fault("invalid_utf8", || {
+                format!("label {:?} is not valid UTF-8", cut(&String::from_utf8_lossy(name)))
+            });
+        }
+    }
+
+    fn push_label(&mut self, name: &'a str, value: &'a str, config: &Config) {
+        self.labels_len += 1;
+        if name.len() > config.max_label_name_bytes {
+            let (got, limit) = (name.len(), config.max_label_name_bytes);
+            self.set_fault("label_name_too_long", || format!("a label name has {got} bytes, the limit is {limit}"));
+        }
+        if value.len() > config.max_label_value_bytes {
+            let (got, limit) = (value.len(), config.max_label_value_bytes);
+            self.set_fault("label_value_too_long", || {
+                format!("label {:?} has a value of {got} bytes, the limit is {limit}", cut(name))
+            });
+        }
+        if self.labels.len() <= config.max_labels {
+            self.labels.push((name, value));
+        }
+    }
+
+    /// Looks at the labels as a whole, once all are there.
+    fn check_labels(&mut self, config: &Config) {
+        let (got, limit) = (self.labels_len, config.max_labels);
+        if got > limit {
+            // What is wrong with the labels beyond the limit is of no interest.
+            self.fault = Some(("too_many_labels", format!("a series has {got} labels, the limit is {limit}")));
+        } else if self.fault.is_none()
+            && !self.labels.iter().any(|(name, value)| *name == METRIC_NAME && !value.is_empty())
+        {
+            self.fault = Some(("missing_metric_name", format!("a series has no metric name: {}", self.shown())));
+        }
+    }
+
+    fn push_sample<V: Visit<'a>>(&mut self, sample: Sample, start_ms: i64, visit: &mut V) -> Result<(), V::Error> {
         if self.samples.len() % SAMPLES_PER_CHARGE == SAMPLES_PER_CHARGE - 1 {
             // A growing vector may hold twice what is in it.
-            visit.charge((SAMPLES_PER_CHARGE * 2 * size_of::<Sample>()) as u64)?;
+            visit.charge((SAMPLES_PER_CHARGE * 2 * (size_of::<Sample>() + size_of::<i64>())) as u64)?;
         }
         self.samples.push(sample);
+        if start_ms != 0 || !self.starts_ms.is_empty() {
+            self.starts_ms.resize(self.samples.len() - 1, 0);
+            self.starts_ms.push(start_ms);
+        }
         Ok(())
     }
-}
 
-fn decode_series<'a, V: Visit<'a>>(
-    bytes: &'a [u8],
-    labels_max: usize,
-    series: &mut Series<'a>,
-    visit: &mut V,
-) -> Result<(), V::Error> {
-    series.clear();
-    let mut reader = Reader::new(bytes);
-    while let Some((tag, field)) = reader.next()? {
-        match tag {
-            1 => series.push_label(decode_label(field.bytes()?)?, labels_max),
-            2 => series.push_sample(decode_sample(field.bytes()?)?, visit)?,
-            3 => {
-                field.bytes()?;
-                series.exemplars += 1;
+    /// Takes out what has a time that cannot be said in nanoseconds, which is what times are elsewhere. Returns how many
+    /// samples and histograms, and how many exemplars, that were.
+    pub(crate) fn drop_out_of_range(&mut self) -> (u64, u64) {
+        let before = (self.samples.len() + self.histograms.len(), self.exemplars.len());
+        if !self.samples.iter().all(|sample| in_range(sample.timestamp_ms))
+            || !self.starts_ms.iter().all(|start_ms| in_range(*start_ms))
+        {
+            self.starts_ms.resize(self.samples.len(), 0);
+            let both = self.samples.drain(..).zip(self.starts_ms.drain(..));
+            (self.samples, self.starts_ms) =
+                both.filter(|(sample, start_ms)| in_range(sample.timestamp_ms) && in_range(*start_ms)).unzip();
+            if self.starts_ms.iter().all(|start_ms| *start_ms == 0) {
+                self.starts_ms.clear();
             }
-            4 => {
-                field.bytes()?;
-                series.histograms += 1;
-            }
-            _ => {}
         }
+        self.histograms.retain(|one| in_range(one.timestamp_ms) && in_range(one.start_ms));
+        self.exemplars.retain(|one| in_range(one.sample.timestamp_ms));
+        let after = (self.samples.len() + self.histograms.len(), self.exemplars.len());
+        ((before.0 - after.0) as u64, (before.1 - after.1) as u64)
     }
-    Ok(())
+
+    fn push_histogram<V: Visit<'a>>(&mut self, bytes: &[u8], config: &Config, visit: &mut V) -> Result<(), V::Error> {
+        let decoded = self.histogram.decode(bytes, config.max_buckets).map_err(|malformed| malformed.within(bytes))?;
+        match decoded {
+            Ok(sample) => {
+                let buckets = sample.histogram.positive.len() + sample.histogram.negative.len();
+                let bytes = size_of::<model::Histogram>() + buckets * size_of::<(i32, f64)>();
+                visit.charge((bytes + 4 * size_of::<HistogramSample>()) as u64)?;
+                self.histograms.push(sample);
+            }
+            Err((reason, detail)) => self.bad_histograms.reject(reason, 1, || detail),
+        }
+        Ok(())
+    }
+
+    fn push_exemplar<V: Visit<'a>>(
+        &mut self,
+        exemplar: Result<Exemplar, Fault>,
+        visit: &mut V,
+    ) -> Result<(), V::Error> {
+        match exemplar {
+            Ok(exemplar) => {
+                visit.charge((exemplar.labels.size_bytes() + 4 * size_of::<Exemplar>()) as u64)?;
+                self.exemplars.push(exemplar);
+            }
+            Err((reason, detail)) => self.bad_exemplars.reject(reason, 1, || detail),
+        }
+        Ok(())
+    }
+
+    /// Shows the labels in a message, cut.
+    pub(crate) fn shown(&self) -> String {
+        let labels = self.labels.iter().take(8).map(|(name, value)| format!("{}={:?}", cut(name), cut(value)));
+        format!("{{{}}}", labels.collect::<Vec<_>>().join(", "))
+    }
 }
 
-fn decode_label(bytes: &[u8]) -> Result<RawLabel<'_>, Malformed> {
-    let mut label: RawLabel<'_> = (&[], &[]);
+fn in_range(at_ms: i64) -> bool {
+    at_ms.unsigned_abs() <= i64::MAX.unsigned_abs() / 1_000_000
+}
+
+fn decode_label(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let mut label: (&[u8], &[u8]) = (&[], &[]);
     let mut reader = Reader::new(bytes);
     while let Some((tag, field)) = reader.next()? {
         match tag {

@@ -97,12 +97,35 @@ impl Harness {
         for part in selection.parts {
             for series in part.read(&context).unwrap() {
                 out += &series.labels.to_string();
-                for (at, value) in series.timestamps_ms.iter().zip(&series.values) {
-                    let value = if is_stale(*value) { "stale".to_owned() } else { value.to_string() };
+                for (i, (at, value)) in series.timestamps_ms.iter().zip(&series.values).enumerate() {
+                    let histogram = series.histograms.as_ref().and_then(|all| all[i].as_ref());
+                    let value = match histogram {
+                        Some(one) if one.is_stale() => "stale histogram".to_owned(),
+                        Some(one) => one.to_string(),
+                        None if is_stale(*value) => "stale".to_owned(),
+                        None => value.to_string(),
+                    };
                     out += &format!(" {value}@{at}");
+                    if let Some(start_ms) = series.starts_ms.as_ref().map(|starts| starts[i]).filter(|at| *at != 0) {
+                        out += &format!(" since {start_ms}");
+                    }
                 }
                 out += "\n";
             }
+        }
+        out
+    }
+
+    /// Prints all exemplars, a line per series.
+    pub(crate) fn exemplars(&self) -> String {
+        let found = self.metrics.exemplars(&[], MillisRange::ALL, &QueryContext::default()).unwrap();
+        let mut out = String::new();
+        for series in found {
+            out += &series.labels.to_string();
+            for one in series.exemplars {
+                out += &format!(" {} {}@{}", one.labels, one.sample.value, one.sample.timestamp_ms);
+            }
+            out += "\n";
         }
         out
     }
@@ -204,9 +227,66 @@ pub(crate) struct TimeSeries {
     #[prost(message, repeated, tag = "2")]
     pub(crate) samples: Vec<Sample>,
     #[prost(message, repeated, tag = "3")]
-    pub(crate) exemplars: Vec<Label>,
+    pub(crate) exemplars: Vec<Exemplar>,
     #[prost(message, repeated, tag = "4")]
-    pub(crate) histograms: Vec<Label>,
+    pub(crate) histograms: Vec<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    pub(crate) value: f64,
+    #[prost(int64, tag = "3")]
+    pub(crate) timestamp: i64,
+}
+
+/// A native histogram with whole counts, or with fractional ones, as the fields say that are set.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Histogram {
+    #[prost(uint64, optional, tag = "1")]
+    pub(crate) count_int: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    pub(crate) count_float: Option<f64>,
+    #[prost(double, tag = "3")]
+    pub(crate) sum: f64,
+    #[prost(sint32, tag = "4")]
+    pub(crate) schema: i32,
+    #[prost(double, tag = "5")]
+    pub(crate) zero_threshold: f64,
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) zero_count_int: Option<u64>,
+    #[prost(double, optional, tag = "7")]
+    pub(crate) zero_count_float: Option<f64>,
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) negative_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "9")]
+    pub(crate) negative_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "10")]
+    pub(crate) negative_counts: Vec<f64>,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) positive_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "12")]
+    pub(crate) positive_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "13")]
+    pub(crate) positive_counts: Vec<f64>,
+    #[prost(int32, tag = "14")]
+    pub(crate) reset_hint: i32,
+    #[prost(int64, tag = "15")]
+    pub(crate) timestamp: i64,
+    #[prost(double, repeated, tag = "16")]
+    pub(crate) custom_values: Vec<f64>,
+    #[prost(int64, tag = "17")]
+    pub(crate) start_timestamp: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct Span {
+    #[prost(sint32, tag = "1")]
+    pub(crate) offset: i32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) length: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -237,12 +317,14 @@ pub(crate) struct Metadata {
     pub(crate) unit: String,
 }
 
+pub(crate) fn label(name: &str, value: &str) -> Label {
+    Label { name: name.as_bytes().to_vec(), value: value.as_bytes().to_vec() }
+}
+
 /// A series from `name=value` pairs and samples.
 pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
-    let label =
-        |(name, value): &(&str, &str)| Label { name: name.as_bytes().to_vec(), value: value.as_bytes().to_vec() };
     TimeSeries {
-        labels: labels.iter().map(label).collect(),
+        labels: labels.iter().map(|(name, value)| label(name, value)).collect(),
         samples: samples.iter().map(|(timestamp, value)| Sample { value: *value, timestamp: *timestamp }).collect(),
         ..TimeSeries::default()
     }
