@@ -33,7 +33,7 @@ mod source;
 mod value;
 
 pub use error::{Error, Result};
-pub use eval::{Answer, Options, Query, evaluate};
+pub use eval::{Answer, Options, Query, StepTally, evaluate, evaluate_counted};
 pub use model::histogram;
 pub use source::{Part, Source, Stored};
 pub use value::{ABSENT, Grid, HistogramColumn, Merger, Point, Samples, Series, Value, is_absent, without_metadata};

@@ -8,6 +8,7 @@ mod plain;
 mod query;
 mod read;
 mod series;
+mod stats;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use query_promql::parse::ast::{Expr, ValueType};
-use query_promql::{Grid, Options, Query, Stored, Value, evaluate, parse};
+use query_promql::{Grid, Options, Query, StepTally, Stored, Value, evaluate_counted, parse};
 
 use super::answer;
 use super::params::{Params, invalid};
+use super::stats::{self, Times, Wanted};
 use crate::Services;
 use crate::error::{Error, Result};
 
@@ -23,7 +24,7 @@ struct Request {
     options: Options,
     limit: usize,
     timeout: Option<i64>,
-    wants_stats: bool,
+    stats: (Option<Wanted>, Option<String>),
 }
 
 pub(super) async fn instant(State(services): State<Services>, params: Params) -> Result<Response> {
@@ -64,7 +65,7 @@ fn request(params: &Params, grid: Grid, is_range: bool) -> Result<Request> {
         options,
         limit: params.limit("limit")?,
         timeout: params.duration_option("timeout", "invalid parameter \"timeout\"")?,
-        wants_stats: !params.get("stats").is_empty(),
+        stats: Wanted::read(params.get("stats")),
     })
 }
 
@@ -73,17 +74,21 @@ async fn run(services: &Services, request: Request) -> Result<Response> {
         Some(ms) => services.context_with_timeout(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
         None => services.context(),
     };
-    let Request { text, grid, is_range, options, limit, wants_stats, .. } = request;
+    let Request { text, grid, is_range, options, limit, stats: (wanted, warning), .. } = request;
     let metrics = std::sync::Arc::clone(&services.metrics);
     let usage = context.clone();
     let result = services
         .run(context, move |context| {
+            let started = context.elapsed();
             let expr = parse_query(&text, is_range)?;
+            let parsed = context.elapsed();
             let query = Query { expr: &expr, text: &text, grid, is_range, options };
-            evaluate(&query, &Stored(&*metrics), context).map_err(from_promql)
+            let tally = wanted.map(|_| StepTally::new(grid.len()));
+            let answer = evaluate_counted(&query, &Stored(&*metrics), context, tally.as_ref()).map_err(from_promql)?;
+            Ok::<_, Error>((answer, tally, Times { started, parsed, done: context.elapsed() }))
         })
         .await?;
-    let mut answer = result?;
+    let (mut answer, tally, times) = result?;
     let truncated = match &mut answer.value {
         Value::Vector(series) if series.len() > limit => {
             series.truncate(limit);
@@ -98,18 +103,10 @@ async fn run(services: &Services, request: Request) -> Result<Response> {
     if truncated {
         answer.warnings.push("results truncated due to limit".to_owned());
     }
-    let stats = wants_stats.then(|| {
-        let (samples, peak) = usage.samples_seen();
-        let seconds = usage.elapsed().as_secs_f64();
-        serde_json::json!({
-            "timings": {
-                "evalTotalTime": seconds, "resultSortTime": 0, "queryPreparationTime": 0,
-                "innerEvalTime": seconds, "execQueueTime": 0, "execTotalTime": seconds,
-            },
-            "samples": { "totalQueryableSamples": samples, "peakSamples": peak },
-        })
-        .to_string()
-    });
+    answer.warnings.extend(warning);
+    let stats = wanted
+        .zip(tally)
+        .map(|(wanted, tally)| stats::to_json(wanted, times, &grid, &tally, usage.samples_seen().1).to_string());
     let held = services.hold_answer(answer::size_bytes(&answer.value))?;
     Ok(answer::stream(answer, is_range, stats, held))
 }

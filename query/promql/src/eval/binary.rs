@@ -421,8 +421,15 @@ pub fn binary(op: &Binary, lhs: Value, rhs: Value, grid: &Grid) -> Result<Value>
     let source = Nothing;
     let query =
         super::Query { expr: &op.lhs, text: "", grid: *grid, is_range: true, options: super::Options::default() };
-    let evaluator =
-        Evaluator { source: &source, context: &context, query, notes: &notes, finds_resets: false, taker: None };
+    let evaluator = Evaluator {
+        source: &source,
+        context: &context,
+        query,
+        notes: &notes,
+        finds_resets: false,
+        taker: None,
+        tally: None,
+    };
     let steps = grid.len();
     let span = Span::default();
     Ok(match (lhs, rhs) {

@@ -8,6 +8,7 @@ use storage_api::MillisRange;
 
 use super::elementwise::{self, map_floats};
 use super::select::{Reach, without_stale};
+use super::tally::weight_of;
 use super::window::{self, Window, WindowFn};
 use super::{Evaluator, classic, label, time};
 use crate::error::{Error, Result};
@@ -358,6 +359,9 @@ impl Evaluator<'_> {
             }
             if from == to {
                 continue;
+            }
+            if let Some(tally) = self.tally {
+                tally.add(i, weight_of(samples, from, to));
             }
             let param = |n: usize| job.scalars.get(n).map_or(0.0, |column| column[i]);
             let like = Window {

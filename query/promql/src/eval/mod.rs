@@ -13,6 +13,7 @@ mod over_time;
 mod rate;
 mod select;
 mod subquery;
+mod tally;
 pub(crate) mod time;
 pub(crate) mod window;
 
@@ -23,6 +24,8 @@ use crate::notes::Notes;
 use crate::parse::ast::{At, Duration, Expr, ExprKind, ValueType};
 use crate::source::Source;
 use crate::value::{Grid, Merger, Series, Value, without_metadata};
+
+pub use tally::StepTally;
 
 /// What a query may be told beside expression and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,19 @@ pub struct Query<'a> {
 /// # Errors
 /// [`Error::Evaluation`] in Prometheus' words; limits, cancellation and I/O as [`Error::Storage`].
 pub fn evaluate(query: &Query<'_>, source: &dyn Source, context: &QueryContext) -> Result<Answer> {
+    evaluate_counted(query, source, context, None)
+}
+
+/// As [`evaluate`], and counts the samples that each step of the query's grid looks at.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_counted(
+    query: &Query<'_>,
+    source: &dyn Source,
+    context: &QueryContext,
+    tally: Option<&StepTally>,
+) -> Result<Answer> {
     let found = query.expr.value_type();
     if query.is_range && !matches!(found, ValueType::Scalar | ValueType::Vector) {
         return Err(Error::evaluation(format!(
@@ -80,7 +96,8 @@ pub fn evaluate(query: &Query<'_>, source: &dyn Source, context: &QueryContext) 
         )));
     }
     let notes = Notes::default();
-    let evaluator = Evaluator { source, context, query: *query, notes: &notes, finds_resets: false, taker: None };
+    let evaluator =
+        Evaluator { source, context, query: *query, notes: &notes, finds_resets: false, taker: None, tally };
     let value = match found {
         ValueType::Matrix => Value::Matrix(evaluator.matrix(query.expr, &query.grid)?),
         _ => evaluator.eval(query.expr, &query.grid)?,
@@ -103,6 +120,8 @@ pub(crate) struct Evaluator<'a> {
     finds_resets: bool,
     /// Who takes the series of the selector that is evaluated next, where they are not to be held all at once.
     taker: Option<&'a fold::Taker<'a>>,
+    /// Who counts samples by step of the grid that is evaluated next.
+    tally: Option<&'a StepTally>,
 }
 
 impl Evaluator<'_> {
@@ -111,7 +130,12 @@ impl Evaluator<'_> {
         self.context.check()?;
         if grid.len() > 1 && !matches!(expr.kind, ExprKind::Number(_) | ExprKind::Text(_)) && is_invariant(expr) {
             let once = Grid { end_ms: grid.start_ms, ..*grid };
-            return self.broadcast(self.eval(expr, &once)?, grid.len());
+            let tally = self.tally.map(|_| StepTally::new(1));
+            let value = Evaluator { tally: tally.as_ref(), ..*self }.eval(expr, &once)?;
+            if let (Some(all), Some(one)) = (self.tally, tally) {
+                all.add_to_all(one.total());
+            }
+            return self.broadcast(value, grid.len());
         }
         match &expr.kind {
             ExprKind::Number(number) => Ok(Value::Scalar(vec![number.value; grid.len()])),

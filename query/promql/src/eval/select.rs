@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use storage_api::MillisRange;
 
 use super::Evaluator;
+use super::tally::{weight, weight_of};
 use crate::error::Result;
 use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::{Borders, Expr, ExprKind, Selector, Span};
@@ -157,6 +158,9 @@ impl Evaluator<'_> {
                 if samples.timestamps_ms[newest] > time.saturating_sub(lookback) {
                     let point = pick(&samples, newest);
                     any |= point.is_some();
+                    if let (Some(tally), Some(point)) = (self.tally, &point) {
+                        tally.add(i, weight(point));
+                    }
                     match point {
                         Some(Point::Float(value)) => series.values[i] = value,
                         other => series.set(i, other),
@@ -187,6 +191,9 @@ impl Evaluator<'_> {
             let mut series = Series::absent(samples.labels.clone(), false, steps);
             for i in 0..steps {
                 let point = self.smoothed_at(&samples, reach.time(i), span);
+                if let (Some(tally), Some(point)) = (self.tally, &point) {
+                    tally.add(i, weight(point));
+                }
                 series.set(i, point);
             }
             if series.is_empty() {
@@ -249,6 +256,9 @@ impl Evaluator<'_> {
                         return Ok(None);
                     }
                     self.charge(1, samples.values.len())?;
+                    if let Some(tally) = self.tally {
+                        tally.add(0, weight_of(&samples, 0, samples.values.len()));
+                    }
                     Ok(Some(samples))
                 })
             }

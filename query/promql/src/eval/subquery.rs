@@ -1,7 +1,7 @@
 //! Subqueries: an expression on a grid of its own, as samples for windows.
 
-use super::Evaluator;
 use super::select::{Reach, to_samples};
+use super::{Evaluator, StepTally};
 use crate::error::{Error, Result};
 use crate::parse::ast::Subquery;
 use crate::value::{Grid, Samples};
@@ -34,7 +34,11 @@ impl Evaluator<'_> {
                 inner.len()
             )));
         }
-        let series = self.vector(&subquery.expr, &inner)?;
+        let tally = self.tally.map(|_| StepTally::new(inner.len()));
+        let series = Evaluator { tally: tally.as_ref(), ..*self }.vector(&subquery.expr, &inner)?;
+        if let (Some(outer), Some(inner)) = (self.tally, tally) {
+            outer.add_to_last(inner.total());
+        }
         let count = series.len();
         let samples = series.into_iter().map(|one| to_samples(one, &inner)).filter(|one| !one.values.is_empty());
         let samples: Vec<Samples> = samples.collect();
