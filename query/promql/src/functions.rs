@@ -10,7 +10,7 @@ pub struct Function {
     pub name: &'static str,
     /// The types of the arguments; the last ones may be left out or repeated, see `variadic`.
     pub args: &'static [ValueType],
-    /// How many of the last arguments may be left out; below zero, the last one may occur any number of times.
+    /// How many arguments beyond all but the last there may be; below zero, any number.
     pub variadic: i8,
     /// The type of the result.
     pub returns: ValueType,
@@ -56,11 +56,10 @@ pub static FUNCTIONS: &[Function] = &[
     function("histogram_count", &[Vector], 0, Vector),
     function("histogram_fraction", &[Scalar, Scalar, Vector], 0, Vector),
     function("histogram_quantile", &[Scalar, Vector], 0, Vector),
-    function("histogram_quantiles", &[Vector, Text, Scalar, Scalar], -1, Vector),
+    function("histogram_quantiles", &[Vector, Text, Scalar, Scalar], 9, Vector),
     function("histogram_stddev", &[Vector], 0, Vector),
     function("histogram_stdvar", &[Vector], 0, Vector),
     function("histogram_sum", &[Vector], 0, Vector),
-    function("holt_winters", &[Matrix, Scalar, Scalar], 0, Vector),
     function("hour", &[Vector], 1, Vector),
     function("idelta", &[Matrix], 0, Vector),
     function("increase", &[Matrix], 0, Vector),
@@ -98,6 +97,7 @@ pub static FUNCTIONS: &[Function] = &[
     function("sort_desc", &[Vector], 0, Vector),
     function("sqrt", &[Vector], 0, Vector),
     function("start", &[], 0, Scalar),
+    function("start_timestamp", &[Vector], 0, Vector),
     function("stddev_over_time", &[Matrix], 0, Vector),
     function("stdvar_over_time", &[Matrix], 0, Vector),
     function("step", &[], 0, Scalar),
@@ -114,11 +114,9 @@ pub static FUNCTIONS: &[Function] = &[
     function("year", &[Vector], 1, Vector),
 ];
 
-/// Returns the function with this name; only those of `start`, `end`, `step`, `range` are found in any case.
+/// Returns the function with this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Function> {
-    let lower = name.to_ascii_lowercase();
-    let name = if matches!(lower.as_str(), "start" | "end" | "step" | "range") { lower.as_str() } else { name };
     FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok().map(|i| &FUNCTIONS[i])
 }
 
@@ -132,7 +130,7 @@ mod tests {
         for function in FUNCTIONS {
             assert_eq!(find(function.name), Some(function));
         }
-        assert_eq!(find("STEP").map(|function| function.name), Some("step"));
+        assert_eq!(find("STEP"), None);
         assert_eq!(find("Rate"), None);
     }
 }

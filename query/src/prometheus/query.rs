@@ -133,7 +133,7 @@ fn from_promql(error: query_promql::Error) -> Error {
 
 pub(super) async fn format(params: Params) -> Result<Response> {
     let expr = parse::parse(params.get("query")).map_err(|error| invalid("query", error))?;
-    answer::success(expr.to_string(), Vec::new())
+    answer::success(expr.pretty(), Vec::new())
 }
 
 pub(super) async fn parse_tree(params: Params) -> Result<Response> {

@@ -282,7 +282,7 @@ impl Evaluator<'_> {
 
     fn check_params(&self, name: &str, scalars: &[Vec<f64>], args: &[Expr]) -> Result<()> {
         match (name, scalars) {
-            ("double_exponential_smoothing" | "holt_winters", [smoothing, trending]) => {
+            ("double_exponential_smoothing", [smoothing, trending]) => {
                 for (what, values) in [("smoothing", smoothing), ("trend", trending)] {
                     if let Some(bad) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
                         let sign = if what == "smoothing" { "sf" } else { "tf" };

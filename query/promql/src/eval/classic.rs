@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::histogram::{Bucket, Histogram};
 use crate::number::{format_float, kahan_add};
 use crate::parse::ast::Span;
-use crate::parse::lexer::quote;
+use crate::parse::text::quote;
 use crate::value::{ABSENT, Grid, Merger, Series, is_absent};
 
 /// Differences between buckets below this share are taken as errors of floating point.

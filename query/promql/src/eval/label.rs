@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use model::{Labels, METRIC_NAME};
 
 use crate::error::{Error, Result};
-use crate::parse::lexer::{INVALID_MARK, quote};
+use crate::parse::text::{INVALID_MARK, quote};
 use crate::value::{Merger, Series};
 
 /// Checks a label name: any text that is not empty.
@@ -14,11 +14,7 @@ use crate::value::{Merger, Series};
 /// # Errors
 /// The name in quotes, as it was written.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
-    match name.strip_prefix(INVALID_MARK) {
-        Some(spelled) => Err(format!("\"{spelled}\"")),
-        None if name.is_empty() => Err("\"\"".to_owned()),
-        None => Ok(()),
-    }
+    if name.is_empty() || name.contains(INVALID_MARK) { Err(quote(name)) } else { Ok(()) }
 }
 
 fn checked<'a>(name: &'a str, what: &str, function: &str) -> Result<&'a str> {

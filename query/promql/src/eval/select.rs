@@ -227,14 +227,14 @@ impl Evaluator<'_> {
             (Point::Histogram(a), Point::Histogram(b)) => super::window::interpolate_histograms(&a, &b, part)
                 .map_or_else(
                     || {
-                        let name = crate::parse::lexer::quote(samples.labels.metric_name());
+                        let name = crate::parse::text::quote(samples.labels.metric_name());
                         self.notes.warn(span, super::window::mixed_schemas(&name));
                         None
                     },
                     |histogram| Some(Point::Histogram(histogram)),
                 ),
             _ => {
-                let name = crate::parse::lexer::quote(samples.labels.metric_name());
+                let name = crate::parse::text::quote(samples.labels.metric_name());
                 let text = format!("encountered a mix of histograms and floats for metric name {name}");
                 self.notes.warn(span, text);
                 None

@@ -8,7 +8,7 @@ use crate::histogram::Histogram;
 use crate::notes::Notes;
 use crate::number::{self, Mean, kahan_add, quantile};
 use crate::parse::ast::{Borders, Span};
-use crate::parse::lexer::quote;
+use crate::parse::text::quote;
 use crate::value::{HistogramColumn, Point, Samples};
 
 /// The samples of one series in one step's window, without stale markers.
@@ -46,7 +46,7 @@ pub(crate) fn find(name: &str) -> Option<WindowFn> {
         "predict_linear" => predict_linear,
         "changes" => changes,
         "resets" => resets,
-        "double_exponential_smoothing" | "holt_winters" => smoothing,
+        "double_exponential_smoothing" => smoothing,
         "avg_over_time" => super::over_time::avg,
         "sum_over_time" => super::over_time::sum,
         "count_over_time" => count,

@@ -94,7 +94,7 @@ impl PartialEq for Number {
 /// `name{matchers} @ at offset duration`.
 #[derive(Debug, Clone)]
 pub struct Selector {
-    /// The metric's name where it stands before the braces, or quoted within.
+    /// The metric's name where it stands before the braces.
     pub name: Option<String>,
     /// All matchers, that of the name included.
     pub matchers: Vec<Matcher>,
@@ -190,8 +190,6 @@ pub enum DurationKind {
     MaxOf(Box<Duration>, Box<Duration>),
     /// `-a`
     Neg(Box<Duration>),
-    /// `+a`
-    Pos(Box<Duration>),
     /// `(a)`
     Paren(Box<Duration>),
     /// One of `+ - * / % ^` between two.

@@ -2,13 +2,17 @@
 
 use super::ast::{Duration, DurationKind, DurationOp, Number};
 use super::error::ParseError;
-use super::lexer::{Kind, Token, quote};
-use super::parser::{Parsed, Parser, number, unexpected};
+use super::lexer::{Kind, Token};
+use super::parser::{Parsed, Parser, number};
+use super::text::quote;
 
 /// The longest duration in seconds that fits 64-bit nanoseconds, as Prometheus bounds it.
-pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.0;
+pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.854_775;
 
-const CONTEXT: &str = "duration expression";
+/// What a duration may begin with, in messages.
+pub(super) const EXPECTED: &str = "number, duration, step(), or range()";
+
+const CALLS: [&str; 4] = ["step", "range", "min_of", "max_of"];
 
 impl Parser<'_> {
     /// Reads a duration expression whose operators bind at least as strongly as `weakest`.
@@ -31,9 +35,10 @@ impl Parser<'_> {
                 }
                 parser.next();
                 let rhs = parser.duration(if op == DurationOp::Pow { strength } else { strength + 1 })?;
-                if matches!(op, DurationOp::Div | DurationOp::Mod) && rhs.constant() == Some(0.0) {
+                parser.still_tokens()?;
+                if matches!(op, DurationOp::Div | DurationOp::Mod) && rhs.literal() == Some(0.0) {
                     let what = if op == DurationOp::Div { "division by zero" } else { "modulo by zero" };
-                    return Err(ParseError::new(rhs.span, what));
+                    return Err(ParseError::new(token.span, what));
                 }
                 let span = lhs.span.to(rhs.span);
                 lhs = Duration { kind: DurationKind::Binary(op, Box::new(lhs), Box::new(rhs)), span };
@@ -41,15 +46,23 @@ impl Parser<'_> {
         })
     }
 
-    /// Reads what may follow `offset`: a literal, a call or parentheses, with a sign.
+    /// Reads what may follow `offset`: a literal or a call, with a sign; only what begins with a parenthesis or two
+    /// signs may go on with operators, as they would else be those of the expression around.
     pub(super) fn offset_duration(&mut self) -> Parsed<Duration> {
+        self.duration_context = ("offset", EXPECTED);
         let token = self.peek();
+        let signed_twice = |next: Token<'_>| next.is("-") || next.is("+");
         if token.is("-") || token.is("+") {
+            if signed_twice(self.peek_at(1)) {
+                return self.duration(0);
+            }
             self.next();
-            let inner = self.duration_primary("offset")?;
-            return Ok(signed(token, inner));
+            let literal = self.peek().kind == Kind::Number;
+            let at_sign = |error: ParseError| if literal { ParseError { span: token.span, ..error } } else { error };
+            let inner = self.duration_primary().map_err(at_sign)?;
+            return signed(token, inner);
         }
-        self.duration_primary("offset")
+        if token.is("(") { self.duration(0) } else { self.duration_primary() }
     }
 
     fn duration_unary(&mut self) -> Parsed<Duration> {
@@ -57,58 +70,65 @@ impl Parser<'_> {
         if token.is("-") || token.is("+") {
             self.next();
             let inner = self.duration(3)?;
-            return Ok(signed(token, inner));
+            return signed(token, inner);
         }
-        self.duration_primary(CONTEXT)
+        self.duration_primary()
     }
 
-    fn duration_primary(&mut self, context: &str) -> Parsed<Duration> {
+    pub(super) fn unexpected_in_duration(&self, token: Token<'_>) -> ParseError {
+        self.unexpected(token, self.duration_context.0, self.duration_context.1)
+    }
+
+    fn expect_in_duration(&mut self, symbol: &str) -> Parsed<()> {
+        let token = self.peek();
+        if self.take(symbol) { Ok(()) } else { Err(self.unexpected_in_duration(token)) }
+    }
+
+    fn duration_primary(&mut self) -> Parsed<Duration> {
         let token = self.next();
         let kind = match token.kind {
             Kind::Number => seconds_kind(token, number(token)?, false)?,
             Kind::Duration => seconds_kind(token, seconds(token)?, true)?,
             Kind::Symbol if token.text == "(" => {
                 let inner = self.duration(0)?;
-                self.expect(")", CONTEXT)?;
-                DurationKind::Paren(Box::new(inner))
+                self.expect_in_duration(")")?;
+                match inner.kind {
+                    DurationKind::Paren(_) => inner.kind,
+                    _ => DurationKind::Paren(Box::new(inner)),
+                }
             }
-            Kind::Identifier if self.peek().is("(") => self.duration_call(token)?,
-            _ => return Err(unexpected(token, context, "number, duration, step(), or range()")),
+            Kind::Keyword if CALLS.iter().any(|word| token.is_word(word)) => self.duration_call(token)?,
+            _ => return Err(self.unexpected_in_duration(token)),
         };
         Ok(Duration { kind, span: token.span.to(self.last_span()) })
     }
 
     fn duration_call(&mut self, name: Token<'_>) -> Parsed<DurationKind> {
-        self.next();
-        let lower = name.text.to_ascii_lowercase();
-        let kind = match lower.as_str() {
-            "step" => DurationKind::Step,
-            "range" => DurationKind::Range,
-            "min_of" | "max_of" => {
-                let a = Box::new(self.duration(0)?);
-                self.expect(",", CONTEXT)?;
-                let b = Box::new(self.duration(0)?);
-                if lower == "min_of" { DurationKind::MinOf(a, b) } else { DurationKind::MaxOf(a, b) }
-            }
-            _ => return Err(unexpected(name, CONTEXT, "number, duration, step(), or range()")),
+        self.expect_in_duration("(")?;
+        let kind = if name.is_word("step") {
+            DurationKind::Step
+        } else if name.is_word("range") {
+            DurationKind::Range
+        } else {
+            let a = Box::new(self.duration(0)?);
+            self.expect_in_duration(",")?;
+            let b = Box::new(self.duration(0)?);
+            if name.is_word("min_of") { DurationKind::MinOf(a, b) } else { DurationKind::MaxOf(a, b) }
         };
-        self.expect(")", CONTEXT)?;
+        self.expect_in_duration(")")?;
         Ok(kind)
     }
 }
 
-fn signed(token: Token<'_>, inner: Duration) -> Duration {
+/// Applies a sign: to a literal itself; a plus changes nothing.
+fn signed(token: Token<'_>, inner: Duration) -> Parsed<Duration> {
     let span = token.span.to(inner.span);
-    let negative = token.text == "-";
-    let kind = match (negative, inner.kind) {
-        (true, DurationKind::Seconds(number)) => {
-            DurationKind::Seconds(Number { value: -number.value, is_duration: number.is_duration })
-        }
-        (false, DurationKind::Seconds(number)) => DurationKind::Seconds(number),
-        (true, kind) => DurationKind::Neg(Box::new(Duration { kind, span: inner.span })),
-        (false, kind) => DurationKind::Pos(Box::new(Duration { kind, span: inner.span })),
+    let kind = match (token.text, inner.kind) {
+        ("-", DurationKind::Seconds(number)) => DurationKind::Seconds(Number { value: -number.value, ..number }),
+        ("-", kind) => DurationKind::Neg(Box::new(Duration { kind, span: inner.span })),
+        (_, kind) => kind,
     };
-    Duration { kind, span }
+    Ok(Duration { kind, span })
 }
 
 fn seconds_kind(token: Token<'_>, value: f64, is_duration: bool) -> Parsed<DurationKind> {
@@ -129,28 +149,31 @@ pub(super) fn seconds(token: Token<'_>) -> Parsed<f64> {
         ("s", 1000),
         ("ms", 1),
     ];
-    let bad = || ParseError::new(token.span, format!("not a valid duration string: {}", quote(token.text)));
+    let error = |message: String| ParseError::new(token.span, message);
+    let bad = || error(format!("not a valid duration string: {}", quote(token.text)));
+    let out_of_range = || error("duration out of range".to_owned());
     let mut total_ms = 0u64;
     let mut smallest = 0;
     let mut rest = token.text;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let (amount, tail) = rest.split_at_checked(digits).ok_or_else(bad)?;
-        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let letters = tail.bytes().take_while(|b| !b.is_ascii_digit()).count();
         let (unit, tail) = tail.split_at_checked(letters).ok_or_else(bad)?;
-        let index = UNITS_MS.iter().position(|(name, _)| *name == unit).ok_or_else(bad)?;
+        let amount: u64 = amount.parse().map_err(|_| bad())?;
+        let unknown = || error(format!("unknown unit {} in duration {}", quote(unit), quote(token.text)));
+        let index = UNITS_MS.iter().position(|(name, _)| *name == unit).ok_or_else(unknown)?;
         if index < smallest {
             return Err(bad());
         }
         smallest = index + 1;
-        let out_of_range = || ParseError::new(token.span, "duration out of range");
-        let ms = amount.parse::<u64>().ok().and_then(|n| n.checked_mul(UNITS_MS[index].1)).ok_or_else(out_of_range)?;
+        let ms = amount.checked_mul(UNITS_MS[index].1).ok_or_else(out_of_range)?;
         total_ms = total_ms.checked_add(ms).ok_or_else(out_of_range)?;
         rest = tail;
     }
     #[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
     let value = total_ms as f64 / 1000.0;
-    if value > SECONDS_MAX { Err(ParseError::new(token.span, "duration out of range")) } else { Ok(value) }
+    if value > SECONDS_MAX { Err(out_of_range()) } else { Ok(value) }
 }
 
 impl Duration {
@@ -158,6 +181,15 @@ impl Duration {
     #[must_use]
     pub fn constant(&self) -> Option<f64> {
         self.compute(None).ok()
+    }
+
+    /// Returns the seconds of a literal.
+    #[must_use]
+    pub fn literal(&self) -> Option<f64> {
+        match self.kind {
+            DurationKind::Seconds(number) => Some(number.value),
+            _ => None,
+        }
     }
 
     /// Returns the seconds; `query` gives the step and the length of the query's range in seconds.
@@ -172,7 +204,7 @@ impl Duration {
             DurationKind::MinOf(a, b) => a.compute(query)?.min(b.compute(query)?),
             DurationKind::MaxOf(a, b) => a.compute(query)?.max(b.compute(query)?),
             DurationKind::Neg(a) => -a.compute(query)?,
-            DurationKind::Pos(a) | DurationKind::Paren(a) => a.compute(query)?,
+            DurationKind::Paren(a) => a.compute(query)?,
             DurationKind::Binary(op, a, b) => {
                 let (a, b) = (a.compute(query)?, b.compute(query)?);
                 match op {

@@ -2,18 +2,23 @@
 
 use super::ast::Span;
 use super::error::ParseError;
+use super::text::{quote, quote_char, unicode};
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Identifier,
     MetricIdentifier,
+    /// A word with a meaning of its own where it stands; in most places it may also be the name of a metric.
+    Keyword,
     Number,
     Duration,
     Text,
     /// Punctuation or a comparison, arithmetic or matching operator; its text tells which.
     Symbol,
     End,
+    /// From here on the text cannot be cut into tokens; always the last one.
+    Error,
 }
 
 /// A token: what it is and where.
@@ -30,9 +35,9 @@ impl Token<'_> {
         self.kind == Kind::Symbol && self.text == symbol
     }
 
-    /// Says whether it is this word, in any case.
+    /// Says whether it is this keyword, in any case.
     pub(crate) fn is_word(&self, word: &str) -> bool {
-        self.kind == Kind::Identifier && self.text.eq_ignore_ascii_case(word)
+        self.kind == Kind::Keyword && self.text.eq_ignore_ascii_case(word)
     }
 
     /// Describes the token for an error, as Prometheus does.
@@ -40,364 +45,455 @@ impl Token<'_> {
         let text = self.text;
         match self.kind {
             Kind::End => "end of input".to_owned(),
-            Kind::Identifier => {
-                let lower = text.to_ascii_lowercase();
-                match lower.as_str() {
-                    "and" | "or" | "unless" | "atan2" => format!("<op:{lower}>"),
-                    "sum" | "avg" | "count" | "min" | "max" | "group" | "stddev" | "stdvar" | "topk" | "bottomk"
-                    | "count_values" | "quantile" | "limitk" | "limit_ratio" => format!("<aggr:{lower}>"),
-                    "offset" | "by" | "without" | "on" | "ignoring" | "group_left" | "group_right" | "bool"
-                    | "anchored" | "smoothed" | "fill" | "fill_left" | "fill_right" | "start" | "end" | "step"
-                    | "range" => format!("<{lower}>"),
-                    _ => format!("identifier {}", quote(text)),
-                }
-            }
+            Kind::Error => "error".to_owned(),
+            Kind::Identifier => format!("identifier {}", quote(text)),
+            Kind::Keyword => match keyword(text) {
+                Some(Class::Operator) => format!("<op:{text}>"),
+                Some(Class::Aggregation) => format!("<aggr:{text}>"),
+                Some(Class::Modifier | Class::Fill) => format!("<{text}>"),
+                _ => quote(text),
+            },
             Kind::MetricIdentifier => format!("metric identifier {}", quote(text)),
             Kind::Number => format!("number {}", short(text)),
             Kind::Duration => format!("duration {}", short(text)),
             Kind::Text => format!("string {}", short(text)),
             Kind::Symbol => match text {
-                "(" | ")" | "{" | "}" | "[" | "]" | "," | ":" | "@" => quote(text),
+                "(" | ")" | "{" | "}" | "[" | "]" | "," | ":" | "=" => quote(text),
                 _ => format!("<op:{text}>"),
             },
         }
     }
 }
 
-fn short(text: &str) -> String {
-    if text.chars().count() > 10 {
-        format!("{}...", quote(&text.chars().take(10).collect::<String>()))
-    } else {
-        quote(text)
-    }
+/// The kinds of words with a meaning of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Operator,
+    Aggregation,
+    Modifier,
+    /// `fill` and its like, which are keywords only before a parenthesis.
+    Fill,
+    /// What may stand in durations, after `@`, or be called.
+    Call,
 }
 
-/// Writes `text` in double quotes with Go's escapes.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+fn keyword(word: &str) -> Option<Class> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "and" | "or" | "unless" | "atan2" => Class::Operator,
+        "sum" | "avg" | "count" | "min" | "max" | "group" | "stddev" | "stdvar" | "topk" | "bottomk"
+        | "count_values" | "quantile" | "limitk" | "limit_ratio" => Class::Aggregation,
+        "offset" | "by" | "without" | "on" | "ignoring" | "group_left" | "group_right" | "bool" | "anchored"
+        | "smoothed" => Class::Modifier,
+        "fill" | "fill_left" | "fill_right" => Class::Fill,
+        "start" | "end" | "step" | "range" | "min_of" | "max_of" => Class::Call,
+        _ => return None,
+    })
+}
+
+fn short(text: &str) -> String {
+    if text.len() > 10 { format!("{}...", quote(&text.chars().take(10).collect::<String>())) } else { quote(text) }
 }
 
 /// The longest expression that is read, in bytes: far above what people or dashboards write.
 pub(crate) const EXPRESSION_BYTES_MAX: usize = 256 << 10;
 
-/// Cuts `input` into tokens; the last one is [`Kind::End`].
-pub(crate) fn tokens(input: &str) -> Result<Vec<Token<'_>>, ParseError> {
-    if input.len() > EXPRESSION_BYTES_MAX {
+/// Cuts `input` into tokens; the last one is [`Kind::End`], or [`Kind::Error`] with the error beside.
+pub(crate) fn tokens(input: &str) -> (Vec<Token<'_>>, Option<ParseError>) {
+    let mut lexer = Lexer { input, ..Lexer::default() };
+    let error = if input.len() > EXPRESSION_BYTES_MAX {
         let text = format!("expression of {} bytes is over the limit of {EXPRESSION_BYTES_MAX}", input.len());
-        return Err(ParseError::new(Span::new(0, 0), text));
+        Some(ParseError::new(Span::new(0, 0), text))
+    } else {
+        lexer.run().err()
+    };
+    if let Some(error) = &error {
+        lexer.tokens.push(Token { kind: Kind::Error, text: "", span: error.span });
     }
-    let mut lexer = Lexer { input, at: 0, tokens: Vec::new(), open: Vec::new() };
-    lexer.run()?;
-    Ok(lexer.tokens)
+    (lexer.tokens, error)
 }
 
+/// Where the lexer is decides how it reads on; the rules are those of Prometheus.
+#[derive(Default)]
 struct Lexer<'a> {
     input: &'a str,
     at: usize,
     tokens: Vec<Token<'a>>,
-    /// The brackets that are open, with their positions.
-    open: Vec<(u8, usize)>,
+    /// How many parentheses are open.
+    parens: usize,
+    in_braces: bool,
+    in_brackets: bool,
+    /// Whether a duration is expected: in brackets, up to the first number.
+    in_duration: bool,
+    /// Whether the brackets have had their colon.
+    had_colon: bool,
+    /// Whether the expression has had a duration in brackets.
+    had_duration: bool,
 }
 
+type Lexed = Result<(), ParseError>;
+
 impl<'a> Lexer<'a> {
-    fn peek(&self, ahead: usize) -> u8 {
+    fn byte(&self, ahead: usize) -> u8 {
         self.input.as_bytes().get(self.at + ahead).copied().unwrap_or(0)
     }
 
-    fn slice(&self, start: usize, end: usize) -> &'a str {
-        self.input.get(start..end).unwrap_or("")
+    fn rest(&self) -> &'a str {
+        self.input.get(self.at..).unwrap_or("")
+    }
+
+    fn char(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn skip(&mut self, pass: impl Fn(u8) -> bool) {
+        while self.at < self.input.len() && pass(self.byte(0)) {
+            self.at += 1;
+        }
     }
 
     fn push(&mut self, kind: Kind, start: usize) {
-        let text = self.slice(start, self.at);
+        let text = self.input.get(start..self.at).unwrap_or("");
         self.tokens.push(Token { kind, text, span: Span::new(start, self.at) });
     }
 
-    fn error(&self, at: usize, text: impl Into<String>) -> ParseError {
-        ParseError::new(Span::new(at, self.at.max(at)), text)
-    }
-
-    fn inside(&self, bracket: u8) -> bool {
-        self.open.last().is_some_and(|(open, _)| *open == bracket)
-    }
-
-    fn run(&mut self) -> Result<(), ParseError> {
-        loop {
-            let start = self.at;
-            let c = self.peek(0);
-            match c {
-                0 if self.at >= self.input.len() => break,
-                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
-                b'#' => {
-                    while self.at < self.input.len() && self.peek(0) != b'\n' {
-                        self.at += 1;
-                    }
-                }
-                b'"' | b'\'' | b'`' => self.text(c)?,
-                b'0'..=b'9' => self.number(start)?,
-                b'.' if self.peek(1).is_ascii_digit() => self.number(start)?,
-                b'a'..=b'z' | b'A'..=b'Z' | b'_' => self.word(start),
-                b':' if !self.inside(b'[') && !self.inside(b'{') => self.word(start),
-                _ => self.symbol(start, c)?,
-            }
-        }
-        if let Some((open, _)) = self.open.last() {
-            let what = match open {
-                b'(' => "unclosed left parenthesis",
-                b'[' => "unexpected end of input in range or subquery selector",
-                _ => "unexpected end of input inside braces",
-            };
-            return Err(self.error(self.at, what));
-        }
-        self.push(Kind::End, self.at);
-        Ok(())
-    }
-
-    fn word(&mut self, start: usize) {
-        let colons = !self.inside(b'[') && !self.inside(b'{');
-        loop {
-            match self.peek(0) {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => self.at += 1,
-                b':' if colons => self.at += 1,
-                _ => break,
-            }
-        }
-        let text = self.slice(start, self.at);
-        let lower = text.to_ascii_lowercase();
-        let number = !self.inside(b'{') && matches!(lower.as_str(), "inf" | "nan");
-        let kind = match number {
-            true => Kind::Number,
-            false if text.contains(':') => Kind::MetricIdentifier,
-            false => Kind::Identifier,
-        };
-        self.push(kind, start);
-    }
-
-    fn number(&mut self, start: usize) -> Result<(), ParseError> {
-        if self.duration_len() > 0 {
-            self.at += self.duration_len();
-            self.push(Kind::Duration, start);
-        } else {
-            self.plain_number();
-            self.push(Kind::Number, start);
-        }
-        if self.peek(0).is_ascii_alphanumeric() || self.peek(0) == b'_' || self.peek(0) >= 0x80 {
-            while self.peek(0).is_ascii_alphanumeric() || self.peek(0) == b'_' || self.peek(0) >= 0x80 {
-                self.at += 1;
-            }
-            let text = quote(self.slice(start, self.at));
-            return Err(self.error(start, format!("bad number or duration syntax: {text}")));
-        }
-        Ok(())
-    }
-
-    fn plain_number(&mut self) {
-        if self.peek(0) == b'0' && matches!(self.peek(1), b'x' | b'X') {
-            self.at += 2;
-            while self.peek(0).is_ascii_hexdigit() || self.peek(0) == b'_' {
-                self.at += 1;
-            }
-            return;
-        }
-        while self.peek(0).is_ascii_digit() || (self.peek(0) == b'_' && self.peek(1).is_ascii_digit()) {
-            self.at += 1;
-        }
-        if self.peek(0) == b'.' {
-            self.at += 1;
-            while self.peek(0).is_ascii_digit() {
-                self.at += 1;
-            }
-        }
-        if matches!(self.peek(0), b'e' | b'E') {
-            let sign = usize::from(matches!(self.peek(1), b'+' | b'-'));
-            if self.peek(1 + sign).is_ascii_digit() {
-                self.at += 1 + sign;
-                while self.peek(0).is_ascii_digit() {
-                    self.at += 1;
-                }
-            }
-        }
-    }
-
-    /// Returns how many bytes from here on are a duration, 0 when it is none.
-    fn duration_len(&self) -> usize {
-        let mut len = 0;
-        loop {
-            let digits = (len..).take_while(|i| self.peek(*i).is_ascii_digit()).count();
-            if digits == 0 {
-                return len;
-            }
-            let unit = match (self.peek(len + digits), self.peek(len + digits + 1)) {
-                (b'm', b's') => 2,
-                (b'y' | b'w' | b'd' | b'h' | b'm' | b's', _) => 1,
-                _ => return 0,
-            };
-            len += digits + unit;
-        }
-    }
-
-    fn text(&mut self, quote: u8) -> Result<(), ParseError> {
+    fn symbol(&mut self, len: usize) -> Lexed {
         let start = self.at;
-        self.at += 1;
-        loop {
-            match self.peek(0) {
-                0 if self.at >= self.input.len() => {
-                    let what = if quote == b'`' { "unterminated raw string" } else { "unterminated quoted string" };
-                    return Err(self.error(start, what));
-                }
-                b'\n' if quote != b'`' => return Err(self.error(start, "unterminated quoted string")),
-                b'\\' if quote != b'`' => {
-                    self.at += 1;
-                    let next = self.input.get(self.at..).and_then(|rest| rest.chars().next());
-                    self.at += next.map_or(0, char::len_utf8);
-                }
-                c if c == quote => {
-                    self.at += 1;
-                    self.push(Kind::Text, start);
-                    return Ok(());
-                }
-                _ => self.at += 1,
-            }
-        }
-    }
-
-    fn symbol(&mut self, start: usize, c: u8) -> Result<(), ParseError> {
-        let next = self.peek(1);
-        let len = match (c, next) {
-            (b'=' | b'!', b'=' | b'~') | (b'<' | b'>', b'=' | b'/') => 2,
-            (
-                b'=' | b'<' | b'>' | b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b',' | b'@' | b'(' | b')' | b'{' | b'}'
-                | b'[' | b']' | b':',
-                _,
-            ) => 1,
-            (b'!', _) => {
-                let text = self.character(start + 1).map_or("unexpected end of input after '!'".to_owned(), |c| {
-                    format!("unexpected character after '!': {c:?}")
-                });
-                return Err(self.error(start, text));
-            }
-            _ => {
-                let found = self.character(start).unwrap_or(' ');
-                let place = if self.inside(b'{') { " inside braces" } else { "" };
-                return Err(self.error(start, format!("unexpected character{place}: {found:?}")));
-            }
-        };
-        match c {
-            b'(' | b'[' | b'{' => self.open.push((c, start)),
-            b')' | b']' | b'}' => {
-                let opener = if c == b')' {
-                    b'('
-                } else if c == b']' {
-                    b'['
-                } else {
-                    b'{'
-                };
-                match self.open.pop() {
-                    Some((open, _)) if open == opener => {}
-                    _ => {
-                        let what = match c {
-                            b')' => "unexpected right parenthesis ')'",
-                            b']' => "unexpected right bracket ']'",
-                            _ => "unexpected right brace '}'",
-                        };
-                        return Err(self.error(start, what));
-                    }
-                }
-            }
-            _ => {}
-        }
         self.at += len;
         self.push(Kind::Symbol, start);
         Ok(())
     }
 
-    fn character(&self, at: usize) -> Option<char> {
-        self.input.get(at..).and_then(|rest| rest.chars().next())
+    fn error(&self, at: usize, text: impl Into<String>) -> Lexed {
+        Err(ParseError::new(Span::new(at, self.input.len()), text))
     }
-}
 
-/// Takes a string's quotes and escapes away; bytes that are not UTF-8 come as they are written (`\xc5`).
-pub(crate) fn unquote(literal: &str) -> Result<String, String> {
-    let quote = literal.as_bytes().first().copied().unwrap_or(0);
-    let inner = literal.get(1..literal.len().saturating_sub(1)).unwrap_or("");
-    if quote == b'`' {
-        return Ok(inner.to_owned());
-    }
-    let mut bytes = Vec::with_capacity(inner.len());
-    let mut rest = inner.chars();
-    while let Some(c) = rest.next() {
-        if c != '\\' {
-            bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        let escape = rest.next().ok_or("invalid syntax")?;
-        match escape {
-            'a' => bytes.push(7),
-            'b' => bytes.push(8),
-            'f' => bytes.push(12),
-            'n' => bytes.push(b'\n'),
-            'r' => bytes.push(b'\r'),
-            't' => bytes.push(b'\t'),
-            'v' => bytes.push(11),
-            '\\' => bytes.push(b'\\'),
-            '\'' | '"' if escape as u32 == u32::from(quote) => bytes.push(quote),
-            'x' => bytes.push(u8::try_from(digits(&mut rest, 2, 16)?).map_err(|_| "invalid syntax")?),
-            'u' | 'U' => {
-                let code = digits(&mut rest, if escape == 'u' { 4 } else { 8 }, 16)?;
-                let c = char::from_u32(code).ok_or("escape sequence is an invalid Unicode code point")?;
-                bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    fn run(&mut self) -> Lexed {
+        loop {
+            if self.in_duration {
+                self.skip(is_space);
+            } else if is_space(self.byte(0)) {
+                self.skip(is_space);
+                continue;
+            } else if self.byte(0) == b'#' {
+                self.skip(|c| !matches!(c, b'\n' | b'\r'));
+                continue;
             }
-            '0'..='7' => {
-                let mut code = escape.to_digit(8).unwrap_or(0);
-                code = code * 64 + digits(&mut rest, 2, 8)?;
-                bytes.push(u8::try_from(code).map_err(|_| "octal escape value > 255")?);
+            let Some(c) = self.char() else { break };
+            if self.in_duration {
+                self.in_duration(c)?;
+            } else if self.in_braces {
+                self.in_braces(c)?;
+            } else {
+                self.statement(c)?;
             }
-            _ => return Err(format!("unknown escape sequence U+{:04X} '{escape}'", escape as u32)),
+        }
+        let what = if self.in_duration {
+            "unexpected end of input in duration expression"
+        } else if self.in_braces {
+            "unexpected end of input inside braces"
+        } else if self.parens > 0 {
+            "unclosed left parenthesis"
+        } else if self.in_brackets {
+            "unclosed left bracket"
+        } else {
+            self.push(Kind::End, self.at);
+            return Ok(());
+        };
+        self.error(self.at, what)
+    }
+
+    fn statement(&mut self, c: char) -> Lexed {
+        let start = self.at;
+        let next = self.rest().chars().nth(1);
+        match c {
+            ',' | '*' | '/' | '%' | '+' | '-' | '^' | '@' => self.symbol(1),
+            '=' if next == Some('~') => self.error(start, "unexpected character after '=': '~'"),
+            '=' => self.symbol(1 + usize::from(next == Some('='))),
+            '!' if next == Some('=') => self.symbol(2),
+            '!' => self.error(start, format!("unexpected character after '!': {}", self.after(next))),
+            '<' | '>' => self.symbol(1 + usize::from(matches!(next, Some('=' | '/')))),
+            '0'..='9' => self.number(),
+            '.' if next.is_some_and(|c| c.is_ascii_digit()) => self.number(),
+            '"' | '\'' | '`' => self.text(c),
+            '(' | ')' => self.paren(c),
+            '{' => {
+                self.in_braces = true;
+                self.symbol(1)
+            }
+            '[' if self.in_brackets => self.error(start, "unexpected left bracket '['"),
+            '[' => {
+                (self.in_brackets, self.in_duration, self.had_colon) = (true, true, false);
+                self.symbol(1)
+            }
+            ']' if !self.in_brackets => self.error(start, "unexpected right bracket ']'"),
+            ']' => {
+                self.in_brackets = false;
+                self.symbol(1)
+            }
+            ':' if self.in_brackets && self.had_colon => self.error(start, "unexpected colon ':'"),
+            ':' if self.in_brackets => {
+                self.had_colon = true;
+                self.symbol(1)
+            }
+            c if self.in_brackets && is_alpha(c) => {
+                if self.duration_word() {
+                    return Ok(());
+                }
+                self.error(start, format!("unexpected character: {}, expected ':'", quote_char(c)))
+            }
+            c if is_alpha(c) || c == ':' => {
+                self.word();
+                Ok(())
+            }
+            c => self.error(start, format!("unexpected character: {}", quote_char(c))),
         }
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        Err(error) => Ok(spell_invalid(error.as_bytes())),
+
+    /// Spells what comes after a `!`; Go has an odd word for the end of the text.
+    fn after(&self, next: Option<char>) -> String {
+        next.map_or_else(|| "'\u{fffd}'".to_owned(), quote_char)
+    }
+
+    fn paren(&mut self, c: char) -> Lexed {
+        if c == '(' {
+            self.parens += 1;
+            return self.symbol(1);
+        }
+        match self.parens.checked_sub(1) {
+            Some(parens) => {
+                self.parens = parens;
+                self.symbol(1)
+            }
+            None => self.error(self.at + 1, "unexpected right parenthesis ')'"),
+        }
+    }
+
+    fn in_braces(&mut self, c: char) -> Lexed {
+        let start = self.at;
+        let next = self.rest().chars().nth(1);
+        match c {
+            c if is_alpha(c) => {
+                self.skip(is_word_byte);
+                self.push(Kind::Identifier, start);
+                Ok(())
+            }
+            ',' => self.symbol(1),
+            '"' | '\'' | '`' => self.text(c),
+            '=' => self.symbol(1 + usize::from(next == Some('~'))),
+            '!' if matches!(next, Some('=' | '~')) => self.symbol(2),
+            '!' => self.error(start, format!("unexpected character after '!' inside braces: {}", self.after(next))),
+            '{' => self.error(start, "unexpected left brace '{'"),
+            '}' => {
+                self.in_braces = false;
+                self.symbol(1)
+            }
+            c => self.error(start, format!("unexpected character inside braces: {}", quote_char(c))),
+        }
+    }
+
+    fn in_duration(&mut self, c: char) -> Lexed {
+        let start = self.at;
+        let next_digit = self.byte(1).is_ascii_digit();
+        match c {
+            ']' => {
+                (self.in_brackets, self.in_duration, self.had_colon) = (false, false, false);
+                self.symbol(1)
+            }
+            ':' if !self.had_duration => {
+                self.error(start + 1, "unexpected colon before duration in duration expression")
+            }
+            ':' if self.had_colon => self.error(start + 1, "unexpected repeated colon in duration expression"),
+            ':' => {
+                self.had_colon = true;
+                self.symbol(1)
+            }
+            '(' | ')' => self.paren(c),
+            '+' | '-' | '*' | '/' | '%' | '^' | ',' => self.symbol(1),
+            '0'..='9' => self.first_number(),
+            '.' if next_digit => self.first_number(),
+            c if is_alpha(c) && self.duration_word() => Ok(()),
+            c => self.error(start, format!("unexpected character in duration expression: {}", quote_char(c))),
+        }
+    }
+
+    fn first_number(&mut self) -> Lexed {
+        (self.had_duration, self.in_duration) = (true, false);
+        self.number()
+    }
+
+    /// Reads one of the words that durations may have; says whether there was one.
+    fn duration_word(&mut self) -> bool {
+        let start = self.at;
+        self.skip(|c| is_alpha(char::from(c)));
+        let word = self.input.get(start..self.at).unwrap_or("").to_ascii_lowercase();
+        let found = matches!(word.as_str(), "step" | "range" | "min_of" | "max_of");
+        if found {
+            self.push(Kind::Keyword, start);
+        } else {
+            self.at = start;
+        }
+        found
+    }
+
+    fn word(&mut self) {
+        let start = self.at;
+        self.skip(|c| is_word_byte(c) || c == b':');
+        let text = self.input.get(start..self.at).unwrap_or("");
+        let kind = match keyword(text) {
+            Some(Class::Fill) if !self.rest().trim_start_matches([' ', '\t', '\n', '\r']).starts_with('(') => {
+                Kind::Identifier
+            }
+            Some(_) => Kind::Keyword,
+            None if matches!(text.to_ascii_lowercase().as_str(), "inf" | "nan") => Kind::Number,
+            None if text.contains(':') => Kind::MetricIdentifier,
+            None => Kind::Identifier,
+        };
+        self.push(kind, start);
+    }
+
+    fn number(&mut self) -> Lexed {
+        let start = self.at;
+        if self.plain_number() {
+            self.push(Kind::Number, start);
+            return Ok(());
+        }
+        if self.rest_of_duration() {
+            self.push(Kind::Duration, start);
+            return Ok(());
+        }
+        let text = quote(self.input.get(start..self.at).unwrap_or(""));
+        self.error(start, format!("bad number or duration syntax: {text}"))
+    }
+
+    fn accept(&mut self, set: &str) -> bool {
+        let found = self.at < self.input.len() && set.as_bytes().contains(&self.byte(0));
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Reads what may be a number; stops where it cannot be one, so that the error shows how far it got.
+    fn plain_number(&mut self) -> bool {
+        let mut digits: &str = "0123456789";
+        let mut hex = false;
+        if self.accept("0") && self.accept("xX") {
+            self.accept("_");
+            digits = "0123456789abcdefABCDEF";
+            hex = true;
+        }
+        self.accept(".");
+        self.accept(digits);
+        let (mut dot, mut exponent) = (false, false);
+        while self.at < self.input.len() {
+            let c = self.byte(0);
+            if c == b'.' {
+                self.at += 1;
+                if dot || self.accept("_.") || hex {
+                    return false;
+                }
+                dot = true;
+            } else if matches!(c, b'e' | b'E') {
+                self.at += 1;
+                if exponent {
+                    return false;
+                }
+                // Where a digit may be an `e`, it still counts as the sign of an exponent.
+                exponent = true;
+                self.accept("+-");
+                if self.accept("._eE") || self.at >= self.input.len() {
+                    return false;
+                }
+            } else if c == b'_' {
+                self.at += 1;
+                if self.accept("._eE") || self.at >= self.input.len() {
+                    return false;
+                }
+            } else if digits.as_bytes().contains(&c) {
+                self.skip(|c| digits.as_bytes().contains(&c));
+            } else {
+                break;
+            }
+        }
+        !is_word_byte(self.byte(0))
+    }
+
+    /// Reads the units and further numbers of a duration.
+    fn rest_of_duration(&mut self) -> bool {
+        if !self.accept("smhdwy") {
+            return false;
+        }
+        self.accept("s");
+        while self.accept("0123456789") {
+            self.skip(|c| c.is_ascii_digit());
+            if !self.accept("smhdw") {
+                return false;
+            }
+            self.accept("s");
+        }
+        if is_word_byte(self.byte(0)) {
+            self.at += 1;
+            return false;
+        }
+        true
+    }
+
+    fn text(&mut self, quote: char) -> Lexed {
+        let start = self.at;
+        self.at += 1;
+        let raw = quote == '`';
+        loop {
+            let c = self.char();
+            self.at += c.map_or(0, char::len_utf8);
+            match c {
+                None if raw => return self.error(start, "unterminated raw string"),
+                None => return self.error(start, "unterminated quoted string"),
+                Some('\n') if !raw => return self.error(start, "unterminated quoted string"),
+                Some('\u{fffd}') => return self.error(start, "invalid UTF-8 rune"),
+                Some('\\') if !raw => self.escaped(start, quote)?,
+                Some(c) if c == quote => break,
+                Some(_) => {}
+            }
+        }
+        self.push(Kind::Text, start);
+        Ok(())
+    }
+
+    /// Checks what stands behind a backslash.
+    fn escaped(&mut self, start: usize, quote: char) -> Lexed {
+        let Some(c) = self.char() else { return self.error(start, "escape sequence not terminated") };
+        let (count, radix, max) = match c {
+            'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\' => (0, 0, 0),
+            c if c == quote => (0, 0, 0),
+            '0'..='7' => (3, 8, 255),
+            'x' => (2, 16, 255),
+            'u' => (4, 16, 0x10_ffff),
+            'U' => (8, 16, 0x10_ffff),
+            c => return self.error(start, format!("unknown escape sequence {}", unicode(c))),
+        };
+        self.at += if radix == 8 { 0 } else { c.len_utf8() };
+        let mut code = 0u32;
+        for _ in 0..count {
+            let Some(c) = self.char() else { return self.error(start, "escape sequence not terminated") };
+            let Some(digit) = c.to_digit(radix) else {
+                return self.error(start, format!("illegal character {} in escape sequence", unicode(c)));
+            };
+            self.at += 1;
+            code = code.wrapping_mul(radix).wrapping_add(digit);
+        }
+        if code > max || (0xd800..0xe000).contains(&code) {
+            return self.error(start, "escape sequence is an invalid Unicode code point");
+        }
+        Ok(())
     }
 }
 
-/// Marks text that was not UTF-8: no label name or value of a store can hold it.
-pub(crate) const INVALID_MARK: char = '\u{FFFF}';
-
-fn spell_invalid(bytes: &[u8]) -> String {
-    let mut out = String::from(INVALID_MARK);
-    for chunk in bytes.utf8_chunks() {
-        out.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out
+fn is_space(c: u8) -> bool {
+    matches!(c, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-fn digits(rest: &mut std::str::Chars<'_>, n: usize, radix: u32) -> Result<u32, String> {
-    let mut value = 0u32;
-    for _ in 0..n {
-        let digit = rest.next().and_then(|c| c.to_digit(radix)).ok_or("invalid syntax")?;
-        value = value.wrapping_mul(radix).wrapping_add(digit);
-    }
-    Ok(value)
+fn is_alpha(c: char) -> bool {
+    c == '_' || c.is_ascii_alphabetic()
+}
+
+fn is_word_byte(c: u8) -> bool {
+    c == b'_' || c.is_ascii_alphanumeric()
 }

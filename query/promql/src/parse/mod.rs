@@ -6,10 +6,14 @@ mod duration;
 mod error;
 pub(crate) mod lexer;
 mod parser;
+mod pretty;
+#[cfg(test)]
+mod pretty_tests;
 mod print;
 mod selector;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 
 pub(crate) use duration::SECONDS_MAX;
 pub use error::ParseError;
@@ -26,17 +30,17 @@ pub fn parse(input: &str) -> Result<Expr, ParseError> {
 }
 
 fn parse_inner(input: &str) -> Result<Expr, ParseError> {
-    let tokens = lexer::tokens(input)?;
-    let mut parser = parser::Parser::new(tokens);
+    let (tokens, error) = lexer::tokens(input);
+    let mut parser = parser::Parser::new(tokens, error);
     if parser.peek().kind == Kind::End {
         return Err(ParseError::new(ast::Span::new(0, 0), "no expression found in input"));
     }
-    let expr = parser.expr(0)?;
+    let mut expr = parser.expr(0)?;
     let next = parser.peek();
     if next.kind != Kind::End {
-        return Err(ParseError::new(next.span, format!("unexpected {}", next.describe())));
+        return Err(parser.unexpected(next, "", ""));
     }
-    check::check(&expr)?;
+    check::check(&mut expr, input)?;
     Ok(expr)
 }
 

@@ -2,7 +2,8 @@
 
 use super::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, Matching, Number, Span};
 use super::error::ParseError;
-use super::lexer::{Kind, Token, quote, unquote};
+use super::lexer::{Kind, Token};
+use super::text::{INVALID_MARK, quote, unquote};
 use crate::functions;
 
 /// The deepest tree that is built, e.g. by a long chain of operators. Evaluation and printing recurse, and so need a bound.
@@ -15,13 +16,43 @@ pub(super) struct Parser<'a> {
     tokens: Vec<Token<'a>>,
     at: usize,
     nesting: u16,
+    /// How many aggregations are open here; an unexpected token is told to be in one.
+    aggregations: u16,
+    /// Why the tokens end early, if they do.
+    error: Option<ParseError>,
+    /// What the error about an unexpected token in a duration says of where it is and what was expected.
+    pub(super) duration_context: (&'static str, &'static str),
 }
 
 pub(super) type Parsed<T> = Result<T, ParseError>;
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(tokens: Vec<Token<'a>>) -> Self {
-        Self { tokens, at: 0, nesting: 0 }
+    pub(super) fn new(tokens: Vec<Token<'a>>, error: Option<ParseError>) -> Self {
+        Self { tokens, at: 0, nesting: 0, aggregations: 0, error, duration_context: ("", "") }
+    }
+
+    /// Says why the tokens end here, if they do and that is not the end of the text.
+    pub(super) fn still_tokens(&self) -> Parsed<()> {
+        let token = self.peek();
+        if token.kind == Kind::Error { Err(self.unexpected(token, "", "")) } else { Ok(()) }
+    }
+
+    /// Returns the error about a token that does not fit, or why there is no token.
+    pub(super) fn unexpected(&self, token: Token<'_>, context: &str, expected: &str) -> ParseError {
+        if let (Kind::Error, Some(error)) = (token.kind, &self.error) {
+            return error.clone();
+        }
+        let context = if context.is_empty() && self.aggregations > 0 { "aggregation" } else { context };
+        let mut message = format!("unexpected {}", token.describe());
+        if !context.is_empty() {
+            message.push_str(" in ");
+            message.push_str(context);
+        }
+        if !expected.is_empty() {
+            message.push_str(", expected ");
+            message.push_str(expected);
+        }
+        ParseError::new(token.span, message)
     }
 
     pub(super) fn peek(&self) -> Token<'a> {
@@ -53,7 +84,8 @@ impl<'a> Parser<'a> {
 
     pub(super) fn expect(&mut self, symbol: &str, context: &str) -> Parsed<Token<'a>> {
         let token = self.peek();
-        if token.is(symbol) { Ok(self.next()) } else { Err(unexpected(token, context, &quote(symbol))) }
+        let expected = if context.is_empty() { String::new() } else { quote(symbol) };
+        if token.is(symbol) { Ok(self.next()) } else { Err(self.unexpected(token, context, &expected)) }
     }
 
     pub(super) fn last_span(&self) -> Span {
@@ -109,7 +141,7 @@ impl<'a> Parser<'a> {
     fn binary_op(&self) -> Option<BinaryOp> {
         let token = self.peek();
         match token.kind {
-            Kind::Symbol | Kind::Identifier => BinaryOp::from_word(token.text),
+            Kind::Symbol | Kind::Keyword => BinaryOp::from_word(token.text),
             _ => None,
         }
     }
@@ -125,9 +157,9 @@ impl<'a> Parser<'a> {
         let inner = self.expr(BinaryOp::Pow.precedence())?;
         let span = token.span.to(inner.span);
         match inner.kind {
-            ExprKind::Number(Number { value, is_duration: false }) => {
-                let value = if negative { -value } else { value };
-                self.node(ExprKind::Number(Number { value, is_duration: false }), span)
+            ExprKind::Number(number) => {
+                let value = if negative { -number.value } else { number.value };
+                self.node(ExprKind::Number(Number { value, ..number }), span)
             }
             _ => self.node(ExprKind::Unary(negative, Box::new(inner)), span),
         }
@@ -154,24 +186,28 @@ impl<'a> Parser<'a> {
             Kind::Symbol if token.text == "(" => {
                 self.next();
                 let inner = self.expr(0)?;
-                let close = self.expect(")", "").map_err(|_| unexpected(self.peek(), "", ""))?;
+                let close = self.expect(")", "")?;
                 self.node(ExprKind::Paren(Box::new(inner)), token.span.to(close.span))
             }
             Kind::Symbol if token.text == "{" => self.selector(),
             Kind::MetricIdentifier => self.selector(),
-            Kind::Identifier => self.word(token),
-            Kind::Symbol | Kind::End => Err(unexpected(token, "", "")),
+            Kind::Identifier | Kind::Keyword if starts_expr(token) => self.word(token),
+            _ => Err(self.unexpected(token, "", "")),
         }
     }
 
     fn word(&mut self, token: Token<'a>) -> Parsed<Expr> {
         let next = self.peek_at(1);
-        if let Some(op) = AggregateOp::from_word(token.text)
-            && (next.is("(") || next.is_word("by") || next.is_word("without"))
+        if token.kind == Kind::Keyword
+            && let Some(op) = AggregateOp::from_word(token.text)
         {
-            return self.aggregate(op);
+            if next.is("(") || next.is_word("by") || next.is_word("without") {
+                return self.aggregate(op);
+            }
+            return self.selector();
         }
-        if next.is("(") {
+        let callable = token.kind == Kind::Identifier || CALLABLE.iter().any(|word| token.is_word(word));
+        if next.is("(") && callable {
             return self.call();
         }
         self.selector()
@@ -179,10 +215,10 @@ impl<'a> Parser<'a> {
 
     fn call(&mut self) -> Parsed<Expr> {
         let name = self.next();
+        let (args, end) = self.arguments()?;
         let Some(function) = functions::find(name.text) else {
             return Err(ParseError::new(name.span, format!("unknown function with name {}", quote(name.text))));
         };
-        let (args, end) = self.arguments()?;
         self.node(ExprKind::Call(function, args), name.span.to(end))
     }
 
@@ -200,10 +236,11 @@ impl<'a> Parser<'a> {
                 return Ok((args, self.next().span));
             }
             if !token.is(",") {
-                return Err(unexpected(token, "", ""));
+                return Err(self.unexpected(token, "", ""));
             }
             let comma = self.next();
-            if self.peek().is(")") {
+            self.still_tokens()?;
+            if !starts_expr(self.peek()) {
                 return Err(ParseError::new(comma.span, "trailing commas not allowed in function call args"));
             }
         }
@@ -211,6 +248,7 @@ impl<'a> Parser<'a> {
 
     fn aggregate(&mut self, op: AggregateOp) -> Parsed<Expr> {
         let name = self.next();
+        self.aggregations += 1;
         let mut grouping = self.grouping_clause()?;
         let (mut args, mut end) = self.arguments()?;
         if grouping.is_none() {
@@ -219,6 +257,7 @@ impl<'a> Parser<'a> {
                 end = self.last_span();
             }
         }
+        self.aggregations -= 1;
         let span = name.span.to(end);
         let wanted = if op.has_param() { 2 } else { 1 };
         if args.len() != wanted {
@@ -238,6 +277,7 @@ impl<'a> Parser<'a> {
     }
 
     fn grouping_clause(&mut self) -> Parsed<Option<(bool, Vec<String>)>> {
+        self.still_tokens()?;
         let token = self.peek();
         let without = token.is_word("without");
         if !without && !token.is_word("by") {
@@ -249,88 +289,86 @@ impl<'a> Parser<'a> {
 
     /// Reads `(a, "b", c)`.
     fn label_list(&mut self) -> Parsed<Vec<String>> {
+        const CONTEXT: &str = "grouping opts";
         let mut labels = Vec::new();
-        self.expect("(", "grouping opts")?;
+        self.expect("(", CONTEXT)?;
         loop {
             let token = self.peek();
             if token.is(")") {
                 self.next();
                 return Ok(labels);
             }
-            match token.kind {
-                Kind::Identifier | Kind::Number if is_label_name(token.text) => labels.push(token.text.to_owned()),
-                Kind::Text => labels.push(self.text(token)?),
-                _ => return Err(unexpected(token, "grouping opts", "label")),
+            let label = match token.kind {
+                Kind::Identifier | Kind::MetricIdentifier => token.text.to_owned(),
+                // This one word was forgotten by Prometheus.
+                Kind::Keyword if !token.is_word("without") => token.text.to_owned(),
+                Kind::Text => self.text(token)?,
+                _ => return Err(self.unexpected(token, CONTEXT, "label")),
+            };
+            if label.is_empty() || label.contains(INVALID_MARK) {
+                let message = format!("invalid label name for grouping: {}", quote(&label));
+                return Err(ParseError::new(token.span, message));
             }
+            labels.push(label);
             self.next();
             let token = self.peek();
             if !token.is(")") && !self.take(",") {
-                return Err(unexpected(token, "grouping opts", "\",\" or \")\""));
+                return Err(self.unexpected(token, CONTEXT, "\",\" or \")\""));
             }
         }
     }
 
     fn matching(&mut self, op: BinaryOp) -> Parsed<(Matching, bool)> {
         let mut matching = Matching::default();
-        if op.is_set() {
-            matching.cardinality = Cardinality::ManyToMany;
-        }
-        let mut returns_bool = false;
-        // `bool` may also be the name of a metric, but Prometheus takes it as the modifier, too.
-        if self.peek().is_word("bool") {
-            let token = self.next();
-            if !op.is_comparison() {
-                let message = "bool modifier can only be used on comparison operators";
-                return Err(ParseError::new(token.span, message));
-            }
-            returns_bool = true;
-        }
-        if (self.peek().is_word("on") || self.peek().is_word("ignoring")) && self.peek_at(1).is("(") {
+        let returns_bool = self.take_word("bool");
+        if self.peek().is_word("on") || self.peek().is_word("ignoring") {
             matching.on = self.next().is_word("on");
             matching.labels = self.label_list()?;
             for (word, cardinality) in [("group_left", Cardinality::ManyToOne), ("group_right", Cardinality::OneToMany)]
             {
-                let token = self.peek();
-                if !self.take_word(word) {
-                    continue;
+                if self.take_word(word) {
+                    matching.cardinality = cardinality;
+                    let next = self.peek();
+                    if next.is("(") || !starts_expr(next) {
+                        matching.include = self.label_list()?;
+                    }
+                    break;
                 }
-                if op.is_set() {
-                    let message = format!("no grouping allowed for {} operation", quote(op.as_str()));
-                    return Err(ParseError::new(token.span, message));
-                }
-                matching.cardinality = cardinality;
-                if self.peek().is("(") {
-                    matching.include = self.label_list()?;
-                }
-                break;
             }
         }
-        self.fill(op, &mut matching)?;
+        self.fill(&mut matching)?;
+        if op.is_set() && matching.cardinality == Cardinality::OneToOne {
+            matching.cardinality = Cardinality::ManyToMany;
+        }
         Ok((matching, returns_bool))
     }
 
-    fn fill(&mut self, op: BinaryOp, matching: &mut Matching) -> Parsed<()> {
-        loop {
-            let token = self.peek();
-            let word = ["fill", "fill_left", "fill_right"].into_iter().find(|word| token.is_word(word));
-            let (Some(word), true) = (word, self.peek_at(1).is("(")) else { return Ok(()) };
-            self.next();
-            self.next();
-            if op.is_set() {
-                return Err(ParseError::new(token.span, "filling in missing series not allowed for set operators"));
+    fn fill(&mut self, matching: &mut Matching) -> Parsed<()> {
+        if self.take_word("fill") {
+            let value = self.fill_value()?;
+            (matching.fill_left, matching.fill_right) = (Some(value), Some(value));
+        } else if self.take_word("fill_left") {
+            matching.fill_left = Some(self.fill_value()?);
+            if self.take_word("fill_right") {
+                matching.fill_right = Some(self.fill_value()?);
             }
-            let value = self.signed_number("fill")?;
-            self.expect(")", "fill")?;
-            if word != "fill_right" {
-                matching.fill_left = Some(value);
-            }
-            if word != "fill_left" {
-                matching.fill_right = Some(value);
+        } else if self.take_word("fill_right") {
+            matching.fill_right = Some(self.fill_value()?);
+            if self.take_word("fill_left") {
+                matching.fill_left = Some(self.fill_value()?);
             }
         }
+        Ok(())
     }
 
-    pub(super) fn signed_number(&mut self, context: &str) -> Parsed<f64> {
+    fn fill_value(&mut self) -> Parsed<f64> {
+        self.expect("(", "")?;
+        let value = self.signed_number("", "")?;
+        self.expect(")", "")?;
+        Ok(value)
+    }
+
+    pub(super) fn signed_number(&mut self, context: &str, expected: &str) -> Parsed<f64> {
         let negative = self.peek().is("-");
         if negative || self.peek().is("+") {
             self.next();
@@ -339,7 +377,7 @@ impl<'a> Parser<'a> {
         let value = match token.kind {
             Kind::Number => number(token)?,
             Kind::Duration => super::duration::seconds(token)?,
-            _ => return Err(unexpected(token, context, "number")),
+            _ => return Err(self.unexpected(token, context, expected)),
         };
         self.next();
         Ok(if negative { -value } else { value })
@@ -384,35 +422,51 @@ pub(super) fn is_label_name(text: &str) -> bool {
         && !text.is_empty()
 }
 
-pub(super) fn unexpected(token: Token<'_>, context: &str, expected: &str) -> ParseError {
-    let mut message = format!("unexpected {}", token.describe());
-    if !context.is_empty() {
-        message.push_str(" in ");
-        message.push_str(context);
+/// The keywords that are functions, too.
+const CALLABLE: [&str; 6] = ["start", "end", "step", "range", "min_of", "max_of"];
+
+/// Says whether an expression can begin with this token.
+fn starts_expr(token: Token<'_>) -> bool {
+    const NEVER: [&str; 6] = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
+    match token.kind {
+        Kind::Identifier | Kind::MetricIdentifier | Kind::Number | Kind::Duration | Kind::Text => true,
+        Kind::Keyword => !NEVER.iter().any(|word| token.is_word(word)),
+        Kind::Symbol => matches!(token.text, "(" | "{" | "+" | "-"),
+        Kind::End | Kind::Error => false,
     }
-    if !expected.is_empty() {
-        message.push_str(", expected ");
-        message.push_str(expected);
-    }
-    ParseError::new(token.span, message)
 }
 
 /// Reads a number as Go does: decimal, hexadecimal, octal with a leading zero, with underscores, `inf`, `nan`.
 pub(super) fn number(token: Token<'_>) -> Parsed<f64> {
-    let text = token.text.replace('_', "");
-    let lower = text.to_ascii_lowercase();
+    let fail = |why: &str| {
+        let message = format!("error parsing number: strconv.ParseFloat: parsing {}: {why}", quote(token.text));
+        ParseError::new(token.span, message)
+    };
+    if !underscores_separate(token.text) {
+        return Err(fail("invalid syntax"));
+    }
+    let lower = token.text.replace('_', "").to_ascii_lowercase();
     let octal = lower.len() > 1 && lower.starts_with('0') && lower.bytes().all(|b| (b'0'..=b'7').contains(&b));
     #[expect(clippy::cast_precision_loss, reason = "as Go converts an integer literal")]
-    let value = if let Some(hex) = lower.strip_prefix("0x") {
-        i64::from_str_radix(hex, 16).ok().map(|n| n as f64)
-    } else if octal {
-        i64::from_str_radix(&lower, 8).ok().map(|n| n as f64)
-    } else {
-        match lower.as_str() {
-            "inf" => Some(f64::INFINITY),
-            "nan" => Some(f64::NAN),
-            _ => lower.parse().ok(),
-        }
-    };
-    value.ok_or_else(|| ParseError::new(token.span, format!("error parsing number: {}", quote(token.text))))
+    if let Some(hex) = lower.strip_prefix("0x") {
+        // Beyond 64 bits Go would want an exponent.
+        return i64::from_str_radix(hex, 16).map(|n| n as f64).map_err(|_| fail("invalid syntax"));
+    } else if octal && let Ok(n) = i64::from_str_radix(&lower, 8) {
+        return Ok(n as f64);
+    }
+    match lower.as_str() {
+        "inf" => return Ok(f64::INFINITY),
+        "nan" => return Ok(f64::NAN),
+        _ => {}
+    }
+    let value: f64 = lower.parse().map_err(|_| fail("invalid syntax"))?;
+    if value.is_infinite() { Err(fail("value out of range")) } else { Ok(value) }
+}
+
+/// Says whether each underscore stands between two digits, or behind the prefix of a hexadecimal number.
+fn underscores_separate(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let digit = |i: Option<usize>| i.and_then(|i| bytes.get(i)).is_some_and(u8::is_ascii_alphanumeric);
+    let lone = |(i, _): (usize, &u8)| digit(i.checked_sub(1)) && digit(Some(i + 1));
+    bytes.iter().enumerate().filter(|(_, b)| **b == b'_').all(lone)
 }

@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use model::{METRIC_NAME, MatchOp};
+use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::ast::{
     Aggregate, At, Binary, Borders, Cardinality, Duration, DurationKind, DurationOp, Expr, ExprKind, Number, Selector,
     Subquery,
 };
-use super::lexer::quote;
 use super::parser::is_label_name;
+use super::text::quote;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -18,12 +18,16 @@ impl Display for Expr {
             ExprKind::Text(text) => f.write_str(&quote(text)),
             ExprKind::Selector(selector) => {
                 bare(selector, f)?;
-                modifiers(selector, f)
+                at(selector.at, f)?;
+                borders(selector.borders, f)?;
+                offset(selector.offset.as_ref(), f)
             }
             ExprKind::Range(selector, range) => {
                 bare(selector, f)?;
-                write!(f, "[{range}]")?;
-                modifiers(selector, f)
+                write!(f, "[{}]", Whole(range))?;
+                borders(selector.borders, f)?;
+                at(selector.at, f)?;
+                offset(selector.offset.as_ref(), f)
             }
             ExprKind::Subquery(subquery) => write!(f, "{subquery}"),
             ExprKind::Call(function, args) => {
@@ -63,15 +67,20 @@ fn label(name: &str) -> String {
 
 impl Display for Number {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        #[expect(clippy::cast_possible_truncation, reason = "durations are whole milliseconds in range")]
-        let ms = (self.value * 1000.0).round() as i64;
         match self.value {
-            _ if self.is_duration => duration_ms(ms, f),
+            value if self.is_duration => duration_ms(milliseconds(value), f),
             value if value.is_nan() => f.write_str("NaN"),
             value if value.is_infinite() => f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
             value => write!(f, "{value}"),
         }
     }
+}
+
+/// Returns the whole milliseconds in `seconds`, which are rounded to nanoseconds first.
+fn milliseconds(seconds: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
+    let nanoseconds = (seconds * 1e9).round() as i64;
+    nanoseconds / 1_000_000
 }
 
 /// Writes milliseconds as Prometheus does: `1h30m`, `1500ms` as `1s500ms`, zero as `0s`.
@@ -105,20 +114,31 @@ fn duration_ms(ms: i64, f: &mut Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
+/// A duration as the whole of a range, step or offset: a literal is written with units there.
+struct Whole<'a>(&'a Duration);
+
+impl Display for Whole<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.kind {
+            // What is no whole number of milliseconds cannot be written with a unit.
+            DurationKind::Seconds(Number { value, .. }) if (value * 1e9).round() % 1e6 == 0.0 => {
+                duration_ms(milliseconds(value), f)
+            }
+            DurationKind::Seconds(number) => write!(f, "{}", Number { is_duration: false, ..number }),
+            _ => write!(f, "{}", self.0),
+        }
+    }
+}
+
 impl Display for Duration {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            // A number is seconds; only whole milliseconds can be written with a unit.
-            DurationKind::Seconds(number) if (number.value * 1000.0).fract() == 0.0 => {
-                write!(f, "{}", Number { is_duration: true, ..*number })
-            }
-            DurationKind::Seconds(number) => write!(f, "{}", Number { is_duration: false, ..*number }),
+            DurationKind::Seconds(number) => write!(f, "{number}"),
             DurationKind::Step => f.write_str("step()"),
             DurationKind::Range => f.write_str("range()"),
             DurationKind::MinOf(a, b) => write!(f, "min_of({a}, {b})"),
             DurationKind::MaxOf(a, b) => write!(f, "max_of({a}, {b})"),
             DurationKind::Neg(a) => write!(f, "-{a}"),
-            DurationKind::Pos(a) => write!(f, "+{a}"),
             DurationKind::Paren(a) => write!(f, "({a})"),
             DurationKind::Binary(op, a, b) => {
                 let op = match op {
@@ -137,81 +157,87 @@ impl Display for Duration {
 
 /// Writes the selector without range and modifiers.
 fn bare(selector: &Selector, f: &mut Formatter<'_>) -> fmt::Result {
-    let mut parts: Vec<String> = Vec::new();
-    let mut plain_name = None;
-    if let Some(name) = &selector.name {
-        let plain = name
-            .bytes()
-            .enumerate()
-            .all(|(i, b)| b == b'_' || b == b':' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit()));
-        let number = matches!(name.to_ascii_lowercase().as_str(), "inf" | "nan");
-        if plain && !name.is_empty() && !number { plain_name = Some(name) } else { parts.push(quote(name)) }
-    }
-    let quoted = parts.len();
-    let mut name_seen = selector.name.is_none();
-    for matcher in &selector.matchers {
-        let is_name = matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal;
-        if is_name && !name_seen && selector.name.as_deref() == Some(matcher.value.as_str()) {
-            name_seen = true;
-            continue;
-        }
-        parts.push(format!("{}{}{}", label(&matcher.name), matcher.op.as_str(), quote(&matcher.value)));
-    }
-    parts[quoted..].sort();
-    if let Some(name) = plain_name {
-        f.write_str(name)?;
-        if parts.is_empty() {
-            return Ok(());
-        }
-    }
-    write!(f, "{{{}}}", parts.join(","))
+    let name = selector.name.as_deref().unwrap_or("");
+    let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && m.value == name;
+    let others = selector.matchers.iter().filter(|matcher| name.is_empty() || !is_name(matcher));
+    let mut parts: Vec<String> =
+        others.map(|m| format!("{}{}{}", label(&m.name), m.op.as_str(), quote(&m.value))).collect();
+    parts.sort();
+    f.write_str(name)?;
+    if parts.is_empty() && !name.is_empty() { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
 }
 
-fn at_and_offset(at: Option<At>, offset: Option<&Duration>, f: &mut Formatter<'_>) -> fmt::Result {
+fn at(at: Option<At>, f: &mut Formatter<'_>) -> fmt::Result {
     match at {
-        None => {}
-        Some(At::Start) => f.write_str(" @ start()")?,
-        Some(At::End) => f.write_str(" @ end()")?,
+        None => Ok(()),
+        Some(At::Start) => f.write_str(" @ start()"),
+        Some(At::End) => f.write_str(" @ end()"),
         Some(At::Time(ms)) => {
             let sign = if ms < 0 { "-" } else { "" };
-            write!(f, " @ {sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000)?;
+            write!(f, " @ {sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000)
         }
-    }
-    match offset {
-        None => Ok(()),
-        Some(offset) if matches!(offset.kind, DurationKind::Binary(..)) => write!(f, " offset ({offset})"),
-        Some(offset) => write!(f, " offset {offset}"),
     }
 }
 
-fn modifiers(selector: &Selector, f: &mut Formatter<'_>) -> fmt::Result {
-    at_and_offset(selector.at, selector.offset.as_ref(), f)?;
-    match selector.borders {
+fn borders(borders: Borders, f: &mut Formatter<'_>) -> fmt::Result {
+    match borders {
         Borders::Plain => Ok(()),
         Borders::Anchored => f.write_str(" anchored"),
         Borders::Smoothed => f.write_str(" smoothed"),
     }
 }
 
+fn offset(offset: Option<&Duration>, f: &mut Formatter<'_>) -> fmt::Result {
+    match offset {
+        None => Ok(()),
+        Some(offset) => write!(f, " offset {}", Whole(offset)),
+    }
+}
+
+/// Writes what stands behind a subquery's expression.
+pub(super) fn subquery_suffix(subquery: &Subquery, f: &mut impl fmt::Write) -> fmt::Result {
+    write!(f, "[{}:", Whole(&subquery.range))?;
+    if let Some(step) = &subquery.step {
+        write!(f, "{}", Whole(step))?;
+    }
+    write!(f, "]{}", Modifiers(subquery))
+}
+
+struct Modifiers<'a>(&'a Subquery);
+
+impl Display for Modifiers<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        at(self.0.at, f)?;
+        offset(self.0.offset.as_ref(), f)
+    }
+}
+
 impl Display for Subquery {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}:", self.expr, self.range)?;
-        if let Some(step) = &self.step {
-            write!(f, "{step}")?;
+        write!(f, "{}", self.expr)?;
+        subquery_suffix(self, f)
+    }
+}
+
+/// Writes an aggregation's name and grouping.
+pub(super) struct Head<'a>(pub(super) &'a Aggregate);
+
+impl Display for Head<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let aggregate = self.0;
+        f.write_str(aggregate.op.as_str())?;
+        if aggregate.without || !aggregate.grouping.is_empty() {
+            f.write_str(if aggregate.without { " without " } else { " by " })?;
+            labels(&aggregate.grouping, f)?;
+            f.write_str(" ")?;
         }
-        f.write_str("]")?;
-        at_and_offset(self.at, self.offset.as_ref(), f)
+        Ok(())
     }
 }
 
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.op.as_str())?;
-        if self.without || !self.grouping.is_empty() {
-            f.write_str(if self.without { " without " } else { " by " })?;
-            labels(&self.grouping, f)?;
-            f.write_str(" ")?;
-        }
+        write!(f, "{}", Head(self))?;
         match &self.param {
             Some(param) => write!(f, "({param}, {})", self.expr),
             None => write!(f, "({})", self.expr),
@@ -219,13 +245,16 @@ impl Display for Aggregate {
     }
 }
 
-impl Display for Binary {
+/// Writes an operator and how its sides find each other.
+pub(super) struct Operator<'a>(pub(super) &'a Binary);
+
+impl Display for Operator<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.lhs, self.op.as_str())?;
-        if self.returns_bool {
+        f.write_str(self.0.op.as_str())?;
+        if self.0.returns_bool {
             f.write_str(" bool")?;
         }
-        let matching = &self.matching;
+        let matching = &self.0.matching;
         let grouped = matches!(matching.cardinality, Cardinality::ManyToOne | Cardinality::OneToMany);
         if matching.on || !matching.labels.is_empty() || grouped {
             f.write_str(if matching.on { " on " } else { " ignoring " })?;
@@ -237,21 +266,33 @@ impl Display for Binary {
             labels(&matching.include, f)?;
         }
         match (matching.fill_left, matching.fill_right) {
-            (None, None) => {}
-            (Some(a), Some(b)) if a == b || (a.is_nan() && b.is_nan()) => write!(f, " fill ({})", plain(a))?,
+            (Some(a), Some(b)) if a == b => write!(f, " fill ({})", short(a)),
             (left, right) => {
                 if let Some(value) = left {
-                    write!(f, " fill_left ({})", plain(value))?;
+                    write!(f, " fill_left ({})", short(value))?;
                 }
                 if let Some(value) = right {
-                    write!(f, " fill_right ({})", plain(value))?;
+                    write!(f, " fill_right ({})", short(value))?;
                 }
+                Ok(())
             }
         }
-        write!(f, " {}", self.rhs)
     }
 }
 
-fn plain(value: f64) -> Number {
-    Number { value, is_duration: false }
+impl Display for Binary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.lhs, Operator(self), self.rhs)
+    }
+}
+
+/// Writes a number with an exponent where that is much shorter, as Go's `%v` does.
+fn short(value: f64) -> String {
+    if value != 0.0 && value.is_finite() && !(1e-4..1e21).contains(&value.abs()) {
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
+        return format!("{digits}e{sign}{exponent:0>2}");
+    }
+    Number { value, is_duration: false }.to_string()
 }

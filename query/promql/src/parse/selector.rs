@@ -3,9 +3,11 @@
 use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::ast::{At, Borders, Duration, Expr, ExprKind, Selector, Subquery};
+use super::duration::EXPECTED;
 use super::error::ParseError;
-use super::lexer::{Kind, Token, quote};
-use super::parser::{Parsed, Parser, unexpected};
+use super::lexer::{Kind, Token};
+use super::parser::{Parsed, Parser};
+use crate::number::format_float;
 
 const MATCHING: &str = "label matching";
 
@@ -20,43 +22,35 @@ impl Parser<'_> {
             name = Some(start.text.to_owned());
         }
         if self.take("{") {
-            self.matchers(&mut name, &mut matchers)?;
+            self.matchers(&mut matchers)?;
         }
         let span = start.span.to(self.last_span());
         if let Some(name) = &name {
-            if let Some(other) = matchers.iter().find(|matcher| {
-                matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal && start.kind != Kind::Symbol
-            }) {
-                let message = format!("metric name must not be set twice: {} or {}", quote(name), quote(&other.value));
-                return Err(ParseError::new(span, message));
-            }
             matchers.push(Matcher::equal(METRIC_NAME, name.clone()));
         }
         let selector = Selector { name, matchers, offset: None, at: None, borders: Borders::Plain };
         self.node(ExprKind::Selector(selector), span)
     }
 
-    fn matchers(&mut self, name: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Parsed<()> {
+    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Parsed<()> {
         while !self.take("}") {
             let token = self.next();
             let label = match token.kind {
-                Kind::Identifier | Kind::Number => token.text.to_owned(),
+                Kind::Identifier => token.text.to_owned(),
                 Kind::Text => self.text(token)?,
-                _ => return Err(unexpected(token, MATCHING, "identifier or \"}\"")),
+                _ => return Err(self.unexpected(token, MATCHING, "identifier or \"}\"")),
             };
             let next = self.peek();
-            if token.kind == Kind::Text && (next.is(",") || next.is("}")) {
-                if let Some(first) = name.replace(label.clone()) {
-                    let message = format!("metric name must not be set twice: {} or {}", quote(&first), quote(&label));
-                    return Err(ParseError::new(token.span, message));
-                }
+            let is_operator = ["=", "!=", "=~", "!~"].iter().any(|op| next.is(op));
+            if token.kind == Kind::Text && !is_operator {
+                matchers.push(Matcher::equal(METRIC_NAME, label));
             } else {
                 let matcher = self.matcher(token, &label)?;
                 matchers.push(matcher);
             }
             let next = self.peek();
             if !next.is("}") && !self.take(",") {
-                return Err(unexpected(next, MATCHING, "\",\" or \"}\""));
+                return Err(self.unexpected(next, MATCHING, "\",\" or \"}\""));
             }
         }
         Ok(())
@@ -69,11 +63,11 @@ impl Parser<'_> {
             (Kind::Symbol, "!=") => MatchOp::NotEqual,
             (Kind::Symbol, "=~") => MatchOp::Regex,
             (Kind::Symbol, "!~") => MatchOp::NotRegex,
-            _ => return Err(unexpected(sign, MATCHING, "label matching operator")),
+            _ => return Err(self.unexpected(sign, MATCHING, "label matching operator")),
         };
         let value = self.next();
         if value.kind != Kind::Text {
-            return Err(unexpected(value, MATCHING, "string"));
+            return Err(self.unexpected(value, MATCHING, "string"));
         }
         let text = self.text(value)?;
         Matcher::new(label, op, text).map_err(|error| ParseError::new(token.span.to(value.span), error.to_string()))
@@ -82,20 +76,25 @@ impl Parser<'_> {
     /// Reads `[range]` or `[range:step]` behind `expr`.
     pub(super) fn bracket(&mut self, expr: Expr) -> Parsed<Expr> {
         let open = self.next();
+        self.duration_context = ("subquery or range selector", EXPECTED);
         let range = self.duration(0)?;
+        self.positive(&range)?;
         let mut step = None;
         let is_subquery = self.take(":");
-        if is_subquery && !self.peek().is("]") {
-            step = Some(self.duration(0)?);
-        }
-        let context = "range or subquery selector";
-        let close = self.expect("]", context).map_err(|_| unexpected(self.peek(), context, ""))?;
-        for duration in [Some(&range), step.as_ref()].into_iter().flatten() {
-            if let Some(seconds) = duration.constant()
-                && seconds <= 0.0
-            {
-                return Err(ParseError::new(duration.span, "duration must be greater than 0"));
+        let mut context = ("subquery or range", "\":\" or \"]\"");
+        if is_subquery {
+            context = ("subquery selector", "number, duration, step(), range(), or \"]\"");
+            if !self.peek().is("]") {
+                self.duration_context = context;
+                let duration = self.duration(0)?;
+                self.positive(&duration)?;
+                step = Some(duration);
+                context.1 = "\"]\"";
             }
+        }
+        let close = self.peek();
+        if !self.take("]") {
+            return Err(self.unexpected(close, context.0, context.1));
         }
         let span = expr.span.to(close.span);
         if is_subquery {
@@ -117,6 +116,15 @@ impl Parser<'_> {
         Err(ParseError::new(open.span.to(close.span), message))
     }
 
+    /// Refuses a literal that is not above zero.
+    fn positive(&self, duration: &Duration) -> Parsed<()> {
+        self.still_tokens()?;
+        match duration.literal() {
+            Some(seconds) if seconds <= 0.0 => Err(ParseError::new(duration.span, "duration must be greater than 0")),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn set_offset(&mut self, mut expr: Expr, duration: Duration) -> Parsed<Expr> {
         let end = self.last_span();
         let slot = match &mut expr.kind {
@@ -124,27 +132,36 @@ impl Parser<'_> {
             ExprKind::Subquery(subquery) => &mut subquery.offset,
             _ => return Err(misplaced(&expr, "offset modifier")),
         };
-        if slot.replace(duration).is_some() {
+        if slot.is_some() {
             return Err(ParseError::new(expr.span, "offset may not be set multiple times"));
         }
+        // An offset of nothing is none.
+        *slot = Some(duration).filter(|duration| duration.literal().is_none_or(|seconds| seconds.abs() >= 5e-10));
         expr.span = expr.span.to(end);
         Ok(expr)
     }
 
     pub(super) fn at_modifier(&mut self, mut expr: Expr) -> Parsed<Expr> {
         let token = self.peek();
-        let at = if (token.is_word("start") || token.is_word("end")) && self.peek_at(1).is("(") {
+        let at = if token.is_word("start") || token.is_word("end") {
             self.next();
-            self.next();
-            self.expect(")", "@")?;
+            let paren = self.peek();
+            if !self.take("(") {
+                return Err(self.unexpected(paren, "@", "timestamp"));
+            }
+            let paren = self.peek();
+            if !self.take(")") {
+                return Err(self.unexpected(paren, "@", "timestamp"));
+            }
             if token.is_word("start") { At::Start } else { At::End }
         } else {
-            let seconds = self.signed_number("@").map_err(|_| unexpected(self.peek(), "@", "timestamp"))?;
+            let seconds = self.signed_number("@", "timestamp")?;
             let ms = seconds * 1000.0;
             #[expect(clippy::cast_precision_loss, reason = "a bound, not a value")]
             if !ms.is_finite() || ms >= i64::MAX as f64 || ms <= i64::MIN as f64 {
-                let message = format!("timestamp out of bounds for @ modifier: {seconds:.6}");
-                return Err(ParseError::new(token.span, message));
+                let seconds = if seconds.is_finite() { format!("{seconds:.6}") } else { format_float(seconds) };
+                let message = format!("timestamp out of bounds for @ modifier: {seconds}");
+                return Err(ParseError::new(expr.span, message));
             }
             #[expect(clippy::cast_possible_truncation, reason = "bounds were checked")]
             At::Time(ms.round() as i64)
@@ -167,21 +184,17 @@ impl Parser<'_> {
         let what = if anchored { "anchored" } else { "smoothed" };
         let slot = match &mut expr.kind {
             ExprKind::Range(selector, _) => &mut selector.borders,
-            ExprKind::Selector(selector) if !anchored => &mut selector.borders,
-            ExprKind::Selector(_) => {
-                let message = "anchored modifier must be preceded by a range vector selector";
-                return Err(ParseError::new(expr.span, message));
-            }
+            ExprKind::Selector(selector) => &mut selector.borders,
             ExprKind::Subquery(_) => {
-                return Err(ParseError::new(expr.span, format!("{what} modifier is not supported with subqueries")));
+                return Err(ParseError::new(expr.span, format!("{what} modifier is not supported for subqueries")));
             }
-            _ => return Err(misplaced(&expr, &format!("{what} modifier"))),
+            _ => return Err(ParseError::new(expr.span, format!("{what} modifier not implemented"))),
         };
-        if *slot != Borders::Plain {
-            return Err(ParseError::new(token.span, "anchored and smoothed modifiers cannot be used together"));
+        let other = if anchored { Borders::Smoothed } else { Borders::Anchored };
+        if *slot == other {
+            return Err(ParseError::new(expr.span, "anchored and smoothed modifiers cannot be used together"));
         }
         *slot = if anchored { Borders::Anchored } else { Borders::Smoothed };
-        expr.span = expr.span.to(token.span);
         Ok(expr)
     }
 }
