@@ -10,7 +10,7 @@ use collector_otlp::metrics::{DeltaStates, Options};
 use model::Timestamp;
 use parking_lot::Mutex;
 use runtime::{Clock, Ledger, Telemetry};
-use storage_api::{LogAppender, MetricAppender};
+use storage_api::{KeyMaker, LogAppender, MetricAppender};
 
 use crate::admission::{Admission, Gate};
 use crate::body::{self, Encoding};
@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     /// The running totals of OTLP's deltas. Held from translation until the append has succeeded or failed, so that a
     /// failed batch can be taken back; no other lock is taken inside.
     pub(crate) deltas: Mutex<DeltaStates>,
+    /// Makes the keys of series in remote write 1.0.
+    pub(crate) write_keys: KeyMaker,
     gate: Gate,
 }
 
@@ -77,7 +79,8 @@ impl Collector {
         let gate = Gate::new(config.max_concurrent_requests, config.memory_bytes, wait, Arc::clone(&stats));
         let deltas = Mutex::new(DeltaStates::new(config.deltas()));
         let translation = config.translation();
-        Self(Arc::new(Inner { config, translation, metrics, logs, clock, ledger, stats, deltas, gate }))
+        let write_keys = KeyMaker::default();
+        Self(Arc::new(Inner { config, translation, metrics, logs, clock, ledger, stats, deltas, write_keys, gate }))
     }
 
     /// Returns the routes of the main port: `/api/v1/write`, `/api/v1/otlp/v1/metrics`, `/otlp/v1/logs` and

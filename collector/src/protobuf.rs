@@ -28,11 +28,15 @@ impl Malformed {
 
     /// Makes the refusal of a whole body.
     pub(crate) fn refuse(self, what: &'static str, body: &[u8]) -> Refusal {
-        let cause = match self.address.checked_sub(body.as_ptr().addr()) {
+        Refusal::Malformed { what, cause: self.place_in(body) }
+    }
+
+    /// Says what is wrong and where in the body.
+    pub(crate) fn place_in(self, body: &[u8]) -> String {
+        match self.address.checked_sub(body.as_ptr().addr()) {
             Some(offset) if offset <= body.len() => format!("{self}, at byte {offset} of {}", body.len()),
             _ => self.to_string(),
-        };
-        Refusal::Malformed { what, cause }
+        }
     }
 }
 

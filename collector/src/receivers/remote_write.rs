@@ -6,12 +6,12 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use model::{LabelError, MetricMetadata};
+use model::{MetricMetadata, Sample};
 use runtime::Signal;
-use storage_api::{MetricBatch, Rejection};
+use storage_api::{Error, KeyMaker, LabelFault, LabelPair, LabelSource, MetricBatch, Rejection};
 
 use super::tally::{Outcome, Tally, is_of_exemplars};
-use super::write_request::{Fault, Metadata, Series, Visit, decode, decode_2};
+use super::write_request::{Fault, Metadata, Plain, Series, Visit, decode, decode_2, decode_labels, scan};
 use super::{add_retry_after, text_response};
 use crate::admission::Admission;
 use crate::body::{self, Encoding, cut, header_text, media_type};
@@ -120,7 +120,17 @@ fn form(headers: &HeaderMap) -> Result<(Version, Encoding)> {
 
 fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission) -> Result<Outcome> {
     let tally = Tally::new(Place::RemoteWrite, Signal::Metrics);
-    let mut batch = Batch { batch: MetricBatch::default(), config: &inner.config, version, tally, admission };
+    let labels = LabelsInBody { body, config: &inner.config };
+    let mut batch = Batch {
+        batch: MetricBatch::with_source(&labels),
+        labels: &labels,
+        keys: &inner.write_keys,
+        samples: Vec::new(),
+        config: &inner.config,
+        version,
+        tally,
+        admission,
+    };
     let decoded = match version {
         Version::V1 => decode(body, &inner.config, &mut batch),
         Version::V2 => decode_2(body, &inner.config, &mut batch),
@@ -138,11 +148,37 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
             tally.stored(&report);
             Ok(tally.finish(&inner.ledger))
         }
+        // As for a body that cannot be walked over: what is in it is not known.
+        Err(Error::Invalid(cause)) => Err(Refusal::Malformed { what: WHAT, cause }),
         Err(error) => {
             let refusal = Refusal::from(error);
             tally.finish_refused(&inner.ledger, &refusal);
             Err(refusal)
         }
+    }
+}
+
+/// The labels in a body of 1.0. A token has their offset in the high half and their length in the low one.
+#[derive(Debug)]
+struct LabelsInBody<'a> {
+    body: &'a [u8],
+    config: &'a Config,
+}
+
+impl LabelsInBody<'_> {
+    /// Returns the token of labels in this body. `None` where they lie too far behind.
+    fn token(&self, labels: &[u8]) -> Option<u64> {
+        let offset = u32::try_from(labels.as_ptr().addr().checked_sub(self.body.as_ptr().addr())?).ok()?;
+        let length = u32::try_from(labels.len()).ok()?;
+        Some(u64::from(offset) << 32 | u64::from(length))
+    }
+}
+
+impl<'a> LabelSource<'a> for LabelsInBody<'a> {
+    fn labels(&self, token: u64, out: &mut Vec<LabelPair<'a>>) -> std::result::Result<(), LabelFault> {
+        let (offset, length) = ((token >> 32) as usize, token as u32 as usize);
+        let labels = self.body.get(offset..offset + length).unwrap_or_default();
+        decode_labels(labels, self.config, out).map_err(|error| error.into_fault(self.body))
     }
 }
 
@@ -167,6 +203,10 @@ impl From<Refusal> for Stop {
 /// Collects what passes the tests.
 struct Batch<'b, 'a> {
     batch: MetricBatch<'a>,
+    labels: &'a LabelsInBody<'a>,
+    keys: &'b KeyMaker,
+    /// Space for the samples of a plain series.
+    samples: Vec<Sample>,
     config: &'b Config,
     version: Version,
     tally: Tally,
@@ -175,6 +215,19 @@ struct Batch<'b, 'a> {
 
 impl<'a> Visit<'a> for Batch<'_, 'a> {
     type Error = Stop;
+
+    fn undecoded(&mut self, series: &'a [u8]) -> Result<bool, Stop> {
+        let Some(Plain { labels, labels_len }) = scan(series, &mut self.samples) else { return Ok(false) };
+        let Some(token) = self.labels.token(labels).filter(|_| labels_len <= self.config.max_labels) else {
+            return Ok(false);
+        };
+        self.tally.receive(self.samples.len() as u64);
+        // The labels are decoded only when the store does not know them.
+        let bytes = size_of_val(self.samples.as_slice()) + labels_len * size_of::<LabelPair<'_>>() + 64;
+        self.admission.grow(bytes as u64 * 2)?;
+        self.batch.push_keyed(self.keys.key(labels), token, self.samples.iter().copied());
+        Ok(true)
+    }
 
     fn series(&mut self, series: &mut Series<'a>) -> Result<(), Stop> {
         let came = self.count(series);
@@ -253,13 +306,7 @@ fn push<'a>(batch: &mut MetricBatch<'a>, series: &mut Series<'a>) -> Result<(), 
         return Err(fault);
     }
     let labels = series.labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value)));
-    batch.push(labels, series.samples.iter().copied()).map_err(|error| {
-        let reason = match error {
-            LabelError::Repeated { .. } => "duplicate_label",
-            _ => "empty_label_name",
-        };
-        (reason, format!("{error} in {}", series.shown()))
-    })?;
+    batch.push(labels, series.samples.iter().copied()).map_err(|error| series.label_fault(&error))?;
     if !series.starts_ms.is_empty() {
         batch.set_starts(series.starts_ms.iter().copied());
     }

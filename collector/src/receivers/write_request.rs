@@ -2,11 +2,12 @@
 
 mod exemplar;
 mod histogram;
+mod quick;
 #[cfg(test)]
 mod tests;
 mod version_2;
 
-use model::{Exemplar, HistogramSample, METRIC_NAME, MetricKind, Sample};
+use model::{Exemplar, HistogramSample, LabelError, METRIC_NAME, MetricKind, Sample};
 use storage_api::AppendReport;
 
 use crate::body::cut;
@@ -15,6 +16,7 @@ use crate::protobuf::{Malformed, Reader};
 
 use exemplar::ExemplarScratch;
 use histogram::HistogramScratch;
+pub(crate) use quick::{Plain, decode_labels, scan};
 pub(crate) use version_2::decode_2;
 
 /// So many samples of one series are decoded between two looks at the memory budget.
@@ -64,6 +66,11 @@ pub(crate) trait Visit<'a> {
     /// Why the walk should stop.
     type Error: From<Malformed>;
 
+    /// Takes one series of 1.0 as it came, if it likes to; says whether it did.
+    fn undecoded(&mut self, _: &'a [u8]) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
+
     /// Takes one series; what is left in it is thrown away.
     fn series(&mut self, series: &mut Series<'a>) -> Result<(), Self::Error>;
 
@@ -81,8 +88,11 @@ pub(crate) fn decode<'a, V: Visit<'a>>(body: &'a [u8], config: &Config, visit: &
     while let Some((tag, field)) = reader.next()? {
         match tag {
             1 => {
-                decode_series(field.bytes()?, config, &mut series, visit)?;
-                visit.series(&mut series)?;
+                let bytes = field.bytes()?;
+                if !visit.undecoded(bytes)? {
+                    decode_series(bytes, config, &mut series, visit)?;
+                    visit.series(&mut series)?;
+                }
             }
             3 => {
                 let bytes = field.bytes()?;
@@ -257,6 +267,15 @@ impl<'a> Series<'a> {
             Err((reason, detail)) => self.bad_exemplars.reject(reason, 1, || detail),
         }
         Ok(())
+    }
+
+    /// Says what is wrong with labels that are no set.
+    pub(crate) fn label_fault(&self, error: &LabelError) -> Fault {
+        let reason = match error {
+            LabelError::Repeated { .. } => "duplicate_label",
+            _ => "empty_label_name",
+        };
+        (reason, format!("{error} in {}", self.shown()))
     }
 
     /// Shows the labels in a message, cut.

@@ -1,13 +1,14 @@
 //! Takes batches in: checks each series, writes the WAL, then the head.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{MetricMetadata, Sample};
-use storage_api::{AppendReport, Error, MetricAppender, MetricBatch, Result, SeriesRow};
+use storage_api::{AppendReport, Error, LabelFault, LabelPair, MetricAppender, MetricBatch, Result, SeriesKey};
 
-use crate::head::{Head, Resolved, SeriesRef};
+use crate::head::{Head, LoggedRow, SeriesRef};
 use crate::options::Options;
 use crate::record::{Base, Row, SamplesEncoder, encode_metadata};
 use crate::store::MetricStore;
@@ -58,14 +59,51 @@ impl<'b> Pending<'b> {
         Self { encoder: SamplesEncoder::new(head.epoch), rows: Vec::new(), defined: Vec::new(), claims }
     }
 
-    fn push(&mut self, resolved: &mut Resolved, samples: &'b [Sample]) {
+    fn push(&mut self, logged: &mut LoggedRow, samples: &'b [Sample]) {
         // Only the first row of a series becomes a base.
-        let claim = resolved.claim.take();
-        let scale = self.encoder.push(Row { series: resolved.id, base: resolved.base, claim, samples });
+        let claim = logged.claim.take();
+        let scale = self.encoder.push(Row { series: logged.id, base: logged.base, claim, samples });
         if let (Some(number), Some(last)) = (claim, samples.last()) {
-            self.claims.bases.push((resolved.series, Base { number, bits: last.value.to_bits(), scale }));
+            self.claims.bases.push((logged.series, Base { number, bits: last.value.to_bits(), scale }));
         }
-        self.rows.push((resolved.series, samples));
+        self.rows.push((logged.series, samples));
+    }
+}
+
+/// A row that is taken.
+#[derive(Debug, Clone, Copy)]
+struct Line<'b> {
+    /// Its series; that of an unknown one is only found later.
+    series: SeriesRef,
+    samples: &'b [Sample],
+}
+
+/// Rows that are taken.
+#[derive(Debug, Default)]
+struct Lines<'b, 'a> {
+    lines: Vec<Line<'b>>,
+    unknown: Vec<Unknown<'b, 'a>>,
+    /// Labels that were decoded.
+    decoded: Vec<LabelPair<'a>>,
+}
+
+/// A row whose series is not known by a key.
+#[derive(Debug)]
+struct Unknown<'b, 'a> {
+    /// The place of its line.
+    line: usize,
+    key: Option<SeriesKey>,
+    labels: &'b [LabelPair<'a>],
+    /// Where its labels are among the decoded ones, when it has a key.
+    decoded: Range<usize>,
+}
+
+impl<'a> Unknown<'_, 'a> {
+    fn labels_in<'s>(&'s self, decoded: &'s [LabelPair<'a>]) -> &'s [LabelPair<'a>] {
+        match self.key {
+            Some(_) => decoded.get(self.decoded.clone()).unwrap_or_default(),
+            None => self.labels,
+        }
     }
 }
 
@@ -79,39 +117,24 @@ impl MetricAppender for MetricStore {
         let _gate = self.gate.read();
         let head = Arc::clone(&self.view.read().head);
         self.ensure_room(batch.samples_len() as u64 * SAMPLE_BYTES)?;
-        self.append_metadata(&batch.metadata)?;
         let oldest_ms = self.oldest_visible_ms();
-        let mut taken: Vec<SeriesRow<'_, '_>> = Vec::with_capacity(batch.series().len());
-        let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
-        for row in batch.series().filter(|row| !row.samples.is_empty()) {
-            if let Some((reason, detail)) = refuse(&row, &self.options) {
-                report.reject(reason, row.samples.len() as u64, detail);
-                continue;
-            }
-            let old = row.samples.iter().filter(|sample| is_old(sample)).count();
-            report.reject("too_old", old as u64, || too_old(&row, oldest_ms, &self.options));
-            if old < row.samples.len() {
-                taken.push(row);
-            }
-        }
+        let mut lines = self.take(batch, &head, oldest_ms, &mut report)?;
+        self.append_metadata(&batch.metadata)?;
+        self.find_unknown(&head, &mut lines)?;
         let mut pending = Pending::new(&head);
-        for rows in taken.chunks(ROWS_AT_A_TIME) {
-            let labels: Vec<_> = rows.iter().map(|row| row.labels).collect();
-            let Some(mut resolved) = head.resolve_rows(&labels) else {
-                return Err(Error::Overloaded {
-                    what: "the metrics head's table of series",
-                    used: head.series(),
-                    limit: head.series(),
-                });
-            };
-            for (row, resolved) in rows.iter().zip(&mut resolved.rows) {
-                let Some(resolved) = resolved else { continue };
-                if resolved.needs_definition {
-                    pending.encoder.define(resolved.id, row.labels);
-                    pending.defined.push(resolved.series);
+        let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
+        let mut series = Vec::with_capacity(lines.lines.len().min(ROWS_AT_A_TIME));
+        for lines in lines.lines.chunks(ROWS_AT_A_TIME) {
+            series.clear();
+            series.extend(lines.iter().map(|line| line.series));
+            let mut logged = head.log_rows(&series);
+            for (line, logged) in lines.iter().zip(&mut logged.rows) {
+                if let Some(labels) = &logged.definition {
+                    pending.encoder.define(logged.id, labels);
+                    pending.defined.push(logged.series);
                 }
-                for samples in row.samples.split(is_old).flat_map(|samples| samples.chunks(SAMPLES_PER_ROW)) {
-                    pending.push(resolved, samples);
+                for samples in line.samples.split(is_old).flat_map(|samples| samples.chunks(SAMPLES_PER_ROW)) {
+                    pending.push(logged, samples);
                     report.accepted += samples.len() as u64;
                     if pending.encoder.size_bytes() >= RECORD_BYTES {
                         self.ensure_room(0)?;
@@ -132,6 +155,81 @@ impl MetricAppender for MetricStore {
 }
 
 impl MetricStore {
+    /// Returns the rows of a batch that can be taken, and decodes the labels of those whose key is unknown.
+    fn take<'b, 'a>(
+        &self,
+        batch: &'b MetricBatch<'a>,
+        head: &Head,
+        oldest_ms: Option<i64>,
+        report: &mut AppendReport,
+    ) -> Result<Lines<'b, 'a>> {
+        let mut taken = Lines { lines: Vec::with_capacity(batch.series().len()), ..Lines::default() };
+        let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
+        let keys = head.keys();
+        for row in batch.series().filter(|row| !row.samples.is_empty()) {
+            let (count, samples) = (row.samples.len() as u64, row.samples);
+            let old = if oldest_ms.is_some() { samples.iter().filter(|sample| is_old(sample)).count() } else { 0 };
+            let known = row.keyed.and_then(|keyed| keys.get(keyed.key));
+            if let Some(series) = known.filter(|_| old == 0) {
+                taken.lines.push(Line { series, samples });
+                continue;
+            }
+            let start = taken.decoded.len();
+            let decoded = row.keyed.map_or(Ok(()), |keyed| batch.decode_labels(keyed, &mut taken.decoded));
+            match decoded {
+                Ok(()) => {}
+                Err(LabelFault::Malformed(cause)) => return Err(Error::Invalid(cause)),
+                Err(LabelFault::Refused { reason, detail }) => {
+                    report.reject(reason, count, || detail);
+                    continue;
+                }
+            }
+            let decoded = taken.decoded.get(start..).unwrap_or_default();
+            let labels = if row.keyed.is_some() { decoded } else { row.labels };
+            if let Some((reason, detail)) = refuse(labels, &self.options) {
+                report.reject(reason, count, detail);
+                continue;
+            }
+            report.reject("too_old", old as u64, || too_old(labels, samples, oldest_ms, &self.options));
+            if old < samples.len() {
+                let key = row.keyed.map(|keyed| keyed.key);
+                let decoded = start..taken.decoded.len();
+                taken.unknown.push(Unknown { line: taken.lines.len(), key, labels: row.labels, decoded });
+                taken.lines.push(Line { series: SeriesRef(u32::MAX), samples });
+            }
+        }
+        self.metrics.keys.with(&["known"]).inc_by((taken.lines.len() - taken.unknown.len()) as u64);
+        let unknown = taken.unknown.iter().filter(|unknown| unknown.key.is_some()).count();
+        self.metrics.keys.with(&["unknown"]).inc_by(unknown as u64);
+        Ok(taken)
+    }
+
+    /// Finds the series of the rows that are not known by a key, or makes them, and keeps the keys in mind.
+    fn find_unknown(&self, head: &Head, taken: &mut Lines<'_, '_>) -> Result<()> {
+        let Lines { lines, unknown, decoded } = taken;
+        for unknown in unknown.chunks(ROWS_AT_A_TIME) {
+            let labels: Vec<_> = unknown.iter().map(|row| row.labels_in(decoded)).collect();
+            let Some(found) = head.find_rows(&labels) else {
+                return Err(Error::Overloaded {
+                    what: "the metrics head's table of series",
+                    used: head.series(),
+                    limit: head.series(),
+                });
+            };
+            for (row, series) in unknown.iter().zip(&found) {
+                if let Some(line) = lines.get_mut(row.line) {
+                    line.series = *series;
+                }
+            }
+            let keys = unknown.iter().zip(&found).filter_map(|(row, series)| Some((row.key?, *series)));
+            let mut keys = keys.peekable();
+            if keys.peek().is_some() {
+                self.metrics.keys_forgotten.inc_by(head.learn(keys));
+            }
+        }
+        Ok(())
+    }
+
     fn ensure_room(&self, more: u64) -> Result<()> {
         let used = self.view.read().head_bytes();
         let limit = self.options.head_bytes_max;
@@ -183,8 +281,7 @@ impl MetricStore {
 }
 
 /// Says why a series is over a limit.
-fn refuse<'a>(row: &SeriesRow<'a, 'a>, options: &Options) -> Option<Refusal<'a>> {
-    let labels = row.labels;
+fn refuse<'a>(labels: &'a [LabelPair<'a>], options: &Options) -> Option<Refusal<'a>> {
     if labels.is_empty() {
         return Some(("no_labels", Box::new(|| "a series has no label".to_owned())));
     }
@@ -224,13 +321,13 @@ fn refuse<'a>(row: &SeriesRow<'a, 'a>, options: &Options) -> Option<Refusal<'a>>
     None
 }
 
-fn too_old(row: &SeriesRow<'_, '_>, oldest_ms: Option<i64>, options: &Options) -> String {
+fn too_old(labels: &[LabelPair<'_>], samples: &[Sample], oldest_ms: Option<i64>, options: &Options) -> String {
     let oldest_ms = oldest_ms.unwrap_or(i64::MIN);
-    let first = row.samples.iter().map(|sample| sample.timestamp_ms).find(|ms| *ms < oldest_ms).unwrap_or(oldest_ms);
+    let first = samples.iter().map(|sample| sample.timestamp_ms).find(|ms| *ms < oldest_ms).unwrap_or(oldest_ms);
     let retention_s = options.retention.map_or(0, |retention| retention.as_secs());
     format!(
         "series {} has a sample at {first} ms, older than {oldest_ms} ms, which the retention of {retention_s} s keeps",
-        show(row.labels)
+        show(labels)
     )
 }
 
@@ -244,7 +341,7 @@ fn cut(text: &str) -> Cow<'_, str> {
 }
 
 /// Prints a series shortly, whatever its labels are.
-fn show(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
+fn show(labels: &[LabelPair<'_>]) -> String {
     let metric = labels.iter().find(|(name, _)| name == model::METRIC_NAME);
     let mut shown = metric.map(|(_, value)| cut(value).into_owned()).unwrap_or_default();
     shown.push('{');

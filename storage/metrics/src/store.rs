@@ -150,6 +150,7 @@ impl MetricStore {
         self.metrics.head_series.set(sum(Head::series) as f64);
         self.metrics.head_samples.set(sum(Head::samples) as f64);
         self.metrics.head_bytes.set(sum(Head::size_bytes) as f64);
+        self.metrics.head_keys.set(view.head.keys_len() as f64);
         self.metrics.wal_bytes.set(self.wal.size_bytes() as f64);
     }
 

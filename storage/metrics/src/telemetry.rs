@@ -21,6 +21,9 @@ pub(crate) struct Metrics {
     pub(crate) corruptions: Counter,
     pub(crate) appended: Counter,
     pub(crate) rejected: CounterVec,
+    pub(crate) keys: CounterVec,
+    pub(crate) head_keys: Gauge,
+    pub(crate) keys_forgotten: Counter,
     pub(crate) flushes: CounterVec,
     pub(crate) flush_seconds: Histogram,
     pub(crate) compactions: CounterVec,
@@ -60,6 +63,16 @@ impl Metrics {
                 "daybook_metrics_rejected_samples_total",
                 "Samples that were refused one by one, by reason.",
                 &["reason"],
+            ),
+            keys: telemetry.counter_vec(
+                "daybook_metrics_series_keys_total",
+                "Series in requests that were told by a key: known ones, and unknown ones whose labels were decoded.",
+                &["result"],
+            ),
+            head_keys: gauge("daybook_metrics_head_keys", "Keys of series that the head knows."),
+            keys_forgotten: telemetry.counter(
+                "daybook_metrics_forgotten_keys_total",
+                "Keys of series that were forgotten as there were too many for the series in the head.",
             ),
             flushes: telemetry.counter_vec(
                 "daybook_metrics_flushes_total",

@@ -2,6 +2,7 @@
 
 mod crash;
 mod encoding;
+mod keyed;
 mod limits;
 mod model_test;
 mod query;

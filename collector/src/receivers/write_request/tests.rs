@@ -9,6 +9,7 @@ use crate::protobuf::Malformed;
 use crate::receivers::write_request::{Metadata, Series, Visit, decode, decode_2};
 
 mod proto;
+mod quick;
 use proto::{Exemplar, Exemplar2, Histogram, Label, Request2, Sample2, Span, TimeSeries, TimeSeries2, WriteRequest};
 
 type Labels = Vec<(String, String)>;

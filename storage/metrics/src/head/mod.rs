@@ -1,6 +1,7 @@
 //! The newest samples, in memory, covered by the WAL.
 
 mod chunk;
+mod keys;
 mod series;
 mod shard;
 
@@ -9,11 +10,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use model::{Labels, Matcher, Sample};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
-use storage_api::{MillisRange, Result};
+use storage_api::{MillisRange, Result, SeriesKey};
 
+pub(crate) use keys::KnownKeys;
 pub(crate) use series::Snapshot;
 pub(crate) use shard::{LabelPairs, hash_labels};
 
+use keys::{KEY_BYTES, Keys};
 use series::{Logged, Series};
 pub(crate) use shard::Shard;
 
@@ -45,6 +48,7 @@ pub(crate) struct Head {
     /// Tells the WAL records of this head from those of others, whose series ids mean something else.
     pub(crate) epoch: u64,
     shards: Box<[Mutex<Shard>]>,
+    keys: Keys,
     size_bytes: AtomicU64,
     samples: AtomicU64,
     series: AtomicU64,
@@ -86,29 +90,29 @@ impl ByShard {
     }
 }
 
-/// Rows that were found, each with what it may claim. Claims that nobody took are given back.
+/// Rows on their way into the WAL, each with what it may claim. Claims that nobody took are given back.
 #[derive(Debug)]
-pub(crate) struct ResolvedRows<'h> {
+pub(crate) struct LoggedRows<'h> {
     head: &'h Head,
-    /// In the order of the rows; none is missing once all were found.
-    pub(crate) rows: Vec<Option<Resolved>>,
+    /// In the order of the rows.
+    pub(crate) rows: Vec<LoggedRow>,
 }
 
-impl Drop for ResolvedRows<'_> {
+impl Drop for LoggedRows<'_> {
     fn drop(&mut self) {
-        let left = self.rows.iter().flatten().filter(|row| row.claim.is_some());
+        let left = self.rows.iter().filter(|row| row.claim.is_some());
         self.head.settle(left.map(|row| (row.series, None)));
     }
 }
 
-/// A row that [`Head::resolve_rows`] found or made a series for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Resolved {
+/// What [`Head::log_rows`] says of a row.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedRow {
     pub(crate) series: SeriesRef,
     /// What the WAL calls it.
     pub(crate) id: SeriesId,
-    /// Its definition must go into the WAL.
-    pub(crate) needs_definition: bool,
+    /// The definition that must go into the WAL.
+    pub(crate) definition: Option<Labels>,
     /// What the next row in the WAL may be told from.
     pub(crate) base: Option<Base>,
     /// The number under which the row becomes a base; it was claimed, and must be settled.
@@ -121,6 +125,7 @@ impl Head {
         Self {
             epoch: std::collections::hash_map::RandomState::new().hash_one(0_u8),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            keys: Keys::default(),
             size_bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             series: AtomicU64::new(0),
@@ -180,21 +185,38 @@ impl Head {
         Some(index)
     }
 
-    /// Finds the series of rows that go into the WAL, made if missing, in the order of the rows. `None` when no more
-    /// series fit.
+    /// Returns the keys that are known.
+    pub(crate) fn keys(&self) -> KnownKeys<'_> {
+        self.keys.read()
+    }
+
+    /// Notes keys of series. Returns how many other keys were forgotten.
+    pub(crate) fn learn(&self, keys: impl IntoIterator<Item = (SeriesKey, SeriesRef)>) -> u64 {
+        let change = self.keys.learn(self.series(), keys);
+        self.size_bytes.fetch_add(change.learnt * KEY_BYTES, Ordering::Relaxed);
+        self.size_bytes.fetch_sub(change.forgotten * KEY_BYTES, Ordering::Relaxed);
+        change.forgotten
+    }
+
+    /// Returns how many keys are known.
+    pub(crate) fn keys_len(&self) -> u64 {
+        self.keys.len()
+    }
+
+    /// Finds the series of rows, made if missing, in the order of the rows. `None` when no more series fit.
     ///
     /// Shard by shard, each in small steps over all its rows: a step waits for memory, and the processor waits for many
     /// rows at once when nothing else is between them.
-    pub(crate) fn resolve_rows<L: LabelPairs>(&self, rows: &[L]) -> Option<ResolvedRows<'_>> {
+    pub(crate) fn find_rows<L: LabelPairs>(&self, rows: &[L]) -> Option<Vec<SeriesRef>> {
         let mut scratch = Vec::new();
         let hashes: Vec<u64> = rows.iter().map(|labels| hash_labels(*labels, &mut scratch)).collect();
-        let mut resolved = ResolvedRows { head: self, rows: vec![None; rows.len()] };
+        let mut found = vec![SeriesRef(u32::MAX); rows.len()];
         let mut candidates = Vec::new();
         let order = ByShard::new(hashes.iter().map(|hash| self.shard_of(*hash).0));
         // New series get ids in the order of the rows.
         let mut missing = Vec::new();
         for (number, places) in order.shards() {
-            let mut shard = self.shards[number].lock();
+            let shard = self.shards[number].lock();
             candidates.clear();
             candidates.extend(places.iter().map(|place| shard.first_with(hashes[*place as usize])));
             for (place, candidate) in places.iter().zip(&mut candidates) {
@@ -207,9 +229,9 @@ impl Head {
             }
             for (place, candidate) in places.iter().zip(&candidates) {
                 let (hash, labels) = (hashes[*place as usize], rows[*place as usize]);
-                let found = candidate.filter(|index| shard.has_labels(*index, labels));
-                match found.or_else(|| shard.find(hash, labels)) {
-                    Some(index) => resolved.rows[*place as usize] = shard.log_row(number, index),
+                let same = candidate.filter(|index| shard.has_labels(*index, labels));
+                match same.or_else(|| shard.find(hash, labels)) {
+                    Some(index) => found[*place as usize] = SeriesRef::new(number, index),
                     None => missing.push(*place as usize),
                 }
             }
@@ -223,9 +245,34 @@ impl Head {
                 Some(index) => index,
                 None => self.create(&mut shard, hash, labels)?,
             };
-            resolved.rows[place] = shard.log_row(number, index);
+            found[place] = SeriesRef::new(number, index);
         }
-        Some(resolved)
+        Some(found)
+    }
+
+    /// Notes that rows go into the WAL, those of one series in this order, and returns what is to be written of each.
+    pub(crate) fn log_rows(&self, rows: &[SeriesRef]) -> LoggedRows<'_> {
+        let row = |series: &SeriesRef| LoggedRow {
+            series: *series,
+            id: SeriesId::default(),
+            definition: None,
+            base: None,
+            claim: None,
+        };
+        let mut logged = LoggedRows { head: self, rows: rows.iter().map(row).collect() };
+        let order = ByShard::new(rows.iter().map(|series| series.shard()));
+        for (number, places) in order.shards() {
+            let mut shard = self.shards[number].lock();
+            for place in places {
+                let row = &mut logged.rows[*place as usize];
+                if let Some(series) = shard.series.get_mut(row.series.index()) {
+                    row.id = series.logged.id;
+                    (row.base, row.claim) = series.logged.next_row();
+                    row.definition = (!series.logged.is_defined).then(|| series.labels.clone());
+                }
+            }
+        }
+        logged
     }
 
     /// Notes that the series' definitions are on disk.

@@ -9,7 +9,6 @@ use roaring::RoaringBitmap;
 use storage_api::Result;
 
 use super::series::{Logged, Series};
-use super::{Resolved, SeriesRef};
 use crate::postings::Postings;
 
 /// Passes a hash through: the keys are hashes already.
@@ -107,14 +106,6 @@ impl Shard {
     /// Says whether a series has these labels.
     pub(crate) fn has_labels(&self, index: u32, labels: impl LabelPairs) -> bool {
         self.series.get(index as usize).is_some_and(|series| series.labels.iter().eq(labels.pairs()))
-    }
-
-    /// Notes that a row of a series goes into the WAL.
-    pub(crate) fn log_row(&mut self, number: usize, index: u32) -> Option<Resolved> {
-        let logged = &mut self.series.get_mut(index as usize)?.logged;
-        let (base, claim) = logged.next_row();
-        let series = SeriesRef::new(number, index);
-        Some(Resolved { series, id: logged.id, needs_definition: !logged.is_defined, base, claim })
     }
 
     /// Makes a series that [`find`](Self::find) does not know. `None` when the ids are used up.

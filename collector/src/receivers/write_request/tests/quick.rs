@@ -1,0 +1,140 @@
+//! The quick walk over plain series against the one over any.
+
+use storage_api::sort_labels;
+
+use super::*;
+use crate::receivers::write_request::quick::LabelsError;
+use crate::receivers::write_request::{Plain, decode_labels, scan};
+
+/// Takes plain series as they came and decodes their labels apart.
+#[derive(Default)]
+struct Quick {
+    found: Found,
+    plain: usize,
+}
+
+impl<'a> Visit<'a> for Quick {
+    type Error = Malformed;
+
+    fn undecoded(&mut self, series: &'a [u8]) -> Result<bool, Malformed> {
+        let mut samples = Vec::new();
+        let Some(Plain { labels, labels_len }) = scan(series, &mut samples) else { return Ok(false) };
+        if labels_len > Config::default().max_labels {
+            return Ok(false);
+        }
+        self.plain += 1;
+        let mut pairs = Vec::new();
+        let labels = match decode_labels(labels, &Config::default(), &mut pairs) {
+            Ok(()) => Some(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()),
+            Err(LabelsError::Fault(_)) => None,
+            Err(LabelsError::Malformed(malformed)) => return Err(malformed),
+        };
+        let samples = samples.iter().map(|one| sample_text(one.timestamp_ms, one.value, 0)).collect();
+        self.found.series.push(SeriesFound { labels, samples, ..SeriesFound::default() });
+        Ok(true)
+    }
+
+    fn series(&mut self, series: &mut Series<'a>) -> Result<(), Malformed> {
+        self.found.series(series)
+    }
+
+    fn metadata(&mut self, metadata: &Metadata<'a>) -> Result<(), Malformed> {
+        self.found.metadata(metadata)
+    }
+
+    fn charge(&mut self, _: u64) -> Result<(), Malformed> {
+        Ok(())
+    }
+}
+
+/// Brings labels into the form of a store, as the receiver does later.
+fn normal(mut found: Found) -> Found {
+    for series in &mut found.series {
+        let labels = series.labels.take().into_iter().flatten();
+        let mut labels: Vec<_> = labels.map(|(name, value)| (name.into(), value.into())).collect();
+        let sorted = sort_labels(&mut labels, 0);
+        let labels = labels.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned()));
+        series.labels = sorted.is_ok().then(|| labels.collect::<Labels>()).filter(|labels| !labels.is_empty());
+    }
+    found
+}
+
+/// Compares the walks and returns how many series were plain.
+#[track_caller]
+fn check(body: &[u8]) -> usize {
+    let mut quick = Quick::default();
+    let walked = decode(body, &Config::default(), &mut quick);
+    match borrowed(body) {
+        Ok(found) => {
+            assert_eq!(walked, Ok(()));
+            assert_eq!(normal(quick.found), normal(found));
+        }
+        Err(_) => assert!(walked.is_err()),
+    }
+    quick.plain
+}
+
+fn request(labels: usize, value_len: usize, samples: &[(f64, i64)]) -> Vec<u8> {
+    let label = |i: usize| Label { name: format!("l{i:03}").into_bytes(), value: vec![b'x'; value_len] };
+    let mut labels: Vec<Label> = (0..labels).map(label).collect();
+    labels.insert(0, Label { name: b"__name__".to_vec(), value: b"up".to_vec() });
+    let samples = samples.iter().map(|(value, timestamp)| proto::Sample1 { value: *value, timestamp: *timestamp });
+    let series = TimeSeries { labels, samples: samples.collect(), ..TimeSeries::default() };
+    WriteRequest { timeseries: vec![series], metadata: Vec::new() }.encode_to_vec()
+}
+
+#[test]
+fn plain_series_are_taken_as_they_are() {
+    let stale = f64::from_bits(model::STALE_NAN_BITS);
+    for value_len in [0, 1, 100, 121, 122, 200, 16_000] {
+        assert_eq!(check(&request(3, value_len, &[(1.5, 1_700_000_000_000), (0.0, 0), (stale, 1), (0.0, 7)])), 1);
+    }
+    assert_eq!(check(&request(0, 1, &[(f64::MIN_POSITIVE, i64::MAX / 1_000_000)])), 1);
+}
+
+#[test]
+fn others_go_the_long_way() {
+    assert_eq!(check(&request(2, 1, &[])), 0, "no sample");
+    assert_eq!(check(&request(2, 1, &[(1.0, -1)])), 0, "before 1970");
+    assert_eq!(check(&request(2, 1, &[(1.0, i64::MAX / 1_000_000 + 1)])), 0, "after 2262");
+    assert_eq!(check(&request(300, 1, &[(1.0, 1)])), 0, "too many labels");
+    assert_eq!(check(&request(1, 20_000, &[(1.0, 1)])), 0, "a length of three bytes");
+    let series = |labels: usize| {
+        let body = request(labels, 1, &[(1.0, 1)]);
+        WriteRequest::decode(body.as_slice()).unwrap().timeseries.remove(0)
+    };
+    let mut with_exemplar = series(2);
+    with_exemplar.exemplars.push(Exemplar { labels: Vec::new(), value: 1.0, timestamp: 1 });
+    let body = WriteRequest { timeseries: vec![with_exemplar], metadata: Vec::new() }.encode_to_vec();
+    assert_eq!(check(&body), 0);
+    // Two halves of a series: protobuf joins them only when they are one field, but labels may follow samples.
+    let (one, two) = (series(0).encode_to_vec(), series(1).encode_to_vec());
+    let joined = [one, two].concat();
+    let mut body = vec![0x0a, u8::try_from(joined.len()).unwrap()];
+    body.extend(joined);
+    assert_eq!(check(&body), 0, "labels after samples");
+}
+
+proptest! {
+    #[test]
+    fn the_walks_agree(request in any_request()) {
+        check(&request.encode_to_vec());
+    }
+
+    #[test]
+    fn the_walks_agree_on_plain_requests(
+        series in prop::collection::vec((any_labels(), prop::collection::vec((any_value(), any::<i64>()), 0..3)), 1..4),
+        flips in any_flips(),
+        is_whole: bool,
+    ) {
+        let timeseries = series.into_iter().map(|(labels, samples)| {
+            let sample = |(value, timestamp): (f64, i64)| proto::Sample1 { value, timestamp: timestamp >> 25 };
+            TimeSeries { labels, samples: samples.into_iter().map(sample).collect(), ..TimeSeries::default() }
+        });
+        let mut body = WriteRequest { timeseries: timeseries.collect(), metadata: Vec::new() }.encode_to_vec();
+        if !is_whole {
+            flip(&mut body, flips);
+        }
+        check(&body);
+    }
+}
