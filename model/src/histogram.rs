@@ -221,7 +221,8 @@ impl Histogram {
             return;
         }
         for side in [&mut self.positive, &mut self.negative] {
-            *side = regroup(side, |index| ((index - 1) >> shift) + 1);
+            // In 64 bits, as neither the index nor the step down is bounded here.
+            *side = regroup(side, |index| ((i64::from(index) - 1) >> shift.min(63)) as i32 + 1);
         }
         self.schema = schema;
     }

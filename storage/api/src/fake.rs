@@ -95,7 +95,7 @@ impl SeriesPart for FakePart {
 
     fn read(&self, context: &QueryContext) -> Result<Vec<SeriesSamples>> {
         context.check()?;
-        context.charge_samples(self.samples.iter().map(|series| series.values.len() as u64).sum())?;
+        context.charge_samples(self.samples.iter().map(SeriesSamples::cost).sum())?;
         Ok(self.samples.clone())
     }
 }

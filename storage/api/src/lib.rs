@@ -20,5 +20,5 @@ pub use logs::{
 };
 pub use metrics::{
     AppendReport, Keyed, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,
-    SeriesExemplars, SeriesPart, SeriesRow, SeriesSamples, SeriesSelection,
+    SeriesExemplars, SeriesPart, SeriesRow, SeriesSamples, SeriesSelection, histogram_cost,
 };

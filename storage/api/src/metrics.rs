@@ -209,6 +209,12 @@ impl<'a> MetricBatch<'a> {
         })
     }
 
+    /// Says whether some series has more than samples: start times, native histograms or exemplars.
+    #[must_use]
+    pub fn has_extras(&self) -> bool {
+        !self.extras.is_empty()
+    }
+
     /// Returns the number of samples, native histograms included, exemplars not.
     #[must_use]
     pub fn samples_len(&self) -> usize {
@@ -342,6 +348,23 @@ pub struct SeriesSamples {
     pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
     /// As many start times in milliseconds, 0 where it is not known; nothing at all when none is known.
     pub starts_ms: Option<Vec<i64>>,
+}
+
+impl SeriesSamples {
+    /// Returns what the samples count as against the limit of a query: a number is one, a native histogram one for each
+    /// 16 bytes that it takes, as in Prometheus.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        let histograms = self.histograms.iter().flatten().flatten();
+        self.values.len() as u64 + histograms.map(|histogram| histogram_cost(histogram)).sum::<u64>()
+    }
+}
+
+/// Returns what a native histogram counts as beyond one sample, against the limit of a query.
+#[must_use]
+pub fn histogram_cost(histogram: &Histogram) -> u64 {
+    let buckets = (histogram.positive.len() + histogram.negative.len()) * size_of::<(i32, f64)>();
+    (size_of::<Histogram>() + buckets + size_of_val(&*histogram.custom)) as u64 / 16
 }
 
 /// The exemplars of one series, oldest first.

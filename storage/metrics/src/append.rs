@@ -1,16 +1,20 @@
 //! Takes batches in: checks each series, writes the WAL, then the head.
 
+mod extras;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{MetricMetadata, Sample};
-use storage_api::{AppendReport, Error, LabelFault, LabelPair, MetricAppender, MetricBatch, Result, SeriesKey};
+use storage_api::{
+    AppendReport, Error, LabelFault, LabelPair, MetricAppender, MetricBatch, Result, SeriesKey, SeriesRow,
+};
 
 use crate::head::{Head, LoggedRow, SeriesRef};
 use crate::options::Options;
-use crate::record::{Base, Row, SamplesEncoder, encode_metadata};
+use crate::record::{Base, Row, RowExtras, SamplesEncoder, encode_metadata};
 use crate::store::MetricStore;
 
 /// A WAL record is closed when it reaches this size, so that a huge batch becomes several.
@@ -31,6 +35,8 @@ type Refusal<'a> = (&'static str, Box<dyn Fn() -> String + 'a>);
 struct Pending<'b> {
     encoder: SamplesEncoder,
     rows: Vec<(SeriesRef, &'b [Sample])>,
+    /// What some of the rows have beside samples, by their place.
+    extras: Vec<(u32, RowExtras<'b>)>,
     defined: Vec<SeriesRef>,
     claims: Claims<'b>,
 }
@@ -56,7 +62,13 @@ impl Drop for Claims<'_> {
 impl<'b> Pending<'b> {
     fn new(head: &'b Head) -> Self {
         let claims = Claims { head, bases: Vec::new() };
-        Self { encoder: SamplesEncoder::new(head.epoch), rows: Vec::new(), defined: Vec::new(), claims }
+        Self {
+            encoder: SamplesEncoder::new(head.epoch),
+            rows: Vec::new(),
+            extras: Vec::new(),
+            defined: Vec::new(),
+            claims,
+        }
     }
 
     fn push(&mut self, logged: &mut LoggedRow, samples: &'b [Sample]) {
@@ -67,6 +79,19 @@ impl<'b> Pending<'b> {
             self.claims.bases.push((logged.series, Base { number, bits: last.value.to_bits(), scale }));
         }
         self.rows.push((logged.series, samples));
+    }
+
+    /// As [`push`](Self::push), for a row that has more than samples, or something else than samples.
+    fn push_piece(&mut self, logged: &mut LoggedRow, piece: extras::Piece<'b>) {
+        if piece.samples.is_empty() {
+            // It has no value to be told from a base, or to become one.
+            self.encoder.push(Row { series: logged.id, base: None, claim: None, samples: &[] });
+            self.rows.push((logged.series, &[]));
+        } else {
+            self.push(logged, piece.samples);
+        }
+        self.encoder.push_extras(piece.extras);
+        self.extras.push((self.rows.len() as u32 - 1, piece.extras));
     }
 }
 
@@ -82,6 +107,8 @@ struct Line<'b> {
 #[derive(Debug, Default)]
 struct Lines<'b, 'a> {
     lines: Vec<Line<'b>>,
+    /// The rows that have more than samples, by the place of their line.
+    mixed: Vec<(usize, SeriesRow<'b, 'a>)>,
     unknown: Vec<Unknown<'b, 'a>>,
     /// Labels that were decoded.
     decoded: Vec<LabelPair<'a>>,
@@ -116,14 +143,16 @@ impl MetricAppender for MetricStore {
         // Held until the samples are in the head, so that a cut never falls between WAL and head.
         let _gate = self.gate.read();
         let head = Arc::clone(&self.view.read().head);
-        self.ensure_room(batch.samples_len() as u64 * SAMPLE_BYTES)?;
+        self.ensure_room(batch.samples_len() as u64 * SAMPLE_BYTES + extras::size_in_head(batch))?;
         let oldest_ms = self.oldest_visible_ms();
-        let mut lines = self.take(batch, &head, oldest_ms, &mut report)?;
+        let prepared = extras::prepare(batch, &self.options, oldest_ms, &mut report);
+        let mut lines = self.take(batch, (&prepared, oldest_ms), &head, &mut report)?;
         self.append_metadata(&batch.metadata)?;
         self.find_unknown(&head, &mut lines)?;
         let mut pending = Pending::new(&head);
         let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
         let mut series = Vec::with_capacity(lines.lines.len().min(ROWS_AT_A_TIME));
+        let (mut place, mut mixed) = (0, lines.mixed.iter().peekable());
         for lines in lines.lines.chunks(ROWS_AT_A_TIME) {
             series.clear();
             series.extend(lines.iter().map(|line| line.series));
@@ -133,21 +162,30 @@ impl MetricAppender for MetricStore {
                     pending.encoder.define(logged.id, labels);
                     pending.defined.push(logged.series);
                 }
+                place += 1;
+                if let Some((_, row)) = mixed.next_if(|(line, _)| line + 1 == place) {
+                    extras::pieces(row, SAMPLES_PER_ROW, &mut |piece| {
+                        pending.push_piece(logged, piece);
+                        piece.count(&mut report);
+                        self.commit_when_full(&head, &mut pending)
+                    })?;
+                    continue;
+                }
                 for samples in line.samples.split(is_old).flat_map(|samples| samples.chunks(SAMPLES_PER_ROW)) {
                     pending.push(logged, samples);
                     report.accepted += samples.len() as u64;
-                    if pending.encoder.size_bytes() >= RECORD_BYTES {
-                        self.ensure_room(0)?;
-                        self.commit(&head, std::mem::replace(&mut pending, Pending::new(&head)))?;
-                    }
+                    self.commit_when_full(&head, &mut pending)?;
                 }
             }
         }
         self.ensure_room(0)?;
         self.commit(&head, pending)?;
         self.metrics.appended.inc_by(report.accepted);
+        self.metrics.appended_exemplars.inc_by(report.accepted_exemplars);
         for rejection in &report.rejections {
-            self.metrics.rejected.with(&[rejection.reason]).inc_by(rejection.count);
+            let is_exemplar = rejection.reason.starts_with("exemplar_");
+            let counter = if is_exemplar { &self.metrics.rejected_exemplars } else { &self.metrics.rejected };
+            counter.with(&[rejection.reason]).inc_by(rejection.count);
         }
         self.show_head();
         Ok(report)
@@ -159,18 +197,27 @@ impl MetricStore {
     fn take<'b, 'a>(
         &self,
         batch: &'b MetricBatch<'a>,
+        (prepared, oldest_ms): (&'b [extras::Prepared<'b>], Option<i64>),
         head: &Head,
-        oldest_ms: Option<i64>,
         report: &mut AppendReport,
     ) -> Result<Lines<'b, 'a>> {
+        let mut prepared = prepared.iter();
         let mut taken = Lines { lines: Vec::with_capacity(batch.series().len()), ..Lines::default() };
         let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
         let keys = head.keys();
-        for row in batch.series().filter(|row| !row.samples.is_empty()) {
-            let (count, samples) = (row.samples.len() as u64, row.samples);
+        for mut row in batch.series() {
+            if extras::has_extras(&row) {
+                row = prepared.next().map_or(row, |prepared| prepared.row(&row));
+            }
+            let has_extras = extras::has_extras(&row);
+            if row.samples.is_empty() && !has_extras {
+                continue;
+            }
+            let samples = row.samples;
             let old = if oldest_ms.is_some() { samples.iter().filter(|sample| is_old(sample)).count() } else { 0 };
             let known = row.keyed.and_then(|keyed| keys.get(keyed.key));
             if let Some(series) = known.filter(|_| old == 0) {
+                taken.mixed.extend(has_extras.then_some((taken.lines.len(), row)));
                 taken.lines.push(Line { series, samples });
                 continue;
             }
@@ -180,18 +227,19 @@ impl MetricStore {
                 Ok(()) => {}
                 Err(LabelFault::Malformed(cause)) => return Err(Error::Invalid(cause)),
                 Err(LabelFault::Refused { reason, detail }) => {
-                    report.reject(reason, count, || detail);
+                    extras::reject(&row, reason, report, &|| detail.clone());
                     continue;
                 }
             }
             let decoded = taken.decoded.get(start..).unwrap_or_default();
             let labels = if row.keyed.is_some() { decoded } else { row.labels };
             if let Some((reason, detail)) = refuse(labels, &self.options) {
-                report.reject(reason, count, detail);
+                extras::reject(&row, reason, report, &detail);
                 continue;
             }
             report.reject("too_old", old as u64, || too_old(labels, samples, oldest_ms, &self.options));
-            if old < samples.len() {
+            if old < samples.len() || has_extras {
+                taken.mixed.extend(has_extras.then_some((taken.lines.len(), row)));
                 let key = row.keyed.map(|keyed| keyed.key);
                 let decoded = start..taken.decoded.len();
                 taken.unknown.push(Unknown { line: taken.lines.len(), key, labels: row.labels, decoded });
@@ -206,7 +254,7 @@ impl MetricStore {
 
     /// Finds the series of the rows that are not known by a key, or makes them, and keeps the keys in mind.
     fn find_unknown(&self, head: &Head, taken: &mut Lines<'_, '_>) -> Result<()> {
-        let Lines { lines, unknown, decoded } = taken;
+        let Lines { lines, unknown, decoded, .. } = taken;
         for unknown in unknown.chunks(ROWS_AT_A_TIME) {
             let labels: Vec<_> = unknown.iter().map(|row| row.labels_in(decoded)).collect();
             let Some(found) = head.find_rows(&labels) else {
@@ -239,6 +287,15 @@ impl MetricStore {
         Ok(())
     }
 
+    /// Commits what has gathered when it makes a record of its own.
+    fn commit_when_full<'h>(&self, head: &'h Head, pending: &mut Pending<'h>) -> Result<()> {
+        if pending.encoder.size_bytes() < RECORD_BYTES {
+            return Ok(());
+        }
+        self.ensure_room(0)?;
+        self.commit(head, std::mem::replace(pending, Pending::new(head)))
+    }
+
     /// Makes the samples durable, then visible.
     fn commit(&self, head: &Head, mut pending: Pending<'_>) -> Result<()> {
         if pending.encoder.is_empty() {
@@ -247,7 +304,7 @@ impl MetricStore {
         self.wal.append(&pending.encoder.finish()).map_err(crate::error::wal)?;
         head.set_logged(pending.defined);
         pending.claims.set_durable();
-        head.append(&pending.rows);
+        head.append(&pending.rows, &pending.extras);
         Ok(())
     }
 

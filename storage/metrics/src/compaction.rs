@@ -1,5 +1,7 @@
 //! Merges blocks in tiers: decides which, then does it series by series.
 
+mod mixed;
+
 use std::cmp::Ordering;
 
 use model::Labels;
@@ -95,15 +97,21 @@ pub(crate) fn merge(
     let own = |error| (None, error);
     loop {
         check().map_err(own)?;
-        let least = cursors.iter().filter_map(|cursor| cursor.labels.as_ref()).min_by(|a, b| series_order(a, b));
-        let Some(labels) = least.cloned() else { return Ok(()) };
+        let least =
+            cursors.iter().filter_map(|cursor| cursor.labels.as_ref()).min_by(|a, b| series_order(a, b)).cloned();
+        let Some(labels) = mixed::least_labels(cursors, least)? else { return Ok(()) };
         let mut places: Vec<usize> =
             (0..cursors.len()).filter(|i| cursors[*i].labels.as_ref() == Some(&labels)).collect();
         writer.begin_series(&labels);
         for place in &places {
             cursors[*place].next_batch().map_err(|error| (Some(*place), error))?;
         }
-        merge_series(cursors, &mut places, writer)?;
+        if places.iter().any(|place| mixed::has_extras(&cursors[*place])) {
+            mixed::merge_series(cursors, &places, writer)?;
+        } else {
+            merge_series(cursors, &mut places, writer)?;
+        }
+        mixed::merge_exemplars(cursors, &labels, writer)?;
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use model::Labels;
+use model::{Exemplar, Labels};
 use rayon::prelude::*;
 use runtime::CpuPool;
 use storage_api::{MillisRange, Result};
 use storage_wal::SegmentId;
 
-use crate::block::{Block, BlockName, BlockWriter, NewBlock};
+use crate::block::{Block, BlockName, BlockWriter, NewBlock, exemplar_order};
 use crate::compaction::series_order;
-use crate::head::{Head, SeriesRef};
-use crate::merge::Column;
+use crate::head::{Head, SeriesRef, same_exemplar};
+use crate::mixed::Mixed;
 use crate::options::Options;
 
 /// Series that are decoded at a time, over all threads of the pool.
@@ -37,13 +37,18 @@ pub(crate) fn write_head(
     let mut writer = BlockWriter::create(dir, new, &options.faults)?;
     let decode = |(_, series): &(Labels, SeriesRef)| {
         let snapshot = head.snapshot(*series, MillisRange::ALL);
-        snapshot.map(|snapshot| snapshot.decode(MillisRange::ALL)).unwrap_or_default()
+        let mixed = snapshot.map(|snapshot| snapshot.decode_mixed(MillisRange::ALL)).unwrap_or_default();
+        let mut exemplars = head.exemplars_of(*series);
+        exemplars.sort_by(exemplar_order);
+        exemplars.dedup_by(|a, b| same_exemplar(a, b));
+        (mixed, exemplars)
     };
     for some in all.chunks(SERIES_AT_A_TIME) {
-        let decoded: Vec<Column> = cpu.install(|| some.par_iter().map(decode).collect());
-        for ((labels, _), (times, values)) in some.iter().zip(&decoded) {
+        let decoded: Vec<(Mixed, Vec<Exemplar>)> = cpu.install(|| some.par_iter().map(decode).collect());
+        for ((labels, _), (samples, exemplars)) in some.iter().zip(&decoded) {
             writer.begin_series(labels);
-            writer.push(times, values)?;
+            writer.push_mixed(samples)?;
+            exemplars.iter().try_for_each(|exemplar| writer.push_exemplar(exemplar))?;
         }
     }
     match writer.finish()? {

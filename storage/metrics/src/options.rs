@@ -21,6 +21,10 @@ pub struct Options {
     pub label_value_bytes_max: usize,
     /// Most bytes of all names and values of one series.
     pub series_bytes_max: usize,
+    /// Most buckets of a native histogram, its custom bounds counted with them. Clients are content with 160.
+    pub histogram_buckets_max: usize,
+    /// Most UTF-8 characters of all label names and values of an exemplar: the limit that OpenMetrics sets.
+    pub exemplar_label_chars_max: usize,
     /// Most metrics whose kind, help and unit are kept.
     pub metadata_entries_max: usize,
     /// Longest name, help and unit together, in bytes.
@@ -43,6 +47,8 @@ impl Default for Options {
             label_name_bytes_max: 1 << 10,
             label_value_bytes_max: 64 << 10,
             series_bytes_max: 256 << 10,
+            histogram_buckets_max: 10_000,
+            exemplar_label_chars_max: 128,
             metadata_entries_max: 100_000,
             metadata_bytes_max: 16 << 10,
             block_rows_max: 500_000_000,

@@ -1,5 +1,7 @@
 //! Encodes appended samples and metadata as WAL records, and back. Layout: docs/format/metrics-block.md, "WAL records".
 
+mod extras;
+
 use std::cell::RefCell;
 
 use model::{MetricKind, MetricMetadata, Sample};
@@ -8,9 +10,14 @@ use crate::block::decimal::{POWERS, whole};
 use crate::head::LabelPairs;
 use crate::varint::{Cursor, put_bytes, put_i64, put_u64};
 
+use extras::ExtrasEncoder;
+pub(crate) use extras::{DecodedExtras, RowExtras};
+
 /// Kinds of records: the first byte. 1 was samples without bases.
 const METADATA: u8 = 2;
 const SAMPLES: u8 = 3;
+/// As samples, after what some rows have beside them.
+const SAMPLES_WITH_EXTRAS: u8 = 4;
 
 /// How the rest of a record is packed: the second byte.
 const PLAIN: u8 = 0;
@@ -71,6 +78,7 @@ pub(crate) struct SamplesEncoder {
     last_time: i64,
     mantissas: Vec<u8>,
     others: Vec<u64>,
+    extras: ExtrasEncoder,
 }
 
 /// Returns a scale at which all values are decimals: that of the base, else the smallest one.
@@ -137,6 +145,11 @@ impl SamplesEncoder {
         scale
     }
 
+    /// Says what the row that was added last has beside its samples.
+    pub(crate) fn push_extras(&mut self, extras: RowExtras<'_>) {
+        self.extras.push(self.rows_count.saturating_sub(1), extras);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rows_count == 0
     }
@@ -145,11 +158,15 @@ impl SamplesEncoder {
     pub(crate) fn size_bytes(&self) -> usize {
         let columns = [&self.definitions, &self.series, &self.counts, &self.bases, &self.claims, &self.scales];
         let columns = columns.iter().map(|column| column.len()).sum::<usize>();
-        columns + self.times.len() + self.mantissas.len() + 8 * self.others.len()
+        columns + self.times.len() + self.mantissas.len() + 8 * self.others.len() + self.extras.size_bytes()
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.size_bytes() + 32);
+        let kind = if self.extras.is_empty() { SAMPLES } else { SAMPLES_WITH_EXTRAS };
+        if kind == SAMPLES_WITH_EXTRAS {
+            self.extras.finish(&mut body);
+        }
         body.extend_from_slice(&self.epoch.to_le_bytes());
         put_u64(&mut body, self.definitions_count);
         body.extend_from_slice(&self.definitions);
@@ -162,7 +179,7 @@ impl SamplesEncoder {
         for byte in 0..8 {
             body.extend(self.others.iter().map(|value| value.to_le_bytes()[byte]));
         }
-        pack(SAMPLES, &body)
+        pack(kind, &body)
     }
 }
 
@@ -234,6 +251,8 @@ pub(crate) struct SamplesRecord<'a> {
     pub(crate) times: Vec<i64>,
     /// Per sample what is added to or, where there is no scale, changed in the one before.
     pub(crate) changes: Vec<u64>,
+    /// What some rows have beside their samples, by row.
+    pub(crate) extras: Vec<DecodedExtras>,
 }
 
 impl CodedRow {
@@ -274,6 +293,14 @@ pub(crate) fn decode(kind: u8, body: &[u8]) -> Option<Record<'_>> {
     let cursor = Cursor(body);
     match kind {
         SAMPLES => decode_samples(cursor).map(Record::Samples),
+        SAMPLES_WITH_EXTRAS => {
+            let mut cursor = cursor;
+            let length = cursor.count()?;
+            let section = cursor.bytes(length)?;
+            let mut samples = decode_samples(cursor)?;
+            samples.extras = extras::decode(section, &|row| samples.rows.get(row).map(|row| row.count))?;
+            Some(Record::Samples(samples))
+        }
         METADATA => decode_metadata(cursor).map(Record::Metadata),
         _ => None,
     }
@@ -326,7 +353,7 @@ fn decode_samples(mut cursor: Cursor<'_>) -> Option<SamplesRecord<'_>> {
             other += 1;
         }
     }
-    Some(SamplesRecord { epoch, definitions, rows, times, changes })
+    Some(SamplesRecord { epoch, definitions, rows, times, changes, extras: Vec::new() })
 }
 
 fn decode_rows(cursor: &mut Cursor<'_>) -> Option<Vec<CodedRow>> {
@@ -457,7 +484,7 @@ mod tests {
             if let Some((kind, body)) = unpack(&bytes) {
                 drop(decode(kind, &body));
             }
-            for kind in [SAMPLES, METADATA] {
+            for kind in [SAMPLES, METADATA, SAMPLES_WITH_EXTRAS] {
                 drop(decode(kind, &bytes));
             }
         }

@@ -125,14 +125,16 @@ impl<'a> Replayer<'a> {
         let mut scratch = Vec::new();
         let (mut times, mut changes) = (record.times.as_slice(), record.changes.as_slice());
         let (mut samples, mut found) = (Vec::with_capacity(times.len()), Vec::with_capacity(record.rows.len()));
-        let mut lost = 0;
-        for row in &record.rows {
+        let (mut lost, mut extras) = (0, record.extras.iter().peekable());
+        let mut found_extras = Vec::new();
+        for (place, row) in record.rows.iter().enumerate() {
+            let more = extras.next_if(|more| more.row == place);
             let (now_times, later_times) = times.split_at_checked(row.count).unwrap_or((times, &[]));
             let (now_changes, later_changes) = changes.split_at_checked(row.count).unwrap_or((changes, &[]));
             (times, changes) = (later_times, later_changes);
             let known = self.series.get_mut(&row.series);
             let Some((known, base)) = known.and_then(|known| known.base(row.base).map(|base| (known, base))) else {
-                lost += now_times.len() as u64;
+                lost += (now_times.len() + more.map_or(0, |more| more.histograms.len())) as u64;
                 continue;
             };
             let start = samples.len();
@@ -140,12 +142,15 @@ impl<'a> Replayer<'a> {
             known.set_base(row, samples.get(start..).and_then(<[Sample]>::last));
             known.place = known.place.or_else(|| self.head.resolve(&known.labels, &mut scratch));
             match known.place {
-                Some(series) => found.push((series, start..samples.len())),
-                None => lost += now_times.len() as u64,
+                Some(series) => {
+                    found_extras.extend(more.map(|more| (found.len() as u32, more.borrow())));
+                    found.push((series, start..samples.len()));
+                }
+                None => lost += (now_times.len() + more.map_or(0, |more| more.histograms.len())) as u64,
             }
         }
         let rows = found.into_iter().map(|(series, range)| (series, samples.get(range).unwrap_or_default()));
-        self.head.append(&rows.collect::<Vec<_>>());
+        self.head.append(&rows.collect::<Vec<_>>(), &found_extras);
         if lost > 0 {
             // The record that says which series these are, or from which value theirs are told, was damaged.
             tracing::error!(samples = lost, "samples of unknown series or values in the WAL are lost");

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use model::{Labels, Matcher, MetricMetadata};
 use roaring::RoaringBitmap;
 use storage_api::{
-    Error, MetricQuerier, MillisRange, QueryContext, Result, SeriesPart, SeriesSamples, SeriesSelection,
+    Error, MetricQuerier, MillisRange, QueryContext, Result, SeriesExemplars, SeriesPart, SeriesSamples,
+    SeriesSelection,
 };
 
 use crate::block::{Block, Wanted};
 use crate::head::SeriesRef;
-use crate::merge::{Column, merge_columns};
+use crate::mixed::{Mixed, merge_mixed};
 use crate::postings::{Postings, find_any};
 use crate::store::MetricStore;
 use crate::telemetry::Metrics;
@@ -20,6 +21,8 @@ use crate::view::{Source, View};
 const PART_SERIES: usize = 128;
 /// Rows that are read together, unless one series alone has more.
 const PART_ROWS: u64 = 256 << 10;
+/// How many numbers a histogram is taken for when parts are cut.
+const HISTOGRAM_ROWS: u64 = 32;
 /// What a head's series is taken for when parts are cut.
 const HEAD_ROWS: u64 = 512;
 
@@ -47,13 +50,13 @@ struct Part {
 
 impl MetricStore {
     /// Cuts off what is older than the retention; `None` when nothing is left.
-    fn visible(&self, mut range: MillisRange) -> Option<MillisRange> {
+    pub(crate) fn visible(&self, mut range: MillisRange) -> Option<MillisRange> {
         range.min_ms = range.min_ms.max(self.oldest_visible_ms().unwrap_or(i64::MIN));
         (range.min_ms <= range.max_ms).then_some(range)
     }
 
     /// Warns of damaged blocks, and runs `each` over the sources. Damage that is found on the way becomes a warning.
-    fn each_source(
+    pub(crate) fn each_source(
         &self,
         view: &View,
         range: MillisRange,
@@ -229,11 +232,11 @@ impl MetricQuerier for MetricStore {
 
     fn exemplars(
         &self,
-        _: &[Vec<Matcher>],
-        _: MillisRange,
-        _: &QueryContext,
-    ) -> Result<Vec<storage_api::SeriesExemplars>> {
-        Ok(Vec::new())
+        selectors: &[Vec<Matcher>],
+        range: MillisRange,
+        context: &QueryContext,
+    ) -> Result<Vec<SeriesExemplars>> {
+        self.find_exemplars(selectors, range, context)
     }
 }
 
@@ -254,7 +257,9 @@ impl MetricStore {
             let mut rows_of_series = 0;
             for (_, source, id) in series {
                 rows_of_series += match sources.get(*source as usize) {
-                    Some(Source::Block(block)) => block.index.entry(*id)?.rows,
+                    Some(Source::Block(block)) => {
+                        block.index.entry(*id)?.rows + HISTOGRAM_ROWS * block.extras.histograms_of(*id)
+                    }
                     Some(Source::Head(_)) | None => HEAD_ROWS,
                 };
             }
@@ -281,19 +286,31 @@ impl Part {
         block: &Arc<Block>,
         source: u32,
         context: &QueryContext,
-        columns: &mut [Vec<(u32, Column)>],
+        charged: &mut u64,
+        columns: &mut [Vec<(u32, Mixed)>],
     ) -> Result<()> {
-        let mut wanted: Vec<(Wanted, u32)> = Vec::new();
-        for place in self.places.iter().filter(|place| place.source == source) {
+        // Rows ascend with the series' number.
+        let mut wanted: Vec<Place> = self.places.iter().copied().filter(|place| place.source == source).collect();
+        wanted.sort_unstable_by_key(|place| place.id);
+        let mut rows = Vec::with_capacity(wanted.len());
+        for place in &wanted {
             let entry = block.index.entry(place.id)?;
-            wanted.push((Wanted { first_row: entry.first_row, rows: entry.rows }, place.series));
+            rows.push(Wanted { first_row: entry.first_row, rows: entry.rows });
         }
-        wanted.sort_unstable_by_key(|(wanted, _)| wanted.first_row);
-        let rows: Vec<Wanted> = wanted.iter().map(|(wanted, _)| *wanted).collect();
         let read = block.read(&rows, self.range, &mut || context.check())?;
-        for ((_, series), column) in wanted.into_iter().zip(read) {
-            if let Some(columns) = columns.get_mut(series as usize) {
-                columns.push((source, column));
+        let read: Vec<Mixed> = if wanted.iter().any(|place| block.extras.has_series(place.id)) {
+            let series: Vec<u32> = wanted.iter().map(|place| place.id).collect();
+            block.extras.read(&series, read, self.range, &mut |cost| {
+                context.check()?;
+                *charged += cost;
+                context.charge_samples(cost)
+            })?
+        } else {
+            read.into_iter().map(Mixed::from).collect()
+        };
+        for (place, samples) in wanted.into_iter().zip(read) {
+            if let Some(columns) = columns.get_mut(place.series as usize) {
+                columns.push((source, samples));
             }
         }
         Ok(())
@@ -306,7 +323,19 @@ impl SeriesPart for Part {
     }
 
     fn read(&self, context: &QueryContext) -> Result<Vec<SeriesSamples>> {
-        let mut columns: Vec<Vec<(u32, Column)>> = vec![Vec::new(); self.labels.len()];
+        let mut charged = 0;
+        let result = self.read_charged(context, &mut charged);
+        // What histograms cost while they were read is told in the cost of the answer.
+        context.release_samples(charged);
+        let all = result?;
+        context.charge_samples(all.iter().map(SeriesSamples::cost).sum())?;
+        Ok(all)
+    }
+}
+
+impl Part {
+    fn read_charged(&self, context: &QueryContext, charged: &mut u64) -> Result<Vec<SeriesSamples>> {
+        let mut columns: Vec<Vec<(u32, Mixed)>> = vec![Vec::new(); self.labels.len()];
         for (number, source) in self.view.sources().enumerate() {
             let number = number as u32;
             if !self.places.iter().any(|place| place.source == number) {
@@ -314,7 +343,7 @@ impl SeriesPart for Part {
             }
             context.check()?;
             match source {
-                Source::Block(block) => match self.read_block(block, number, context, &mut columns) {
+                Source::Block(block) => match self.read_block(block, number, context, charged, &mut columns) {
                     Err(error @ Error::Corrupt { .. }) => {
                         self.metrics.corruptions.inc();
                         block.set_damaged();
@@ -325,7 +354,7 @@ impl SeriesPart for Part {
                 Source::Head(head) => {
                     for place in self.places.iter().filter(|place| place.source == number) {
                         let snapshot = head.snapshot(SeriesRef(place.id), self.range);
-                        let column = snapshot.map(|snapshot| snapshot.decode(self.range));
+                        let column = snapshot.map(|snapshot| snapshot.decode_mixed(self.range));
                         if let (Some(column), Some(columns)) = (column, columns.get_mut(place.series as usize)) {
                             columns.push((number, column));
                         }
@@ -336,9 +365,8 @@ impl SeriesPart for Part {
         let mut all = Vec::with_capacity(self.labels.len());
         for (labels, columns) in self.labels.iter().zip(columns) {
             // Sources were read from the oldest to the newest.
-            let (timestamps_ms, values) = merge_columns(columns.into_iter().map(|(_, column)| column).collect());
-            context.charge_samples(values.len() as u64)?;
-            all.push(SeriesSamples { labels: labels.clone(), timestamps_ms, values, ..SeriesSamples::default() });
+            let merged = merge_mixed(columns.into_iter().map(|(_, column)| column).collect());
+            all.push(merged.into_series(labels.clone()));
         }
         Ok(all)
     }

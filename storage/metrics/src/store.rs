@@ -186,9 +186,9 @@ impl MetricStore {
             head_samples: view.head.samples() + frozen.map_or(0, |head| head.samples()),
             head_bytes: view.head_bytes(),
             blocks: view.blocks.len() as u64,
-            block_samples: view.blocks.iter().map(|block| block.meta.samples).sum(),
+            block_samples: view.blocks.iter().map(|block| block.meta.all_samples()).sum(),
             block_bytes: view.blocks.iter().map(|block| block.meta.size_bytes()).sum(),
-            index_bytes: view.blocks.iter().map(|block| block.index.size_bytes()).sum(),
+            index_bytes: view.blocks.iter().map(|block| block.index.size_bytes() + block.extras.size_bytes()).sum(),
             damaged_blocks: view.damaged.len() as u64,
             wal_bytes: self.wal.size_bytes(),
         }
@@ -284,7 +284,7 @@ impl MetricStore {
         let blocks = view.blocks.iter().map(|block| {
             let candidate = Candidate {
                 level: block.meta.level,
-                samples: block.meta.samples,
+                samples: block.meta.all_samples(),
                 min_ms: block.meta.min_time_ms,
                 max_ms: block.meta.max_time_ms,
                 is_damaged: block.is_damaged(),
@@ -377,7 +377,7 @@ impl MetricStore {
         let view = self.snapshot();
         for block in view.blocks.iter().filter(|block| block.meta.max_time_ms < oldest_ms) {
             self.change_view(|view| view.blocks.retain(|have| have.name() != block.name()));
-            let samples = block.meta.samples;
+            let samples = block.meta.all_samples();
             self.ledger.received(RETENTION_PLACE, Signal::Metrics, samples);
             self.ledger.dropped(RETENTION_PLACE, Signal::Metrics, "too_old", samples);
             self.metrics.retention_samples.inc_by(samples);

@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) keys: CounterVec,
     pub(crate) head_keys: Gauge,
     pub(crate) keys_forgotten: Counter,
+    pub(crate) appended_exemplars: Counter,
+    pub(crate) rejected_exemplars: CounterVec,
     pub(crate) flushes: CounterVec,
     pub(crate) flush_seconds: Histogram,
     pub(crate) compactions: CounterVec,
@@ -73,6 +75,13 @@ impl Metrics {
             keys_forgotten: telemetry.counter(
                 "daybook_metrics_forgotten_keys_total",
                 "Keys of series that were forgotten as there were too many for the series in the head.",
+            ),
+            appended_exemplars: telemetry
+                .counter("daybook_metrics_appended_exemplars_total", "Exemplars that became durable."),
+            rejected_exemplars: telemetry.counter_vec(
+                "daybook_metrics_rejected_exemplars_total",
+                "Exemplars that were refused one by one, by reason.",
+                &["reason"],
             ),
             flushes: telemetry.counter_vec(
                 "daybook_metrics_flushes_total",

@@ -2,6 +2,7 @@
 
 mod crash;
 mod encoding;
+mod extras;
 mod keyed;
 mod limits;
 mod model_test;

@@ -7,8 +7,10 @@ use storage_api::{MillisRange, Result};
 
 use super::file::read_small;
 
-/// The version that is written and read.
+/// The version of a block with plain samples only.
 pub(crate) const FORMAT_VERSION: u32 = 2;
+/// The version of a block with histograms, start times or exemplars, too: who does not know them must not merge it.
+pub(crate) const FORMAT_VERSION_EXTRAS: u32 = 3;
 /// The file's name.
 pub(crate) const META_FILE: &str = "meta.json";
 /// Largest `meta.json` that is read, in bytes; real ones have some 700.
@@ -36,9 +38,19 @@ pub(crate) struct Meta {
     pub(crate) max_time_ms: i64,
     pub(crate) samples: u64,
     pub(crate) series: u64,
+    /// Native histograms, and exemplars.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) histograms: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) exemplars: u64,
     /// WAL segments before this one are covered by this block and those before it.
     pub(crate) wal_first_needed_segment: u64,
     pub(crate) files: Vec<FileMeta>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A block's name, which says what it stands for even when `meta.json` is damaged.
@@ -80,6 +92,11 @@ impl Meta {
         MillisRange { min_ms: self.min_time_ms, max_ms: self.max_time_ms }
     }
 
+    /// Returns how many samples it holds, native histograms included.
+    pub(crate) fn all_samples(&self) -> u64 {
+        self.samples.saturating_add(self.histograms)
+    }
+
     pub(crate) fn size_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size_bytes).sum()
     }
@@ -111,9 +128,11 @@ impl Meta {
             return Err(format!("checksum {got}, expected {expected}"));
         }
         let meta: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if meta.format_version != FORMAT_VERSION {
+        if ![FORMAT_VERSION, FORMAT_VERSION_EXTRAS].contains(&meta.format_version) {
             let got = meta.format_version;
-            return Err(format!("format version {got}, this program knows {FORMAT_VERSION}"));
+            return Err(format!(
+                "format version {got}, this program knows {FORMAT_VERSION} and {FORMAT_VERSION_EXTRAS}"
+            ));
         }
         Ok(meta)
     }
@@ -133,6 +152,8 @@ mod tests {
             max_time_ms: 100,
             samples: 7,
             series: 2,
+            histograms: 4,
+            exemplars: 0,
             wal_first_needed_segment: 9,
             files: vec![FileMeta { name: "index".to_owned(), size_bytes: 12, crc32c: 77 }],
         }

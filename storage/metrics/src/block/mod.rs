@@ -3,6 +3,7 @@
 mod chunk;
 pub(crate) mod decimal;
 mod encode;
+pub(crate) mod extras;
 pub(crate) mod file;
 mod group;
 mod index;
@@ -21,6 +22,8 @@ use parking_lot::Mutex;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use storage_api::{Error, MillisRange, Result};
 
+pub(crate) use extras::Extras;
+pub(crate) use extras::exemplars::order as exemplar_order;
 pub(crate) use index::Index;
 pub(crate) use meta::{BlockName, Meta};
 pub(crate) use reader::{BlockCursor, Wanted};
@@ -56,6 +59,8 @@ pub(crate) struct Block {
     pub(crate) meta: Meta,
     pub(crate) index: Index,
     samples: Arc<CheckedFile>,
+    /// Histograms, start times and exemplars; nothing, in most blocks.
+    pub(crate) extras: Extras,
     /// The footer of the samples, read when first needed.
     footer: OnceLock<Arc<ParquetMetaData>>,
     /// Lists of timestamps that were needed lately.
@@ -96,8 +101,9 @@ impl Block {
             return Err(corrupt(&path, "its checksums are not those in meta.json"));
         }
         let samples = Arc::new(CheckedFile::open(&path, expected.size_bytes, Arc::clone(&index.extents))?);
+        let extras = Extras::open(dir, &meta)?;
         let (footer, times, is_damaged) = (OnceLock::new(), Mutex::default(), AtomicBool::new(false));
-        Ok(Self { dir: dir.to_owned(), meta, index, samples, footer, times, is_damaged })
+        Ok(Self { dir: dir.to_owned(), meta, index, samples, extras, footer, times, is_damaged })
     }
 
     pub(crate) fn name(&self) -> BlockName {

@@ -12,6 +12,7 @@ use storage_api::{MillisRange, Result};
 
 use super::Block;
 use super::decimal::{self, Form};
+use super::extras::{EXTRAS_FILE, ExtrasCursor};
 use super::writer::{COLUMN_MANTISSA, COLUMN_TIMESTAMP, COLUMN_VALUE};
 use crate::error::corrupt;
 use crate::merge::{Column, trim};
@@ -283,6 +284,8 @@ pub(crate) struct BlockCursor<'a> {
     left: Wanted,
     /// The batch that was read last.
     pub(crate) batch: Column,
+    /// What the block has beside plain samples; most have nothing.
+    pub(crate) extras: Option<ExtrasCursor<'a>>,
 }
 
 impl std::fmt::Debug for BlockCursor<'_> {
@@ -296,13 +299,19 @@ impl<'a> BlockCursor<'a> {
     pub(crate) fn new(block: &'a Block) -> Result<Self> {
         let rows = Rows::new(block)?;
         let left = Wanted { first_row: 0, rows: 0 };
-        let mut cursor = Self { rows, next_series: 0, labels: None, left, batch: Column::default() };
+        let extras = block.meta.file(EXTRAS_FILE).map(|_| ExtrasCursor::new(&block.extras)).transpose()?;
+        let mut cursor = Self { rows, next_series: 0, labels: None, left, batch: Column::default(), extras };
         cursor.next_series()?;
         Ok(cursor)
     }
 
     pub(crate) fn block(&self) -> &'a Block {
         self.rows.block
+    }
+
+    /// Returns the number of the series the cursor stands at.
+    pub(crate) fn series(&self) -> u32 {
+        self.next_series.saturating_sub(1)
     }
 
     /// Goes to the next series; what is left of this one is passed over.

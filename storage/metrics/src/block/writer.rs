@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use model::{Labels, METRIC_NAME};
+use model::{Exemplar, Labels, METRIC_NAME};
 use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
@@ -13,12 +13,14 @@ use parquet::schema::types::Type;
 use storage_api::{Error, MillisRange, Result};
 use storage_wal::Faults;
 
+use super::extras::{ExtrasWriter, FinishedExtras, InSeries};
 use super::file::{ExtentWriter, sync_dir, write_new_file};
 use super::group::{EncodedGroup, Layout, Run, encode_group};
 use super::index::{INDEX_FILE, IndexWriter};
-use super::meta::{BlockName, FORMAT_VERSION, FileMeta, META_FILE, Meta};
+use super::meta::{BlockName, FORMAT_VERSION, FORMAT_VERSION_EXTRAS, FileMeta, META_FILE, Meta};
 use super::{SAMPLES_FILE, TEMPORARY_PREFIX};
 use crate::error::{corrupt, writing};
+use crate::mixed::Mixed;
 
 /// Rows in one page of values. A query decodes whole pages: at 10 s a page holds a series' day.
 pub(crate) const PAGE_ROWS: usize = 8_192;
@@ -120,6 +122,8 @@ pub(crate) struct BlockWriter {
     range: Option<MillisRange>,
     /// Hashes of the runs' timestamps so far.
     seen_times: HashSet<u64>,
+    /// Made when there is something beside plain samples.
+    extras: Option<Box<ExtrasWriter>>,
 }
 
 impl std::fmt::Debug for BlockWriter {
@@ -180,6 +184,7 @@ impl BlockWriter {
             rows: 0,
             range: None,
             seen_times: HashSet::new(),
+            extras: None,
         })
     }
 
@@ -214,6 +219,45 @@ impl BlockWriter {
             (times, values) = (later_times, later_values);
         }
         Ok(())
+    }
+
+    /// Adds samples of any kind to the series; times ascend strictly over all calls for it.
+    pub(crate) fn push_mixed(&mut self, samples: &Mixed) -> Result<()> {
+        if samples.is_plain() {
+            if let Some(extras) = self.extras.as_mut().filter(|_| !samples.times.is_empty()) {
+                extras.end_starts()?;
+            }
+            return self.push(&samples.times, &samples.values);
+        }
+        let Some(Current { labels, range, .. }) = &mut self.current else { return Ok(()) };
+        let extras = self.extras.get_or_insert_with(|| Box::new(ExtrasWriter::new(&self.temporary.0, &self.faults)));
+        let series = InSeries { labels, number: Some(self.series_count) };
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for (at, (time, value)) in samples.times.iter().zip(&samples.values).enumerate() {
+            match samples.histogram(at) {
+                Some(histogram) => extras.push_histogram(series, histogram)?,
+                None => {
+                    extras.push_start(series, *time, samples.start_ms(at))?;
+                    times.push(*time);
+                    values.push(*value);
+                }
+            }
+        }
+        if let (Some(min_ms), Some(max_ms)) = (samples.times.first(), samples.times.last()) {
+            *range = widen(*range, *min_ms, *max_ms);
+            self.range = widen(self.range, *min_ms, *max_ms);
+        }
+        self.push(&times, &values)
+    }
+
+    /// Adds an exemplar to the series, after its samples; they come by [`exemplar_order`](super::exemplar_order).
+    pub(crate) fn push_exemplar(&mut self, exemplar: &Exemplar) -> Result<()> {
+        let Some(Current { labels, range, .. }) = &self.current else { return Ok(()) };
+        let extras = self.extras.get_or_insert_with(|| Box::new(ExtrasWriter::new(&self.temporary.0, &self.faults)));
+        // The block is kept as long as its exemplars.
+        let time_ms = exemplar.sample.timestamp_ms;
+        self.range = widen(self.range, time_ms, time_ms);
+        extras.push_exemplar(InSeries { labels, number: range.map(|_| self.series_count) }, exemplar)
     }
 
     /// Makes sure that the last run is that of the current series.
@@ -262,14 +306,16 @@ impl BlockWriter {
         self.write_row_group()?;
         let Some(range) = self.range else { return Ok(None) };
         let dir = &self.temporary.0;
+        let FinishedExtras { files: extras, histograms, exemplars } =
+            self.extras.map(|extras| extras.finish()).transpose()?.unwrap_or_default();
         let samples_path = dir.join(SAMPLES_FILE);
         let file = self.parquet.into_inner().map_err(|error| writing(&samples_path, error))?;
         let (samples_bytes, extents) = file.finish().map_err(|error| Error::io("writing", &samples_path, error))?;
         let index_path = dir.join(INDEX_FILE);
         let index = self.index.finish(&extents).map_err(|reason| corrupt(&index_path, reason))?;
         write_new_file(&index_path, &index, &self.faults)?;
-        let meta = Meta {
-            format_version: FORMAT_VERSION,
+        let mut meta = Meta {
+            format_version: if extras.is_empty() { FORMAT_VERSION } else { FORMAT_VERSION_EXTRAS },
             first_sequence: self.new.name.first,
             last_sequence: self.new.name.last,
             level: self.new.name.level,
@@ -277,6 +323,8 @@ impl BlockWriter {
             max_time_ms: range.max_ms,
             samples: self.rows,
             series: u64::from(self.series_count),
+            histograms,
+            exemplars,
             wal_first_needed_segment: self.new.wal_first_needed_segment,
             files: vec![
                 FileMeta {
@@ -291,6 +339,7 @@ impl BlockWriter {
                 },
             ],
         };
+        meta.files.extend(extras);
         write_new_file(&dir.join(META_FILE), meta.encode().as_bytes(), &self.faults)?;
         sync_dir(dir)?;
         let place = self.parent.join(self.new.name.to_string());

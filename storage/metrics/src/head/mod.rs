@@ -1,6 +1,7 @@
 //! The newest samples, in memory, covered by the WAL.
 
 mod chunk;
+mod extras;
 mod keys;
 mod series;
 mod shard;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use storage_api::{MillisRange, Result, SeriesKey};
 
+pub(crate) use extras::same_exemplar;
 pub(crate) use keys::KnownKeys;
 pub(crate) use series::Snapshot;
 pub(crate) use shard::{LabelPairs, hash_labels};
@@ -21,7 +23,7 @@ use series::{Logged, Series};
 pub(crate) use shard::Shard;
 
 use crate::postings::find;
-use crate::record::{Base, SeriesId};
+use crate::record::{Base, RowExtras, SeriesId};
 
 /// Parts of the head, each with a lock of its own, so that appenders and queries seldom meet.
 const SHARDS: usize = 16;
@@ -293,8 +295,9 @@ impl Head {
         }
     }
 
-    /// Appends samples to their series; those of one series in this order.
-    pub(crate) fn append(&self, rows: &[(SeriesRef, &[Sample])]) {
+    /// Appends samples to their series; those of one series in this order. `extras` are what some rows have beside them,
+    /// by the row's place.
+    pub(crate) fn append(&self, rows: &[(SeriesRef, &[Sample])], extras: &[(u32, RowExtras<'_>)]) {
         let (mut grown, mut added) = (0, 0);
         let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
         let mut scratch = Vec::new();
@@ -305,8 +308,20 @@ impl Head {
             for (series, _) in places.iter().filter_map(|place| rows.get(*place as usize)) {
                 std::hint::black_box(shard.series.get(series.index()).and_then(Series::last));
             }
-            for (series, samples) in places.iter().filter_map(|place| rows.get(*place as usize)) {
+            for place in places {
+                let Some((series, samples)) = rows.get(*place as usize) else { continue };
                 let Some(series) = shard.series.get_mut(series.index()) else { continue };
+                if let Some(extras) = extras_of(extras, *place) {
+                    let more = series.push_mixed(samples, extras, &mut scratch);
+                    grown += more.bytes;
+                    added += more.samples;
+                    let times = extras.histograms.iter().map(|sample| sample.timestamp_ms);
+                    for time in samples.iter().map(|sample| sample.timestamp_ms).chain(times) {
+                        min_ms = min_ms.min(time);
+                        max_ms = max_ms.max(time);
+                    }
+                    continue;
+                }
                 for sample in *samples {
                     let (bytes, is_new) = series.push(sample.timestamp_ms, sample.value.to_bits(), &mut scratch);
                     grown += bytes;
@@ -371,7 +386,7 @@ impl Head {
         Some(shard.series.get(series.index())?.snapshot(range))
     }
 
-    /// Returns every series that has samples, in no order.
+    /// Returns every series that has samples or exemplars, in no order.
     pub(crate) fn all(&self) -> Vec<(Labels, SeriesRef)> {
         let mut all = Vec::new();
         for (number, shard) in self.shards.iter().enumerate() {
@@ -381,4 +396,13 @@ impl Head {
         }
         all
     }
+}
+
+/// Returns what the row at `place` has beside its samples; most batches have nothing of the kind.
+fn extras_of<'a>(extras: &[(u32, RowExtras<'a>)], place: u32) -> Option<RowExtras<'a>> {
+    if extras.is_empty() {
+        return None;
+    }
+    let found = extras.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+    extras.get(found).map(|(_, extras)| *extras)
 }

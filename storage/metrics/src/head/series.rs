@@ -4,6 +4,7 @@ use model::Labels;
 use storage_api::MillisRange;
 
 use super::chunk::{Chunk, SAMPLES_PER_CHUNK};
+use super::extras::{ExtrasSnapshot, SeriesExtras};
 use crate::merge::sort_newest_wins;
 use crate::record::{Base, SeriesId};
 
@@ -71,6 +72,8 @@ pub(crate) struct Series {
     packed: Vec<Chunk>,
     times: Vec<i64>,
     values: Vec<u64>,
+    /// Start times, histograms and exemplars; few series have any.
+    pub(super) extras: Option<Box<SeriesExtras>>,
 }
 
 /// What a query takes with it, to decode without the lock.
@@ -80,6 +83,7 @@ pub(crate) struct Snapshot {
     times: Vec<i64>,
     values: Vec<u64>,
     is_sorted: bool,
+    pub(super) extras: Option<ExtrasSnapshot>,
 }
 
 impl Series {
@@ -95,6 +99,7 @@ impl Series {
             packed: Vec::new(),
             times: Vec::new(),
             values: Vec::new(),
+            extras: None,
         }
     }
 
@@ -106,10 +111,17 @@ impl Series {
 
     /// Appends a sample and returns by how many bytes the series grew, and whether the sample is a new one.
     pub(crate) fn push(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> (isize, bool) {
-        if self.last() == Some((time_ms, value)) {
+        if self.last() == Some((time_ms, value))
+            && self.extras.as_ref().is_none_or(|extras| extras.is_newest(self.numbers().saturating_sub(1), 0))
+        {
             return (0, false);
         }
-        if time_ms <= self.max_ms && !self.is_empty() {
+        (self.push_new(time_ms, value, scratch), true)
+    }
+
+    /// Appends a sample, whatever the last one is, and returns by how many bytes the series grew.
+    pub(super) fn push_new(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> isize {
+        if time_ms <= self.max_ms && self.numbers() > 0 {
             self.is_sorted = false;
         }
         self.min_ms = self.min_ms.min(time_ms);
@@ -124,11 +136,17 @@ impl Series {
         }
         self.times.push(time_ms);
         self.values.push(value);
-        (grown + 16, true)
+        grown + 16
     }
 
+    /// Returns how many numbers came, in the order they came: those that were overwritten count, too.
+    pub(super) fn numbers(&self) -> u32 {
+        (self.packed.len() * SAMPLES_PER_CHUNK + self.times.len()) as u32
+    }
+
+    /// Says whether nothing came yet.
     pub(crate) fn is_empty(&self) -> bool {
-        self.times.is_empty() && self.packed.is_empty()
+        self.times.is_empty() && self.packed.is_empty() && self.extras.is_none()
     }
 
     /// Returns the sample that came last and is not packed yet, with the bits of its value.
@@ -138,17 +156,24 @@ impl Series {
 
     /// Says whether a sample may lie in `range`.
     pub(crate) fn overlaps(&self, range: MillisRange) -> bool {
-        !self.is_empty() && range.overlaps(&MillisRange { min_ms: self.min_ms, max_ms: self.max_ms })
+        let has_number =
+            self.numbers() > 0 && range.overlaps(&MillisRange { min_ms: self.min_ms, max_ms: self.max_ms });
+        has_number || self.extras.as_ref().is_some_and(|extras| extras.overlaps(range))
     }
 
     /// Copies what may lie in `range`; packed samples are shared.
     pub(crate) fn snapshot(&self, range: MillisRange) -> Snapshot {
         let overlaps = |chunk: &&Chunk| range.overlaps(&MillisRange { min_ms: chunk.min_ms, max_ms: chunk.max_ms });
+        let extras = self.extras.as_ref().map(|extras| {
+            let numbers = (0..self.packed.len()).filter(|i| self.packed.get(*i).as_ref().is_some_and(overlaps));
+            ExtrasSnapshot::new(extras, range, numbers.collect(), self.packed.len())
+        });
         Snapshot {
             packed: self.packed.iter().filter(overlaps).cloned().collect(),
             times: self.times.clone(),
             values: self.values.clone(),
             is_sorted: self.is_sorted,
+            extras,
         }
     }
 }
@@ -156,6 +181,16 @@ impl Series {
 impl Snapshot {
     /// Decodes the samples in `range`, oldest first, one per time.
     pub(crate) fn decode(&self, range: MillisRange) -> (Vec<i64>, Vec<f64>) {
+        let (mut times, mut values) = self.decode_all();
+        if !self.is_sorted {
+            sort_newest_wins(&mut times, &mut values);
+        }
+        crate::merge::trim(&mut times, &mut values, range);
+        (times, values)
+    }
+
+    /// Decodes all that was taken along, in the order it came.
+    pub(super) fn decode_all(&self) -> (Vec<i64>, Vec<f64>) {
         let count = self.packed.len() * SAMPLES_PER_CHUNK + self.times.len();
         let (mut times, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for chunk in &self.packed {
@@ -163,10 +198,6 @@ impl Snapshot {
         }
         times.extend_from_slice(&self.times);
         values.extend(self.values.iter().map(|bits| f64::from_bits(*bits)));
-        if !self.is_sorted {
-            sort_newest_wins(&mut times, &mut values);
-        }
-        crate::merge::trim(&mut times, &mut values, range);
         (times, values)
     }
 }

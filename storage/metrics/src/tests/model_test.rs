@@ -1,12 +1,14 @@
 //! Random actions on the store and on a map, in step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use model::{MatchOp, Matcher};
+use model::{Exemplar, Histogram, HistogramSample, Labels, MatchOp, Matcher, Sample};
 use proptest::prelude::*;
-use storage_api::{MetricAppender, MetricBatch, MillisRange};
+use storage_api::{MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext};
 
-use super::{TestStore, push};
+use super::extras::histogram_bits;
+use super::{TestStore, labels, push};
 use crate::Options;
 
 const SERIES: [&str; 6] = ["a", "a x=1", "a x=2", "b x=1", "b x=1 y=1", "c"];
@@ -14,12 +16,71 @@ const SERIES: [&str; 6] = ["a", "a x=1", "a x=2", "b x=1", "b x=1 y=1", "c"];
 #[derive(Debug, Clone)]
 enum Action {
     Append(Vec<(usize, i64, u64)>),
+    AppendMixed(Vec<MixedRow>),
     Flush,
     FlushOnFullDisk(u64),
     AppendOnFullDisk,
     Compact,
     Crash,
     Query(usize, i64, i64),
+}
+
+/// A series; numbers with start times; histograms with start times; exemplars.
+#[derive(Debug, Clone)]
+struct MixedRow {
+    series: usize,
+    numbers: Vec<(i64, u64, i64)>,
+    histograms: Vec<(i64, Histogram, i64)>,
+    exemplars: Vec<(i64, u64, u8)>,
+}
+
+fn histogram() -> impl Strategy<Value = Histogram> {
+    let count = prop_oneof![3 => (0..50_u32).prop_map(f64::from), 1 => 0.0..9.0];
+    let side = proptest::collection::btree_map(-20..20_i32, count.clone(), 0..6);
+    let sum = prop_oneof![any::<u64>().prop_map(f64::from_bits), Just(model::stale_marker())];
+    (-4..8_i32, count.clone(), count, sum, side.clone(), side, 0..4_u8).prop_map(
+        |(schema, zero_count, count, sum, positive, negative, hint)| Histogram {
+            schema,
+            zero_count,
+            count,
+            sum,
+            positive: positive.into_iter().collect(),
+            negative: negative.into_iter().collect(),
+            hint: crate::histogram_codec::hint_of(hint).unwrap(),
+            ..Histogram::default()
+        },
+    )
+}
+
+fn mixed_row() -> impl Strategy<Value = MixedRow> {
+    let start = prop_oneof![2 => Just(0_i64), 3 => -90..-80_i64];
+    let time = || prop_oneof![8 => -50..200_i64, 1 => any::<i64>()];
+    let numbers = proptest::collection::vec((time(), 0..3_u64, start.clone()), 0..6);
+    let histograms = proptest::collection::vec((time(), histogram(), start), 0..6);
+    let exemplars = proptest::collection::vec((-50..200_i64, 0..3_u64, 0..2_u8), 0..4);
+    (0..SERIES.len(), numbers, histograms, exemplars).prop_map(|(series, numbers, histograms, exemplars)| MixedRow {
+        series,
+        numbers,
+        histograms,
+        exemplars,
+    })
+}
+
+fn exemplar((at, bits, id): &(i64, u64, u8)) -> Exemplar {
+    let labels = Labels::from_pairs([("trace_id", format!("id-{id}").as_str())]);
+    Exemplar { labels, sample: Sample { timestamp_ms: *at, value: f64::from_bits(*bits) } }
+}
+
+fn push_mixed<'a>(batch: &mut MetricBatch<'a>, row: &MixedRow) {
+    let sample = |(at, bits, _): &(i64, u64, i64)| Sample { timestamp_ms: *at, value: f64::from_bits(*bits) };
+    batch.push(labels(SERIES[row.series]), row.numbers.iter().map(sample)).unwrap();
+    batch.set_starts(row.numbers.iter().map(|(.., start_ms)| *start_ms));
+    batch.set_histograms(row.histograms.iter().map(|(at, histogram, start_ms)| HistogramSample {
+        timestamp_ms: *at,
+        start_ms: *start_ms,
+        histogram: Arc::new(histogram.clone()),
+    }));
+    batch.set_exemplars(row.exemplars.iter().map(exemplar));
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -33,6 +94,7 @@ fn action() -> impl Strategy<Value = Action> {
         8 => scrape.prop_map(|(at, values)| {
             Action::Append(values.into_iter().enumerate().map(|(series, value)| (series, at, value)).collect())
         }),
+        6 => proptest::collection::vec(mixed_row(), 1..8).prop_map(Action::AppendMixed),
         3 => Just(Action::Flush),
         1 => (0..4_000_u64).prop_map(Action::FlushOnFullDisk),
         1 => Just(Action::AppendOnFullDisk),
@@ -42,7 +104,44 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-type Model = BTreeMap<String, BTreeMap<i64, u64>>;
+/// The bits of a number or, as text, of a histogram; and the start time.
+#[derive(Debug, Clone, PartialEq)]
+struct Point {
+    bits: u64,
+    histogram: Option<String>,
+    start_ms: i64,
+}
+
+fn number(bits: u64) -> Point {
+    Point { bits, histogram: None, start_ms: 0 }
+}
+
+type Model = BTreeMap<String, BTreeMap<i64, Point>>;
+type Exemplars = BTreeMap<String, BTreeSet<(i64, u64, u8)>>;
+
+fn name_of(labels: Labels) -> String {
+    let series = storage_api::SeriesSamples { labels, ..Default::default() };
+    super::print(&[series]).trim_end_matches(':').to_owned()
+}
+
+fn read_exemplars(test: &TestStore) -> Exemplars {
+    let context = QueryContext::default();
+    let found = test.store().exemplars(&[], MillisRange::ALL, &context).unwrap();
+    assert_eq!(context.take_warnings(), Vec::<String>::new());
+    let of_series = |one: storage_api::SeriesExemplars| {
+        let exemplars: Vec<(i64, u64, u8)> = one
+            .exemplars
+            .iter()
+            .map(|exemplar| {
+                let id = exemplar.labels.get("trace_id").unwrap().trim_start_matches("id-").parse().unwrap();
+                (exemplar.sample.timestamp_ms, exemplar.sample.value.to_bits(), id)
+            })
+            .collect();
+        assert!(exemplars.is_sorted_by(|a, b| a < b), "out of order or twice");
+        (name_of(one.labels), exemplars.into_iter().collect())
+    };
+    found.into_iter().map(of_series).collect()
+}
 
 fn read(test: &TestStore, matchers: &[Matcher], range: MillisRange) -> Model {
     let (series, warnings) = test.read(matchers, range);
@@ -50,10 +149,17 @@ fn read(test: &TestStore, matchers: &[Matcher], range: MillisRange) -> Model {
     series
         .into_iter()
         .map(|one| {
-            let name = super::print(&[storage_api::SeriesSamples { labels: one.labels, ..Default::default() }]);
             assert!(one.timestamps_ms.is_sorted_by(|a, b| a < b));
-            let samples = one.timestamps_ms.into_iter().zip(one.values.into_iter().map(f64::to_bits)).collect();
-            (name.trim_end_matches(':').to_owned(), samples)
+            assert_eq!(one.timestamps_ms.len(), one.values.len());
+            assert!(one.histograms.as_ref().is_none_or(|all| all.len() == one.values.len()));
+            assert!(one.starts_ms.as_ref().is_none_or(|all| all.len() == one.values.len()));
+            let point = |i: usize| Point {
+                bits: one.values[i].to_bits(),
+                histogram: one.histograms.as_ref().and_then(|all| Some(histogram_bits(all[i].as_ref()?))),
+                start_ms: one.starts_ms.as_ref().map_or(0, |all| all[i]),
+            };
+            let samples = one.timestamps_ms.iter().enumerate().map(|(i, at)| (*at, point(i))).collect();
+            (name_of(one.labels), samples)
         })
         .collect()
 }
@@ -65,16 +171,43 @@ proptest! {
         let mut test = TestStore::with(Options { head_bytes_max: 1 << 20, decimal_rows_min: 16, ..Options::default() });
         let faults = test.options.faults.clone();
         let mut model = Model::new();
+        let mut exemplars = Exemplars::new();
         for action in actions {
             match action {
                 Action::Append(samples) => {
                     let mut batch = MetricBatch::default();
                     for (series, at, bits) in &samples {
                         push(&mut batch, SERIES[*series], &[(*at, f64::from_bits(*bits))]);
-                        model.entry(SERIES[*series].to_owned()).or_default().insert(*at, *bits);
+                        model.entry(SERIES[*series].to_owned()).or_default().insert(*at, number(*bits));
                     }
                     let report = test.store().append(&batch).unwrap();
                     prop_assert_eq!(report.accepted, samples.len() as u64);
+                }
+                Action::AppendMixed(rows) => {
+                    let mut batch = MetricBatch::default();
+                    for row in &rows {
+                        push_mixed(&mut batch, row);
+                        let name = SERIES[row.series].to_owned();
+                        for (at, bits, start_ms) in &row.numbers {
+                            let point = Point { start_ms: *start_ms, ..number(*bits) };
+                            model.entry(name.clone()).or_default().insert(*at, point);
+                        }
+                        for (at, histogram, start_ms) in &row.histograms {
+                            let point = Point { bits: 0, histogram: Some(histogram_bits(histogram)), start_ms: *start_ms };
+                            model.entry(name.clone()).or_default().insert(*at, point);
+                        }
+                        if !row.exemplars.is_empty() {
+                            exemplars.entry(name).or_default().extend(&row.exemplars);
+                        }
+                    }
+                    let report = test.store().append(&batch).unwrap();
+                    let histograms: usize = rows.iter().map(|row| row.histograms.len()).sum();
+                    let numbers: usize = rows.iter().map(|row| row.numbers.len()).sum();
+                    prop_assert_eq!(&report.rejections, &[]);
+                    prop_assert_eq!(report.accepted, (histograms + numbers) as u64);
+                    prop_assert_eq!(report.accepted_histograms, histograms as u64);
+                    let sent: usize = rows.iter().map(|row| row.exemplars.len()).sum();
+                    prop_assert_eq!(report.accepted_exemplars, sent as u64);
                 }
                 Action::Flush => test.store().flush().unwrap(),
                 Action::FlushOnFullDisk(bytes) => {
@@ -104,7 +237,7 @@ proptest! {
                             have_name == name && have_rest.is_empty() == rest.is_empty()
                         })
                         .map(|(have, samples)| {
-                            let inside = samples.range(range.min_ms..=range.max_ms).map(|(at, bits)| (*at, *bits));
+                            let inside = samples.range(range.min_ms..=range.max_ms).map(|(at, point)| (*at, point.clone()));
                             (have.clone(), inside.collect::<BTreeMap<_, _>>())
                         })
                         .filter(|(_, samples)| !samples.is_empty())
@@ -113,8 +246,13 @@ proptest! {
                 }
             }
             prop_assert_eq!(&read(&test, &[], MillisRange::ALL), &model);
+            prop_assert_eq!(&read_exemplars(&test), &exemplars);
+            let found = test.store().series(&[], MillisRange::ALL, &QueryContext::default()).unwrap();
+            let names: BTreeSet<String> = found.into_iter().map(name_of).collect();
+            prop_assert_eq!(names, model.keys().cloned().collect::<BTreeSet<_>>(), "exemplars alone make no series");
         }
         test.reopen();
         prop_assert_eq!(read(&test, &[], MillisRange::ALL), model);
+        prop_assert_eq!(read_exemplars(&test), exemplars);
     }
 }
