@@ -8,6 +8,7 @@ use storage_api::{Limits, LogQuerier, MetricQuerier, QueryContext};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
+use crate::facts::Facts;
 use crate::loki::TailTelemetry;
 
 /// How much longer than its own time a query's future waits before it gives up on work that does not check.
@@ -35,6 +36,8 @@ pub struct Services {
     pub(crate) tails: TailTelemetry,
     /// When the service was made, in milliseconds since the epoch.
     pub started_ms: i64,
+    /// What the status endpoints tell of the process.
+    pub facts: Arc<Facts>,
 }
 
 /// The query side's own metrics.
@@ -78,7 +81,25 @@ impl Services {
         };
         let concurrency = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
         let answers = MemoryBudget::new(ANSWERS_BYTES_MAX);
-        Self { metrics, logs, cpu, clock, limits, concurrency, answers, telemetry, tails, started_ms }
+        Self {
+            metrics,
+            logs,
+            cpu,
+            clock,
+            limits,
+            concurrency,
+            answers,
+            telemetry,
+            tails,
+            started_ms,
+            facts: Arc::default(),
+        }
+    }
+
+    /// Returns the services with facts to tell about the process.
+    #[must_use]
+    pub fn with_facts(self, facts: Facts) -> Self {
+        Self { facts: Arc::new(facts), ..self }
     }
 
     /// Returns a context with the service's limits.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::cmd::{EXIT_USAGE, complain, load_config};
-use crate::config::{Loaded, SETTINGS, redact};
+use crate::config::{Loaded, SETTINGS, redact, redact_value};
 
 /// Returns the subcommand.
 pub(crate) fn command(args: Vec<Arg>) -> Command {
@@ -59,37 +59,4 @@ fn print(loaded: &Loaded, out: &mut impl Write) -> std::io::Result<()> {
         write!(out, "{table}")?;
     }
     Ok(())
-}
-
-/// Returns the value with secrets replaced, at any depth.
-fn redact_value(key: &str, value: &toml::Value) -> toml::Value {
-    match value {
-        toml::Value::String(text) => toml::Value::String(redact(key, text)),
-        toml::Value::Array(items) => toml::Value::Array(items.iter().map(|item| redact_value(key, item)).collect()),
-        toml::Value::Table(table) => {
-            let redacted =
-                table.iter().map(|(name, value)| (name.clone(), redact_value(&format!("{key}.{name}"), value)));
-            toml::Value::Table(redacted.collect())
-        }
-        other => {
-            // A password of digits is a number to TOML.
-            let text = other.to_string();
-            let shown = redact(key, &text);
-            if shown == text { other.clone() } else { toml::Value::String(shown) }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_in_the_agent_table_are_replaced_at_any_depth() {
-        let table: toml::Table =
-            "headers = { authorization = 'Bearer x' }\nlist = [{ password = 'p', user = 'u' }, { password = 4711, port = 80 }]".parse().unwrap();
-        let shown = redact_value("agent", &toml::Value::Table(table)).to_string();
-        assert!(!shown.contains("Bearer") && !shown.contains("\"p\"") && shown.contains("\"u\""), "{shown}");
-        assert!(!shown.contains("4711") && shown.contains("80"), "{shown}");
-    }
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(loaded: Loaded, parts: Parts) -> anyhow::Result<ExitCode> {
     let ground = Ground::new();
     let (copy, events) = EventCopy::new(ground.clock.clone(), &ground.telemetry, own_logs::QUIET);
     start_logs(&loaded, Some(copy))?;
-    tokio_runtime()?.block_on(server::run(loaded.config, ground, events, parts.agent, stop_signal()))?;
+    tokio_runtime()?.block_on(server::run(loaded, ground, events, parts.agent, stop_signal()))?;
     Ok(ExitCode::SUCCESS)
 }
 

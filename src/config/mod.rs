@@ -6,6 +6,7 @@ mod secrets;
 mod settings;
 
 pub(crate) use layers::{Loaded, load, redact};
+pub(crate) use secrets::redact_value;
 pub(crate) use settings::{Kind, SETTINGS, Scope};
 
 use std::net::SocketAddr;

@@ -2,6 +2,25 @@
 
 use super::layers::redact;
 
+/// Returns a value of the file with secrets replaced, at any depth.
+pub(crate) fn redact_value(key: &str, value: &toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) => toml::Value::String(redact(key, text)),
+        toml::Value::Array(items) => toml::Value::Array(items.iter().map(|item| redact_value(key, item)).collect()),
+        toml::Value::Table(table) => {
+            let redacted =
+                table.iter().map(|(name, value)| (name.clone(), redact_value(&format!("{key}.{name}"), value)));
+            toml::Value::Table(redacted.collect())
+        }
+        other => {
+            // A password of digits is a number to TOML.
+            let text = other.to_string();
+            let shown = redact(key, &text);
+            if shown == text { other.clone() } else { toml::Value::String(shown) }
+        }
+    }
+}
+
 /// Collects what [`redact`] would hide of `value`, at any depth.
 pub(super) fn collect(key: &str, value: &toml::Value, secrets: &mut Vec<String>) {
     match value {
@@ -61,5 +80,14 @@ mod tests {
         let text = "a = 1\nheaders.authorization = \"s3cr3t\nb = 2";
         let told = syntax_error(text, &text.parse::<toml::Table>().unwrap_err());
         assert!(told.starts_with("line 2, column 32: ") && !told.contains("s3cr3t"), "{told}");
+    }
+
+    #[test]
+    fn secrets_in_the_agent_table_are_replaced_at_any_depth() {
+        let table: toml::Table =
+            "headers = { authorization = 'Bearer x' }\nlist = [{ password = 'p', user = 'u' }, { password = 4711, port = 80 }]".parse().unwrap();
+        let shown = redact_value("agent", &toml::Value::Table(table)).to_string();
+        assert!(!shown.contains("Bearer") && !shown.contains("\"p\"") && shown.contains("\"u\""), "{shown}");
+        assert!(!shown.contains("4711") && shown.contains("80"), "{shown}");
     }
 }

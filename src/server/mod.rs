@@ -2,6 +2,7 @@
 
 mod admin;
 mod assets;
+mod facts;
 mod gate;
 pub(crate) mod own_logs;
 mod process;
@@ -18,7 +19,7 @@ use runtime::{Clock, CpuPool, Ledger, OwnEvent, Shutdown, Telemetry};
 use storage::Storage;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use gate::Gate;
 
 /// How long a peer may leave sent bytes unacknowledged, or its window shut, before the connection is closed. It bounds
@@ -84,13 +85,15 @@ impl Listeners {
 
 /// Runs the server until `stop` resolves, then drains, flushes and closes.
 pub(crate) async fn run(
-    config: Config,
+    loaded: Loaded,
     ground: Ground,
     events: Receiver<OwnEvent>,
     with_agent: bool,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
+    let facts = facts::facts(&loaded);
+    let config = loaded.config;
     let listeners = Listeners::bind(&config).await?;
     let (http_addr, grpc_addr) = listeners.announce()?;
     let gate = Gate::new();
@@ -100,7 +103,7 @@ pub(crate) async fn run(
 
     let cpu = CpuPool::new(config.cpu_threads).context("starting the CPU pool failed")?;
     let storage = open_storage(&config, &ground, &cpu).await?;
-    let (main, otlp, grpc) = routers(&config, &ground, &storage, cpu);
+    let (main, otlp, grpc) = routers(&config, facts, &ground, &storage, cpu);
     gate.open(main, otlp);
     if let Some(routes) = grpc {
         serve_http("otlp-grpc", otlp_grpc, routes, &ground.shutdown);
@@ -145,7 +148,13 @@ async fn open_storage(config: &Config, ground: &Ground, cpu: &CpuPool) -> anyhow
 
 /// Builds the routers of the main port, of OTLP/HTTP and of OTLP/gRPC for the configured role. gRPC is HTTP/2 like any
 /// other to the server below.
-fn routers(config: &Config, ground: &Ground, storage: &Arc<Storage>, cpu: CpuPool) -> (Router, Router, Option<Router>) {
+fn routers(
+    config: &Config,
+    facts: query::Facts,
+    ground: &Ground,
+    storage: &Arc<Storage>,
+    cpu: CpuPool,
+) -> (Router, Router, Option<Router>) {
     let mut main = admin::router(storage, ground);
     let mut otlp = Router::new();
     let mut grpc = None;
@@ -159,7 +168,7 @@ fn routers(config: &Config, ground: &Ground, storage: &Arc<Storage>, cpu: CpuPoo
             config.query_concurrency,
             &ground.telemetry,
         );
-        main = main.merge(query::router(services)).merge(assets::router());
+        main = main.merge(query::router(services.with_facts(facts))).merge(assets::router());
     }
     if config.role.collects() {
         let collector = collector::Collector::new(
@@ -174,7 +183,7 @@ fn routers(config: &Config, ground: &Ground, storage: &Arc<Storage>, cpu: CpuPoo
         otlp = collector.otlp_http_router();
         grpc = Some(collector.grpc_routes());
     }
-    (main, otlp, grpc)
+    (query::with_manners(main), otlp, grpc)
 }
 
 /// Bounds what an idle or stalled peer can hold, and sends small answers at once.

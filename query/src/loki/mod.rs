@@ -59,7 +59,6 @@ pub fn router(services: Services) -> Router {
         .route("/label", both(labels::labels))
         .route("/label/{name}/values", both(labels::values))
         .route("/series", both(labels::series))
-        .route("/tail", get(tail::tail))
         .route("/index/stats", both(index::stats))
         .route("/index/volume", both(index::volume))
         .route("/index/volume_range", both(index::volume_range))
@@ -70,6 +69,9 @@ pub fn router(services: Services) -> Router {
         .route("/format_query", both(status::format_query))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/drilldown-limits", get(status::drilldown_limits))
+        .route_layer(crate::compress::layer())
+        // A websocket is no body that could be compressed.
+        .route("/tail", get(tail::tail))
         .with_state(State { services, tails: Arc::new(Semaphore::new(TAILS_MAX)) });
     Router::new().nest("/loki/api/v1", routes)
 }

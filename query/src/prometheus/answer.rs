@@ -1,5 +1,7 @@
 //! Writes answers as JSON, piece by piece, so that a slow reader does not make the whole text wait in memory.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -73,8 +75,13 @@ pub(crate) fn stream(answer: Answer, is_range: bool, stats: Option<String>, held
         }
     }
     tail.push('}');
-    let pieces = Pieces { head: Some(head), rows, open: None, first: true, tail: Some(tail), grid, _held: held };
-    json(Body::from_stream(futures_util::stream::iter(pieces)))
+    let mut pieces = Pieces { head: Some(head), rows, open: None, first: true, tail: Some(tail), grid, _held: held };
+    let first = pieces.next();
+    if pieces.tail.is_none() {
+        // All of it is in the first piece, so its length can be told.
+        return json(Body::from(first.unwrap_or_default()));
+    }
+    json(Body::from_stream(futures_util::stream::iter(first.into_iter().chain(pieces).map(Ok::<_, Infallible>))))
 }
 
 /// What is still to be written.
@@ -108,7 +115,7 @@ struct Pieces {
 }
 
 impl Iterator for Pieces {
-    type Item = Result<Bytes, std::convert::Infallible>;
+    type Item = Bytes;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut text = self.head.take().unwrap_or_default();
@@ -131,7 +138,7 @@ impl Iterator for Pieces {
             push_labels(&mut text, &labels);
             self.open = Some(Open { points, next: 0, in_floats: true, is_range, any: false });
         }
-        (!text.is_empty()).then(|| Ok(Bytes::from(text)))
+        (!text.is_empty()).then(|| Bytes::from(text))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The Prometheus HTTP API under `/api/v1`, and `/federate`.
 
 mod answer;
+mod cardinality;
 mod exemplars;
 mod federate;
 mod params;
@@ -15,15 +16,18 @@ mod tests;
 mod tree;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use crate::Services;
+
+/// Largest form body, in bytes, as in Prometheus.
+const FORM_BYTES_MAX: usize = 10 << 20;
 
 /// Returns the routes under `/api/v1`. Those that take many parameters take them as a form body, too.
 pub fn router(services: Services) -> Router {
     Router::new()
         .route("/federate", get(federate::federate))
-        .route("/api/v1/read", post(read::read))
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
@@ -44,5 +48,12 @@ pub fn router(services: Services) -> Router {
         .route("/api/v1/status/flags", get(status::flags))
         .route("/api/v1/status/config", get(status::config))
         .route("/api/v1/status/tsdb", get(status::tsdb))
+        .route("/api/v1/status/walreplay", get(status::wal_replay))
+        .route("/api/v1/notifications", get(status::notifications))
+        .route("/api/v1/features", get(status::features))
+        .route_layer(crate::compress::layer())
+        // Bytes that are compressed already, and frames that should come one by one.
+        .route("/api/v1/read", post(read::read))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .with_state(services)
 }

@@ -215,12 +215,12 @@ async fn clients_find_the_endpoints_they_probe() {
 async fn a_tree_is_given_in_prometheus_shape() {
     check(
         "/api/v1/parse_query?query=sum%20by(job)(rate(up%7Bjob%3D~%22a%22%7D%5B5m%5D%20offset%201m))%20%3E%20-1",
-        expect![[r#"200 {"status":"success","data":{"bool":false,"lhs":{"expr":{"args":[{"matchers":[{"name":"job","type":"=~","value":"a"},{"name":"__name__","type":"=","value":"up"}],"name":"up","offset":60000,"range":300000,"startOrEnd":null,"timestamp":null,"type":"matrixSelector"}],"func":{"argTypes":["matrix"],"name":"rate","returnType":"vector","variadic":0},"type":"call"},"grouping":["job"],"op":"sum","param":null,"type":"aggregation","without":false},"matching":null,"op":">","rhs":{"type":"numberLiteral","val":"-1"},"type":"binaryExpr"}}"#]],
+        expect![[r#"200 {"status":"success","data":{"bool":false,"lhs":{"expr":{"args":[{"anchored":false,"matchers":[{"name":"job","type":"=~","value":"a"},{"name":"__name__","type":"=","value":"up"}],"name":"up","offset":60000,"offsetExpr":null,"range":300000,"rangeExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"matrixSelector"}],"func":{"argTypes":["matrix"],"name":"rate","returnType":"vector","variadic":0},"type":"call"},"grouping":["job"],"op":"sum","param":null,"type":"aggregation","without":false},"matching":null,"op":">","rhs":{"type":"numberLiteral","val":"-1"},"type":"binaryExpr"}}"#]],
     )
     .await;
     check(
         "/api/v1/parse_query?query=a%20*%20on(x)%20group_left(y)%20(b%20%40%20end())",
-        expect![[r#"200 {"status":"success","data":{"bool":false,"lhs":{"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"matching":{"card":"many-to-one","include":["y"],"labels":["x"],"on":true},"op":"*","rhs":{"expr":{"matchers":[{"name":"__name__","type":"=","value":"b"}],"name":"b","offset":0,"startOrEnd":"end","timestamp":null,"type":"vectorSelector"},"type":"parenExpr"},"type":"binaryExpr"}}"#]],
+        expect![[r#"200 {"status":"success","data":{"bool":false,"lhs":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"matching":{"card":"many-to-one","fillValues":{"lhs":null,"rhs":null},"include":["y"],"labels":["x"],"on":true},"op":"*","rhs":{"expr":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"b"}],"name":"b","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":"end","timestamp":null,"type":"vectorSelector"},"type":"parenExpr"},"type":"binaryExpr"}}"#]],
     )
     .await;
 }
@@ -319,14 +319,85 @@ async fn samples(path: &str) -> String {
 #[tokio::test]
 async fn stats_count_the_samples_of_each_step() {
     let check = async |path: &str, expected: Expect| expected.assert_eq(&samples(path).await);
-    check("/api/v1/query?query=up&time=60&stats=true", expect![[r#"{"peakSamples":18,"totalQueryableSamples":3} null"#]]).await;
+    check(
+        "/api/v1/query?query=up&time=60&stats=true",
+        expect![[r#"{"peakSamples":18,"totalQueryableSamples":3} null"#]],
+    )
+    .await;
     // Each of three series has one more sample in each window, up to the range.
     check("/api/v1/query_range?query=rate(up[45s])&start=0&end=60&step=15&stats=all", expect![[r#"{"peakSamples":30,"totalQueryableSamples":36,"totalQueryableSamplesPerStep":[[0.0,3],[15.0,6],[30.0,9],[45.0,9],[60.0,9]]} null"#]]).await;
     check("/api/v1/query_range?query=sum(up)%2Bsum(up)&start=0&end=30&step=15&stats=all", expect![[r#"{"peakSamples":21,"totalQueryableSamples":18,"totalQueryableSamplesPerStep":[[0.0,6],[15.0,6],[30.0,6]]} null"#]]).await;
     check("/api/v1/query_range?query=up@0&start=0&end=30&step=15&stats=all", expect![[r#"{"peakSamples":12,"totalQueryableSamples":9,"totalQueryableSamplesPerStep":[[0.0,3],[15.0,3],[30.0,3]]} null"#]]).await;
-    check("/api/v1/query_range?query=sum_over_time(up[30s:15s])&start=30&end=60&step=30&stats=all", expect![[r#"{"peakSamples":27,"totalQueryableSamples":24,"totalQueryableSamplesPerStep":[[30.0,6],[60.0,18]]} null"#]])
-        .await;
-    check("/api/v1/query?query=up[1m]&time=60&stats=all", expect![[r#"{"peakSamples":24,"totalQueryableSamples":12,"totalQueryableSamplesPerStep":[[60.0,12]]} null"#]]).await;
-    check("/api/v1/query?query=latency&time=200&stats=all", expect![[r#"{"peakSamples":2,"totalQueryableSamples":14,"totalQueryableSamplesPerStep":[[200.0,14]]} null"#]]).await;
+    check(
+        "/api/v1/query_range?query=sum_over_time(up[30s:15s])&start=30&end=60&step=30&stats=all",
+        expect![[
+            r#"{"peakSamples":27,"totalQueryableSamples":24,"totalQueryableSamplesPerStep":[[30.0,6],[60.0,18]]} null"#
+        ]],
+    )
+    .await;
+    check(
+        "/api/v1/query?query=up[1m]&time=60&stats=all",
+        expect![[r#"{"peakSamples":24,"totalQueryableSamples":12,"totalQueryableSamplesPerStep":[[60.0,12]]} null"#]],
+    )
+    .await;
+    check(
+        "/api/v1/query?query=latency&time=200&stats=all",
+        expect![[r#"{"peakSamples":2,"totalQueryableSamples":14,"totalQueryableSamplesPerStep":[[200.0,14]]} null"#]],
+    )
+    .await;
     check("/api/v1/query?query=1&time=200&stats=x", expect![[r#"{"peakSamples":0,"totalQueryableSamples":0} ["value \"x\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""]"#]]).await;
+}
+
+#[tokio::test]
+async fn durations_that_are_computed_have_trees_of_their_own() {
+    check("/api/v1/parse_query?query=up[5m%2Bstep()]%20anchored%20offset%20-(1m*2)", expect![[r#"200 {"status":"success","data":{"anchored":true,"matchers":[{"name":"__name__","type":"=","value":"up"}],"name":"up","offset":-120000,"offsetExpr":{"lhs":null,"op":"-","rhs":{"lhs":{"duration":true,"type":"numberLiteral","val":"60"},"op":"*","rhs":{"duration":false,"type":"numberLiteral","val":"2"},"type":"durationExpr","wrapped":true},"type":"durationExpr","wrapped":false},"range":0,"rangeExpr":{"lhs":{"duration":true,"type":"numberLiteral","val":"300"},"op":"+","rhs":{"lhs":null,"op":"step","rhs":null,"type":"durationExpr","wrapped":false},"type":"durationExpr","wrapped":false},"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"matrixSelector"}}"#]]).await;
+    check("/api/v1/parse_query?query=up[5m:max_of(step(),10s)]", expect![[r#"200 {"status":"success","data":{"expr":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"up"}],"name":"up","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"offset":0,"offsetExpr":null,"range":300000,"rangeExpr":null,"startOrEnd":null,"step":0,"stepExpr":{"lhs":{"lhs":null,"op":"step","rhs":null,"type":"durationExpr","wrapped":false},"op":"max_of","rhs":{"duration":true,"type":"numberLiteral","val":"10"},"type":"durationExpr","wrapped":false},"timestamp":null,"type":"subquery"}}"#]]).await;
+    check("/api/v1/parse_query?query=a%2Bfill_left(0)b", expect![[r#"200 {"status":"success","data":{"bool":false,"lhs":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"matching":{"card":"one-to-one","fillValues":{"lhs":0.0,"rhs":null},"include":[],"labels":[],"on":false},"op":"+","rhs":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"b"}],"name":"b","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"type":"binaryExpr"}}"#]]).await;
+    check("/api/v1/parse_query?query=up(", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:4: parse error: unclosed left parenthesis"}"#]]).await;
+}
+
+#[tokio::test]
+async fn the_status_tells_what_it_was_told_of_the_process() {
+    let facts = crate::Facts {
+        flags: [("retention".to_owned(), "7d".to_owned())].into(),
+        config_yaml: "retention: \"7d\"\n".to_owned(),
+        retention: "7d".to_owned(),
+        working_dir: "/srv".to_owned(),
+        host_name: "host".to_owned(),
+        memory_limit_bytes: 0,
+    };
+    let router = super::router(services(Limits::default()).with_facts(facts));
+    let get = async |path: &str| {
+        let request = Request::get(format!("/api/v1/status/{path}")).body(Body::empty()).unwrap();
+        let body = router.clone().oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    expect![[r#"{"status":"success","data":{"retention":"7d"}}"#]].assert_eq(&get("flags").await);
+    expect![[r#"{"status":"success","data":{"yaml":"retention: \"7d\"\n"}}"#]].assert_eq(&get("config").await);
+    let info = get("runtimeinfo").await;
+    for part in [
+        r#""CWD":"/srv""#,
+        r#""hostname":"host""#,
+        r#""storageRetention":"7d""#,
+        r#""serverTime":"1970-01-01T00:02:00.000Z""#,
+    ] {
+        assert!(info.contains(part), "{info}");
+    }
+    expect![[r#"{"status":"success","data":{"headStats":{"numSeries":4,"numLabelPairs":6,"chunkCount":0,"minTime":0,"maxTime":0},"seriesCountByMetricName":[{"name":"up","value":3}],"labelValueCountByLabelName":[{"name":"job","value":4}],"memoryInBytesByLabelName":[{"name":"__name__","value":9}],"seriesCountByLabelValuePair":[{"name":"__name__=up","value":3}]}}"#]].assert_eq(&get("tsdb?limit=1").await);
+    check(
+        "/api/v1/status/tsdb?limit=0",
+        expect![[r#"400 {"status":"error","errorType":"bad_data","error":"limit must be a positive number"}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/status/tsdb?limit=10001",
+        expect![[r#"400 {"status":"error","errorType":"bad_data","error":"limit must not exceed 10000"}"#]],
+    )
+    .await;
+    check("/api/v1/status/walreplay", expect![[r#"200 {"status":"success","data":{"current":0,"max":0,"min":0}}"#]])
+        .await;
+    check("/api/v1/notifications", expect![[r#"200 {"status":"success","data":[]}"#]]).await;
+    check("/api/v1/rules?type=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"type\": not supported value \"x\""}"#]]).await;
+    check("/api/v1/rules?type=alert&rule_name[]=a", expect![[r#"200 {"status":"success","data":{"groups":[]}}"#]])
+        .await;
 }
