@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) deltas: Mutex<DeltaStates>,
     /// Makes the keys of series in remote write 1.0.
     pub(crate) write_keys: KeyMaker,
+    /// The same for 2.0.
+    pub(crate) write_keys_2: KeyMaker,
     gate: Gate,
 }
 
@@ -79,8 +81,20 @@ impl Collector {
         let gate = Gate::new(config.max_concurrent_requests, config.memory_bytes, wait, Arc::clone(&stats));
         let deltas = Mutex::new(DeltaStates::new(config.deltas()));
         let translation = config.translation();
-        let write_keys = KeyMaker::default();
-        Self(Arc::new(Inner { config, translation, metrics, logs, clock, ledger, stats, deltas, write_keys, gate }))
+        let (write_keys, write_keys_2) = (KeyMaker::default(), KeyMaker::default());
+        Self(Arc::new(Inner {
+            config,
+            translation,
+            metrics,
+            logs,
+            clock,
+            ledger,
+            stats,
+            deltas,
+            write_keys,
+            write_keys_2,
+            gate,
+        }))
     }
 
     /// Returns the routes of the main port: `/api/v1/write`, `/api/v1/otlp/v1/metrics`, `/otlp/v1/logs` and

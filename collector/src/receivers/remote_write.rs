@@ -1,33 +1,25 @@
 //! Prometheus remote write, 1.0 and 2.0.
 
-use std::borrow::Cow;
+mod batch;
+
 use std::time::Instant;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use model::{MetricMetadata, Sample};
 use runtime::Signal;
-use storage_api::{Error, KeyMaker, LabelFault, LabelPair, LabelSource, MetricBatch, Rejection};
+use storage_api::{Error, MetricBatch};
 
 use super::tally::{Outcome, Tally, is_of_exemplars};
-use super::write_request::{Fault, Metadata, Plain, Series, Visit, decode, decode_2, decode_labels, scan};
+use super::write_request::{decode, decode_2, decode_symbols};
 use super::{add_retry_after, text_response};
 use crate::admission::Admission;
 use crate::body::{self, Encoding, cut, header_text, media_type};
 use crate::collector::{Collector, Inner, Place};
-use crate::config::Config;
 use crate::error::{Refusal, Result};
-use crate::protobuf::Malformed;
+use batch::{Batch, EMPTY_SERIES, INVALID_SERIES, LabelsInBody, Stop};
 
 const WHAT: &str = "the remote write request";
-/// A series of 2.0 that has nothing: no sample, histogram, exemplar or metadata.
-const EMPTY_SERIES: &str = "empty_series";
-/// A series of 2.0 without samples and histograms, with a fault in its labels.
-const INVALID_SERIES: &str = "invalid_series";
-/// Exemplars of a series with a fault in its labels.
-const EXEMPLARS_OF_INVALID_SERIES: &str = "exemplar_invalid_series";
-
 /// What tells a sender how many samples, native histograms and exemplars were taken.
 const WRITTEN_HEADERS: [&str; 3] = [
     "x-prometheus-remote-write-samples-written",
@@ -119,26 +111,27 @@ fn form(headers: &HeaderMap) -> Result<(Version, Encoding)> {
 }
 
 fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission) -> Result<Outcome> {
-    let tally = Tally::new(Place::RemoteWrite, Signal::Metrics);
-    let labels = LabelsInBody { body, config: &inner.config };
-    let mut batch = Batch {
-        batch: MetricBatch::with_source(&labels),
-        labels: &labels,
-        keys: &inner.write_keys,
-        samples: Vec::new(),
-        config: &inner.config,
-        version,
-        tally,
-        admission,
-    };
-    let decoded = match version {
-        Version::V1 => decode(body, &inner.config, &mut batch),
-        Version::V2 => decode_2(body, &inner.config, &mut batch),
-    };
-    decoded.map_err(|stop| match stop {
+    let refuse = |stop| match stop {
         Stop::Malformed(malformed) => malformed.within(body).refuse(WHAT, body),
         Stop::Refused(refusal) => refusal,
-    })?;
+    };
+    let (config, tally) = (&inner.config, Tally::new(Place::RemoteWrite, Signal::Metrics));
+    let (keys, symbols) = match version {
+        Version::V1 => (&inner.write_keys, None),
+        Version::V2 => {
+            let keys = &inner.write_keys_2;
+            let symbols = decode_symbols(body, keys, |bytes| admission.grow(bytes).map_err(Stop::from));
+            (keys, Some(symbols.map_err(refuse)?))
+        }
+    };
+    let labels = LabelsInBody { body, symbols, config };
+    let batch = MetricBatch::with_source(&labels);
+    let mut batch = Batch { batch, labels: &labels, keys, samples: Vec::new(), config, tally, admission };
+    let decoded = match &labels.symbols {
+        None => decode(body, config, &mut batch),
+        Some(symbols) => decode_2(body, symbols, config, &mut batch),
+    };
+    decoded.map_err(refuse)?;
     let Batch { batch, mut tally, .. } = batch;
     if batch.is_empty() {
         return Ok(tally.finish(&inner.ledger));
@@ -156,165 +149,4 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
             Err(refusal)
         }
     }
-}
-
-/// The labels in a body of 1.0. A token has their offset in the high half and their length in the low one.
-#[derive(Debug)]
-struct LabelsInBody<'a> {
-    body: &'a [u8],
-    config: &'a Config,
-}
-
-impl LabelsInBody<'_> {
-    /// Returns the token of labels in this body. `None` where they lie too far behind.
-    fn token(&self, labels: &[u8]) -> Option<u64> {
-        let offset = u32::try_from(labels.as_ptr().addr().checked_sub(self.body.as_ptr().addr())?).ok()?;
-        let length = u32::try_from(labels.len()).ok()?;
-        Some(u64::from(offset) << 32 | u64::from(length))
-    }
-}
-
-impl<'a> LabelSource<'a> for LabelsInBody<'a> {
-    fn labels(&self, token: u64, out: &mut Vec<LabelPair<'a>>) -> std::result::Result<(), LabelFault> {
-        let (offset, length) = ((token >> 32) as usize, token as u32 as usize);
-        let labels = self.body.get(offset..offset + length).unwrap_or_default();
-        decode_labels(labels, self.config, out).map_err(|error| error.into_fault(self.body))
-    }
-}
-
-/// Why a walk over a request stopped.
-enum Stop {
-    Malformed(Malformed),
-    Refused(Refusal),
-}
-
-impl From<Malformed> for Stop {
-    fn from(malformed: Malformed) -> Self {
-        Self::Malformed(malformed)
-    }
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-/// Collects what passes the tests.
-struct Batch<'b, 'a> {
-    batch: MetricBatch<'a>,
-    labels: &'a LabelsInBody<'a>,
-    keys: &'b KeyMaker,
-    /// Space for the samples of a plain series.
-    samples: Vec<Sample>,
-    config: &'b Config,
-    version: Version,
-    tally: Tally,
-    admission: &'b mut Admission,
-}
-
-impl<'a> Visit<'a> for Batch<'_, 'a> {
-    type Error = Stop;
-
-    fn undecoded(&mut self, series: &'a [u8]) -> Result<bool, Stop> {
-        let Some(Plain { labels, labels_len }) = scan(series, &mut self.samples) else { return Ok(false) };
-        let Some(token) = self.labels.token(labels).filter(|_| labels_len <= self.config.max_labels) else {
-            return Ok(false);
-        };
-        self.tally.receive(self.samples.len() as u64);
-        // The labels are decoded only when the store does not know them.
-        let bytes = size_of_val(self.samples.as_slice()) + labels_len * size_of::<LabelPair<'_>>() + 64;
-        self.admission.grow(bytes as u64 * 2)?;
-        self.batch.push_keyed(self.keys.key(labels), token, self.samples.iter().copied());
-        Ok(true)
-    }
-
-    fn series(&mut self, series: &mut Series<'a>) -> Result<(), Stop> {
-        let came = self.count(series);
-        let records = (series.samples.len() + series.histograms.len()) as u64;
-        let exemplars = series.exemplars.len() as u64;
-        if records + exemplars > 0 {
-            let bytes = size_of_val(series.samples.as_slice()) + series.labels.len() * 48 + 32;
-            self.admission.grow(bytes as u64 * 2)?;
-            if let Err((reason, detail)) = push(&mut self.batch, series) {
-                let what = format!("the labels of a series are at fault ({reason}): {}", series.shown());
-                self.tally.reject(reason, records, || detail);
-                self.tally.drop_beside(EXEMPLARS_OF_INVALID_SERIES, exemplars, || what);
-            }
-        } else if self.version == Version::V2 && came == 0 {
-            match series.take_fault() {
-                Some((_, detail)) => self.tally.drop_beside(INVALID_SERIES, 1, || detail),
-                None if series.has_metadata => {}
-                None => self.tally.drop_beside(EMPTY_SERIES, 1, || {
-                    format!("a series must have at least one sample or histogram: {}", series.shown())
-                }),
-            }
-        }
-        Ok(())
-    }
-
-    fn metadata(&mut self, metadata: &Metadata<'a>) -> Result<(), Stop> {
-        let text = |bytes| std::str::from_utf8(bytes).ok();
-        if let (Some(name), Some(help), Some(unit)) = (text(metadata.name), text(metadata.help), text(metadata.unit))
-            && !name.is_empty()
-            && name.len() <= self.config.max_label_value_bytes
-            && help.len() + unit.len() <= self.config.max_label_value_bytes
-        {
-            self.admission.grow((name.len() + help.len() + unit.len() + 128) as u64)?;
-            let (name, help, unit) = (name.to_owned(), help.to_owned(), unit.to_owned());
-            self.batch.metadata.push(MetricMetadata { name, kind: metadata.kind, help, unit });
-        } else {
-            let detail =
-                || format!("metadata of {:?} is too long or no text", cut(&String::from_utf8_lossy(metadata.name)));
-            self.tally.drop_beside("invalid_metadata", 1, detail);
-        }
-        Ok(())
-    }
-
-    fn charge(&mut self, bytes: u64) -> Result<(), Stop> {
-        Ok(self.admission.grow(bytes)?)
-    }
-}
-
-impl Batch<'_, '_> {
-    /// Counts what came with a series, takes out of it what cannot be stored, and returns how much came.
-    fn count(&mut self, series: &mut Series<'_>) -> u64 {
-        let tally = &mut self.tally;
-        let records = (series.samples.len() + series.histograms.len()) as u64 + series.bad_histograms.rejected();
-        let came = records + series.exemplars.len() as u64 + series.bad_exemplars.rejected();
-        tally.receive(records);
-        for Rejection { reason, count, detail } in series.bad_histograms.rejections.drain(..) {
-            tally.reject(reason, count, || detail);
-        }
-        for Rejection { reason, count, detail } in series.bad_exemplars.rejections.drain(..) {
-            tally.drop_beside(reason, count, || detail);
-        }
-        let (records, exemplars) = series.drop_out_of_range();
-        tally.reject("timestamp_out_of_range", records, || {
-            format!("a sample lies outside the years 1678-2261 in {}", series.shown())
-        });
-        tally.drop_beside("exemplar_timestamp_out_of_range", exemplars, || {
-            format!("an exemplar lies outside the years 1678-2261 in {}", series.shown())
-        });
-        came
-    }
-}
-
-/// Adds a series to the batch.
-fn push<'a>(batch: &mut MetricBatch<'a>, series: &mut Series<'a>) -> Result<(), Fault> {
-    if let Some(fault) = series.take_fault() {
-        return Err(fault);
-    }
-    let labels = series.labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value)));
-    batch.push(labels, series.samples.iter().copied()).map_err(|error| series.label_fault(&error))?;
-    if !series.starts_ms.is_empty() {
-        batch.set_starts(series.starts_ms.iter().copied());
-    }
-    if !series.histograms.is_empty() {
-        batch.set_histograms(series.histograms.drain(..));
-    }
-    if !series.exemplars.is_empty() {
-        batch.set_exemplars(series.exemplars.drain(..));
-    }
-    Ok(())
 }

@@ -16,8 +16,8 @@ use crate::protobuf::{Malformed, Reader};
 
 use exemplar::ExemplarScratch;
 use histogram::HistogramScratch;
-pub(crate) use quick::{Plain, decode_labels, scan};
-pub(crate) use version_2::decode_2;
+pub(crate) use quick::{LabelsError, Plain, decode_labels, scan};
+pub(crate) use version_2::{Plain2, Symbols, decode_2, decode_labels_2, decode_symbols};
 
 /// So many samples of one series are decoded between two looks at the memory budget.
 const SAMPLES_PER_CHARGE: usize = 4096;
@@ -68,6 +68,11 @@ pub(crate) trait Visit<'a> {
 
     /// Takes one series of 1.0 as it came, if it likes to; says whether it did.
     fn undecoded(&mut self, _: &'a [u8]) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
+
+    /// Takes one series of 2.0 with its labels as they came, if it likes to; says whether it did.
+    fn undecoded_2(&mut self, _: &Plain2<'_, 'a>) -> Result<bool, Self::Error> {
         Ok(false)
     }
 

@@ -59,7 +59,7 @@ async fn bad_series_are_told_and_the_rest_is_kept() {
     let answer = harness.write(&request).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     expect![[r#"
-        11 of 13 samples were not stored: 1 rejected (invalid_utf8): label "a" is not valid UTF-8; 2 rejected (duplicate_label): label "a" is given twice in {__name__="twice", a="1", a="2"}; 1 rejected (missing_metric_name): a series has no metric name: {a="1"}; 1 rejected (empty_label_name): a label with value "1" has an empty name in {__name__="empty", ="1"}; 1 rejected (label_value_too_long): label "a" has a value of 20000 bytes, the limit is 16384; 1 rejected (label_name_too_long): a label name has 20000 bytes, the limit is 1024; 1 rejected (too_many_labels): a series has 301 labels, the limit is 256; 3 rejected (invalid_histogram): a histogram has schema 99, which is none from -4 to 8 for exponential buckets, or -53 for custom ones
+        11 of 13 samples were not stored: 1 rejected (label_value_too_long): label "a" has a value of 20000 bytes, the limit is 16384; 1 rejected (label_name_too_long): a label name has 20000 bytes, the limit is 1024; 1 rejected (too_many_labels): a series has 301 labels, the limit is 256; 3 rejected (invalid_histogram): a histogram has schema 99, which is none from -4 to 8 for exponential buckets, or -53 for custom ones; 1 rejected (invalid_utf8): label "a" is not valid UTF-8; 2 rejected (duplicate_label): label "a" is given twice in {__name__="twice", a="1", a="2"}; 1 rejected (missing_metric_name): a series has no metric name: {a="1"}; 1 rejected (empty_label_name): a label with value "1" has an empty name in {__name__="empty", ="1"}
     "#]]
     .assert_eq(&answer.text());
     expect![[r#"
@@ -121,7 +121,7 @@ async fn histograms_and_exemplars_of_version_1_are_stored() {
     assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("x-prometheus")), "a sign of 2.0");
     expect![[r#"
         hits_total 7@1000
-        native {count:11, sum:18.5, [-1.4142135623730951,-1):1, [-0.001,0.001]:2, (0.7071067811865476,1]:3, (1,1.4142135623730951]:2, (2.8284271247461903,4]:3}@1000 {count:4.5, sum:7.25, (0.5,10]:1.5, (10,+Inf]:3}@2000 stale histogram@3000
+        native {count:11, sum:18.5, [-1.414213562373095,-1):1, [-0.001,0.001]:2, (0.7071067811865475,1]:3, (1,1.414213562373095]:2, (2.82842712474619,4]:3}@1000 {count:4.5, sum:7.25, (0.5,10]:1.5, (10,+Inf]:3}@2000 stale histogram@3000
     "#]]
     .assert_eq(&harness.samples());
     expect![[r#"
@@ -223,7 +223,7 @@ async fn resolutions_that_are_too_fine_are_lowered() {
     native.histograms = vec![fine(9, 1, 0), fine(52, 2, 1), fine(52, 3, -2)];
     assert_eq!(harness.write(&write_request(vec![native])).await.status, StatusCode::NO_CONTENT);
     expect![[r#"
-        native {count:6, sum:0, (0.9972960560854701,1]:2, (1,1.0027112750502025]:4}@1 {count:6, sum:0, (1,1.0027112750502025]:6}@2 {count:6, sum:0, (0.9972960560854701,1]:6}@3
+        native {count:6, sum:0, (0.9972960560854698,1]:2, (1,1.0027112750502025]:4}@1 {count:6, sum:0, (1,1.0027112750502025]:6}@2 {count:6, sum:0, (0.9972960560854698,1]:6}@3
     "#]].assert_eq(&harness.samples());
 }
 
@@ -391,7 +391,7 @@ async fn version_2_resolves_symbols_and_says_what_was_written() {
     assert_eq!(written, ["3", "2", "1"]);
     expect![[r#"
         lat_bucket{le="1"} 1.5@1 1.5@2 since 1
-        up {count:11, sum:18.5, [-1.4142135623730951,-1):1, [-0.001,0.001]:2, (0.7071067811865476,1]:3, (1,1.4142135623730951]:2, (2.8284271247461903,4]:3}@1000 since 900 {count:4.5, sum:7.25, (0.5,10]:1.5, (10,+Inf]:3}@2000 since 800
+        up {count:11, sum:18.5, [-1.414213562373095,-1):1, [-0.001,0.001]:2, (0.7071067811865475,1]:3, (1,1.414213562373095]:2, (2.82842712474619,4]:3}@1000 since 900 {count:4.5, sum:7.25, (0.5,10]:1.5, (10,+Inf]:3}@2000 since 800
         up{le="1"} 1.5@3
     "#]].assert_eq(&harness.samples());
     expect![[r#"
@@ -431,7 +431,7 @@ async fn version_2_tells_each_fault_and_keeps_the_rest() {
     let (status, text, written) = write_2(&harness, &SYMBOLS, timeseries).await;
     assert_eq!(status, 400);
     expect![[r#"
-        11 of 13 samples were not stored: 4 rejected (invalid_symbol): a label refers to symbol 99, which is not there, of 9 symbols, in {}; 1 rejected (odd_label_references): a label has a name without a value: there are 3 references to symbols; 3 rejected (missing_metric_name): a series has no metric name: {le="1"}; 1 rejected (empty_label_name): a label with value "1" has an empty name in {__name__="up", ="1"}; 1 rejected (duplicate_label): label "le" is given twice in {__name__="up", le="1", le="s"}; 1 rejected (invalid_histogram): a histogram has 11 observations in its buckets, but a count of 99; 1 rejected (exemplar_invalid_symbol): a label of an exemplar refers to symbol 99, which is not there, of 9 symbols; 1 rejected (empty_series): a series must have at least one sample or histogram: {__name__="up"}; 1 rejected (invalid_series): a series has no metric name: {le="up"}
+        11 of 13 samples were not stored: 4 rejected (invalid_symbol): a label refers to symbol 99, which is not there, of 9 symbols, in {}; 1 rejected (odd_label_references): a label has a name without a value: there are 3 references to symbols; 3 rejected (missing_metric_name): a series has no metric name: {le="1"}; 1 rejected (invalid_histogram): a histogram has 11 observations in its buckets, but a count of 99; 1 rejected (empty_label_name): a label with value "1" has an empty name in {__name__="up", ="1"}; 1 rejected (duplicate_label): label "le" is given twice in {__name__="up", le="1", le="s"}; 1 rejected (exemplar_invalid_symbol): a label of an exemplar refers to symbol 99, which is not there, of 9 symbols; 1 rejected (empty_series): a series must have at least one sample or histogram: {__name__="up"}; 1 rejected (invalid_series): a series has no metric name: {le="up"}
     "#]].assert_eq(&text);
     assert_eq!(written, ["2", "0", "0"]);
     assert_eq!(harness.samples(), "up 1.5@3 1.5@20\n");

@@ -7,11 +7,11 @@ use crate::config::Config;
 use crate::protobuf::{Malformed, Reader};
 
 /// The keys (number and wire type) of the fields that a plain series has.
-const LABEL: u8 = 1 << 3 | 2;
-const SAMPLE: u8 = 2 << 3 | 2;
+pub(super) const LABEL: u8 = 1 << 3 | 2;
+pub(super) const SAMPLE: u8 = 2 << 3 | 2;
 /// The keys of a sample's fields.
-const VALUE: u8 = 1 << 3 | 1;
-const TIMESTAMP: u8 = 2 << 3;
+pub(super) const VALUE: u8 = 1 << 3 | 1;
+pub(super) const TIMESTAMP: u8 = 2 << 3;
 
 /// A series that has labels and samples, in this order, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,13 +88,20 @@ pub(crate) fn decode_labels<'a>(
             field.bytes().and_then(super::decode_label).map_err(|malformed| malformed.within(fields))?;
         series.push_raw_label(name, value, config);
     }
-    series.check_labels(config);
-    if let Some(fault) = series.take_fault() {
-        return Err(LabelsError::Fault(fault));
+    series.into_labels(config, out)
+}
+
+impl<'a> Series<'a> {
+    /// Appends the labels to `out`, in a store's order, when nothing is wrong with them.
+    pub(super) fn into_labels(mut self, config: &Config, out: &mut Vec<LabelPair<'a>>) -> Result<(), LabelsError> {
+        self.check_labels(config);
+        if let Some(fault) = self.take_fault() {
+            return Err(LabelsError::Fault(fault));
+        }
+        let first = out.len();
+        out.extend(self.labels.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        sort_labels(out, first).map_err(|error| LabelsError::Fault(self.label_fault(&error)))
     }
-    let first = out.len();
-    out.extend(series.labels.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-    sort_labels(out, first).map_err(|error| LabelsError::Fault(series.label_fault(&error)))
 }
 
 /// Why there are no labels.

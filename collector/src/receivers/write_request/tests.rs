@@ -3,10 +3,11 @@
 use model::{MetricKind, Sample};
 use proptest::prelude::*;
 use prost::Message;
+use storage_api::KeyMaker;
 
 use crate::config::Config;
 use crate::protobuf::Malformed;
-use crate::receivers::write_request::{Metadata, Series, Visit, decode, decode_2};
+use crate::receivers::write_request::{Metadata, Series, Visit, decode, decode_2, decode_symbols};
 
 mod proto;
 mod quick;
@@ -91,7 +92,8 @@ fn borrowed(body: &[u8]) -> Result<Found, Malformed> {
 
 fn borrowed_2(body: &[u8]) -> Result<Found, Malformed> {
     let mut found = Found::default();
-    decode_2(body, &Config::default(), &mut found).map(|()| found)
+    let symbols = decode_symbols(body, &KeyMaker::default(), |_| Ok::<_, Malformed>(()))?;
+    decode_2(body, &symbols, &Config::default(), &mut found).map(|()| found)
 }
 
 fn derived(body: &[u8]) -> Result<Found, prost::DecodeError> {

@@ -1,138 +1,110 @@
 //! Remote write 2.0: text lies in a table of symbols, and metadata beside each series.
 
+mod quick;
+mod symbols;
+
 use std::collections::HashSet;
-use std::fmt;
 
 use model::{METRIC_NAME, MetricKind, Sample};
+use storage_api::LabelPair;
 
-use super::{Fault, Metadata, Series, Visit, kind};
+use super::{Fault, LabelsError, Metadata, Series, Visit, kind};
 use crate::config::Config;
 use crate::protobuf::{Field, Malformed, Reader};
 
-/// So many symbols are decoded between two looks at the memory budget.
-const SYMBOLS_PER_CHARGE: usize = 4096;
-
-/// The request's texts, each tested once for UTF-8; `None` where it is none.
-#[derive(Debug, Default)]
-pub(super) struct Symbols<'a>(Vec<Option<&'a str>>);
-
-/// What is wrong with references to symbols.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum BadRefs {
-    Missing { reference: u64, len: usize },
-    NotUtf8 { reference: u64 },
-    Odd { len: u64 },
-}
-
-impl fmt::Display for BadRefs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing { reference, len } => {
-                write!(f, "refers to symbol {reference}, which is not there, of {len} symbols")
-            }
-            Self::NotUtf8 { reference } => write!(f, "refers to symbol {reference}, which is not valid UTF-8"),
-            Self::Odd { len } => write!(f, "has a name without a value: there are {len} references to symbols"),
-        }
-    }
-}
-
-impl BadRefs {
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Missing { .. } => "invalid_symbol",
-            Self::NotUtf8 { .. } => "invalid_utf8",
-            Self::Odd { .. } => "odd_label_references",
-        }
-    }
-}
+pub(crate) use quick::Plain2;
+use quick::Scratch;
+pub(super) use symbols::{BadRefs, Pairs};
+pub(crate) use symbols::{Symbols, decode_symbols};
 
 /// Walks over a request of remote write 2.0. Metadata, which comes with each series, is told once per name.
-pub(crate) fn decode_2<'a, V: Visit<'a>>(body: &'a [u8], config: &Config, visit: &mut V) -> Result<(), V::Error> {
-    let symbols = decode_symbols(body, visit)?;
-    // The names whose metadata was told, and one that surely was, as the series of a metric are neighbours.
-    let mut told: HashSet<&str> = HashSet::new();
-    let mut last = "";
+pub(crate) fn decode_2<'a, V: Visit<'a>>(
+    body: &'a [u8],
+    symbols: &Symbols<'a>,
+    config: &Config,
+    visit: &mut V,
+) -> Result<(), V::Error> {
+    let mut told = Told::default();
     let mut series = Series::default();
+    let mut scratch = Scratch::default();
     let mut reader = Reader::new(body);
     while let Some((tag, field)) = reader.next()? {
         if tag != 5 {
             continue;
         }
-        let metadata = decode_series(field.bytes()?, &symbols, config, &mut series, visit)?;
+        let bytes = field.bytes()?;
+        if let Some(plain) = scratch.scan(bytes, symbols)
+            && let Some(metadata) = told.plain(&plain, symbols)
+            && visit.undecoded_2(&plain)?
+        {
+            told.tell(metadata, visit)?;
+            continue;
+        }
+        let metadata = decode_series(bytes, symbols, config, &mut series, visit)?;
         if series.has_metadata && series.is_fine() {
             let name = series.labels.iter().find(|(name, _)| *name == METRIC_NAME).map_or("", |(_, value)| *value);
-            let name = family(name, metadata.kind);
-            if name != last {
-                if told.insert(name) {
-                    visit.charge(64)?;
-                    visit.metadata(&Metadata { name: name.as_bytes(), ..metadata })?;
-                }
-                last = name;
-            }
+            told.tell(Some((name, metadata)), visit)?;
         }
         visit.series(&mut series)?;
     }
     Ok(())
 }
 
-fn decode_symbols<'a, V: Visit<'a>>(body: &'a [u8], visit: &mut V) -> Result<Symbols<'a>, V::Error> {
-    let mut symbols: Vec<Option<&str>> = Vec::new();
-    let mut reader = Reader::new(body);
-    while let Some((tag, field)) = reader.next()? {
-        if tag == 4 {
-            if symbols.len() % SYMBOLS_PER_CHARGE == SYMBOLS_PER_CHARGE - 1 {
-                // A growing vector may hold twice what is in it.
-                visit.charge((SYMBOLS_PER_CHARGE * 2 * size_of::<Option<&str>>()) as u64)?;
-            }
-            let bytes = field.bytes()?;
-            if symbols.is_empty() && !bytes.is_empty() {
-                return Err(Malformed::new("the first symbol is not the empty string").within(bytes).into());
-            }
-            symbols.push(std::str::from_utf8(bytes).ok());
-        }
-    }
-    Ok(Symbols(symbols))
+/// The metrics whose metadata was told.
+#[derive(Debug, Default)]
+struct Told<'a> {
+    /// The last metadata, as it came, by the reference to a series' name.
+    names: Vec<&'a [u8]>,
+    families: HashSet<&'a str>,
 }
 
-impl<'a> Symbols<'a> {
-    fn get(&self, reference: u64) -> Result<&'a str, BadRefs> {
-        match usize::try_from(reference).ok().and_then(|at| self.0.get(at)) {
-            Some(Some(text)) => Ok(text),
-            Some(None) => Err(BadRefs::NotUtf8 { reference }),
-            None => Err(BadRefs::Missing { reference, len: self.0.len() }),
+impl<'a> Told<'a> {
+    /// Returns the metadata of a plain series, nothing when it was told or has none. `None` when it is faulty.
+    fn plain(&mut self, plain: &Plain2<'_, 'a>, symbols: &Symbols<'a>) -> Option<Option<(&'a str, Metadata<'a>)>> {
+        let name = usize::try_from(plain.name).ok()?;
+        if plain.metadata.is_empty() || self.names.get(name) == Some(&plain.metadata) {
+            return Some(None);
         }
+        let metadata = decode_metadata(plain.metadata, symbols).ok()?.ok()?;
+        if !has_metadata(&metadata) {
+            return Some(None);
+        }
+        self.names.resize(symbols.len(), &[]);
+        *self.names.get_mut(name)? = plain.metadata;
+        Some(Some((symbols.get(plain.name).ok()?, metadata)))
     }
 
-    pub(super) fn pairs(&self) -> Pairs<'_, 'a> {
-        Pairs { symbols: self, len: 0, name: "" }
+    /// Tells the metadata of a series with this name, unless its metric's was told already.
+    fn tell<V: Visit<'a>>(&mut self, metadata: Option<(&'a str, Metadata<'a>)>, visit: &mut V) -> Result<(), V::Error> {
+        let Some((name, metadata)) = metadata else { return Ok(()) };
+        let name = family(name, metadata.kind);
+        if self.families.insert(name) {
+            visit.charge(64)?;
+            visit.metadata(&Metadata { name: name.as_bytes(), ..metadata })?;
+        }
+        Ok(())
     }
 }
 
-/// Makes labels of references, which are names and values in turn.
-#[derive(Debug)]
-pub(super) struct Pairs<'s, 'a> {
-    symbols: &'s Symbols<'a>,
-    len: u64,
-    name: &'a str,
+fn has_metadata(metadata: &Metadata<'_>) -> bool {
+    metadata.kind != MetricKind::Unknown || !metadata.help.is_empty() || !metadata.unit.is_empty()
 }
 
-impl<'a> Pairs<'_, 'a> {
-    /// Takes a reference; gives a label with each second one.
-    pub(super) fn take(&mut self, reference: u64) -> Result<Option<(&'a str, &'a str)>, BadRefs> {
-        self.len += 1;
-        let text = self.symbols.get(reference)?;
-        if self.len % 2 == 1 {
-            self.name = text;
-            Ok(None)
-        } else {
-            Ok(Some((self.name, text)))
-        }
+/// Decodes the labels of a plain series from the references to them, with the checks that those of any other pass.
+pub(crate) fn decode_labels_2<'a>(
+    references: &[u8],
+    symbols: &Symbols<'a>,
+    config: &Config,
+    out: &mut Vec<LabelPair<'a>>,
+) -> Result<(), LabelsError> {
+    let mut series = Series::default();
+    let mut pairs = symbols.pairs();
+    let mut packed = Reader::new(references);
+    while let Some(reference) = packed.next_varint()? {
+        series.take_reference(reference, &mut pairs, config);
     }
-
-    /// Tests that no name is left without a value.
-    pub(super) fn finish(self) -> Result<(), BadRefs> {
-        if self.len % 2 == 1 { Err(BadRefs::Odd { len: self.len }) } else { Ok(()) }
-    }
+    series.finish_references(pairs);
+    series.into_labels(config, out)
 }
 
 /// Returns the metric family's name of a series' name.
@@ -185,14 +157,11 @@ fn decode_series<'a, V: Visit<'a>>(
             _ => {}
         }
     }
-    if let Err(bad) = pairs.finish() {
-        series.set_fault(bad.reason(), || format!("a label {bad}"));
-    }
+    series.finish_references(pairs);
     if created_ms != 0 {
         series.set_created(created_ms);
     }
-    series.has_metadata =
-        metadata.kind != MetricKind::Unknown || !metadata.help.is_empty() || !metadata.unit.is_empty();
+    series.has_metadata = has_metadata(&metadata);
     series.check_labels(config);
     Ok(metadata)
 }
@@ -208,6 +177,12 @@ impl<'a> Series<'a> {
                 self.set_fault(bad.reason(), || format!("a label {bad}, in {shown}"));
             }
             Err(_) => {}
+        }
+    }
+
+    fn finish_references(&mut self, pairs: Pairs<'_, 'a>) {
+        if let Err(bad) = pairs.finish() {
+            self.set_fault(bad.reason(), || format!("a label {bad}"));
         }
     }
 

@@ -4,16 +4,19 @@ use storage_api::sort_labels;
 
 use super::*;
 use crate::receivers::write_request::quick::LabelsError;
-use crate::receivers::write_request::{Plain, decode_labels, scan};
+use crate::receivers::write_request::{Plain, Plain2, Symbols, decode_labels, decode_labels_2, scan};
 
 /// Takes plain series as they came and decodes their labels apart.
 #[derive(Default)]
-struct Quick {
+struct Quick<'a> {
     found: Found,
     plain: usize,
+    symbols: Option<&'a Symbols<'a>>,
+    /// The keys of plain series of 2.0.
+    keys: Vec<Vec<u8>>,
 }
 
-impl<'a> Visit<'a> for Quick {
+impl<'a> Visit<'a> for Quick<'a> {
     type Error = Malformed;
 
     fn undecoded(&mut self, series: &'a [u8]) -> Result<bool, Malformed> {
@@ -30,6 +33,25 @@ impl<'a> Visit<'a> for Quick {
             Err(LabelsError::Malformed(malformed)) => return Err(malformed),
         };
         let samples = samples.iter().map(|one| sample_text(one.timestamp_ms, one.value, 0)).collect();
+        self.found.series.push(SeriesFound { labels, samples, ..SeriesFound::default() });
+        Ok(true)
+    }
+
+    fn undecoded_2(&mut self, series: &Plain2<'_, 'a>) -> Result<bool, Malformed> {
+        if series.labels_len > Config::default().max_labels {
+            return Ok(false);
+        }
+        self.plain += 1;
+        self.keys.push(series.key.to_vec());
+        let mut pairs = Vec::new();
+        let labels = match decode_labels_2(series.references, self.symbols.unwrap(), &Config::default(), &mut pairs) {
+            Ok(()) => Some(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()),
+            Err(LabelsError::Fault(_)) => None,
+            Err(LabelsError::Malformed(malformed)) => return Err(malformed),
+        };
+        let start = |i: usize| series.starts_ms.get(i).copied().unwrap_or(0);
+        let text = |(i, one): (usize, &Sample)| sample_text(one.timestamp_ms, one.value, start(i));
+        let samples = series.samples.iter().enumerate().map(text).collect();
         self.found.series.push(SeriesFound { labels, samples, ..SeriesFound::default() });
         Ok(true)
     }
@@ -74,6 +96,33 @@ fn check(body: &[u8]) -> usize {
     quick.plain
 }
 
+/// The same for 2.0; returns the keys of the plain series, too.
+#[track_caller]
+fn check_2(body: &[u8], keys: &KeyMaker) -> Vec<Vec<u8>> {
+    let Ok(symbols) = decode_symbols(body, keys, |_| Ok::<_, Malformed>(())) else {
+        assert!(borrowed_2(body).is_err());
+        return Vec::new();
+    };
+    let mut quick = Quick { symbols: Some(&symbols), ..Quick::default() };
+    let walked = decode_2(body, &symbols, &Config::default(), &mut quick);
+    match borrowed_2(body) {
+        Ok(found) => {
+            assert_eq!(walked, Ok(()));
+            let (mut quick, mut found) = (normal(quick.found), normal(found));
+            // The labels of a plain series are not looked at before its metadata is told, so more may be told.
+            let fine = |found: &Found| found.series.iter().all(|series| series.labels.is_some());
+            if !fine(&found) {
+                assert!(found.metadata.iter().all(|one| quick.metadata.iter().any(|have| have.1 == one.1)));
+                quick.metadata.clear();
+                found.metadata.clear();
+            }
+            assert_eq!(quick, found);
+        }
+        Err(_) => assert!(walked.is_err()),
+    }
+    quick.keys
+}
+
 fn request(labels: usize, value_len: usize, samples: &[(f64, i64)]) -> Vec<u8> {
     let label = |i: usize| Label { name: format!("l{i:03}").into_bytes(), value: vec![b'x'; value_len] };
     let mut labels: Vec<Label> = (0..labels).map(label).collect();
@@ -115,10 +164,80 @@ fn others_go_the_long_way() {
     assert_eq!(check(&body), 0, "labels after samples");
 }
 
+fn request_2(symbols: &[&str], labels_refs: &[u32], start_timestamp: i64) -> Request2 {
+    let sample = |timestamp| Sample2 { value: 1.5, timestamp, start_timestamp };
+    let metadata = Some(proto::Metadata2 { kind: 1, help_ref: 0, unit_ref: 0 });
+    let series = TimeSeries2 {
+        labels_refs: labels_refs.to_vec(),
+        samples: vec![sample(1_700_000_000_000), sample(0)],
+        metadata,
+        ..TimeSeries2::default()
+    };
+    Request2 {
+        symbols: symbols.iter().map(|symbol| symbol.as_bytes().to_vec()).collect(),
+        timeseries: vec![series.clone(), series],
+    }
+}
+
+#[test]
+fn plain_series_of_version_2_are_told_by_their_texts() {
+    let maker = KeyMaker::default();
+    let keys = |request: Request2| check_2(&request.encode_to_vec(), &maker);
+    let one = keys(request_2(&["", "__name__", "up", "a", "b"], &[1, 2, 3, 4], 0));
+    assert_eq!(one.len(), 2);
+    assert_eq!(one[0], one[1]);
+    let other_table = keys(request_2(&["", "b", "x", "a", "up", "__name__"], &[5, 4, 3, 1], 1_600_000_000_000));
+    assert_eq!(one, other_table);
+    let swapped = keys(request_2(&["", "__name__", "up", "a", "b"], &[1, 2, 4, 3], 0));
+    assert_ne!(one, swapped);
+    assert_eq!(swapped.len(), 2);
+}
+
+#[test]
+fn others_of_version_2_go_the_long_way() {
+    let maker = KeyMaker::default();
+    let plain = |request: Request2| check_2(&request.encode_to_vec(), &maker).len();
+    let symbols = ["", "__name__", "up", "a"];
+    assert_eq!(plain(request_2(&symbols, &[1, 2, 3], 0)), 0, "an odd number");
+    assert_eq!(plain(request_2(&symbols, &[1, 2, 3, 9], 0)), 0, "not there");
+    assert_eq!(plain(request_2(&symbols, &[3, 2], 0)), 0, "no name");
+    assert_eq!(plain(request_2(&symbols, &[], 0)), 0, "no labels");
+    assert_eq!(plain(request_2(&symbols, &[1, 2], i64::MAX / 1_000_000 + 1)), 0, "began after 2262");
+    assert_eq!(plain(request_2(&symbols, &[1, 2], -1)), 0, "began before 1970");
+    assert_eq!(plain(request_2(&symbols, &vec![1; 1000], 0)), 0, "too many labels");
+    let mut request = request_2(&symbols, &[1, 2], 0);
+    request.timeseries[0].metadata = Some(proto::Metadata2 { kind: 1, help_ref: 9, unit_ref: 0 });
+    request.timeseries[1].exemplars.push(Exemplar2::default());
+    assert_eq!(plain(request), 0, "a help that is not there, and an exemplar");
+    let mut request = request_2(&symbols, &[1, 2], 0);
+    request.timeseries[0].metadata = Some(proto::Metadata2 { kind: 1, help_ref: 3, unit_ref: 0 });
+    request.timeseries[1].metadata = Some(proto::Metadata2 { kind: 1, help_ref: 9, unit_ref: 0 });
+    assert_eq!(plain(request), 1, "the same metric again, with a help that is not there");
+}
+
 proptest! {
     #[test]
     fn the_walks_agree(request in any_request()) {
         check(&request.encode_to_vec());
+    }
+
+    #[test]
+    fn the_walks_agree_on_version_2(request in any_request_2(), is_plain: bool, flips in any_flips(), is_whole: bool) {
+        let mut request = request;
+        if is_plain {
+            for series in &mut request.timeseries {
+                series.histograms.clear();
+                series.exemplars.clear();
+                for sample in &mut series.samples {
+                    sample.timestamp >>= 25;
+                }
+            }
+        }
+        let mut body = request.encode_to_vec();
+        if !is_whole {
+            flip(&mut body, flips);
+        }
+        check_2(&body, &KeyMaker::default());
     }
 
     #[test]

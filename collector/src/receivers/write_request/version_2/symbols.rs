@@ -1,0 +1,143 @@
+//! The table of a request's texts, and labels made of references to it.
+
+use std::fmt;
+
+use model::METRIC_NAME;
+use storage_api::{KeyMaker, SeriesKey};
+
+use crate::protobuf::{Malformed, Reader};
+
+/// So many symbols are decoded between two looks at the memory budget.
+const SYMBOLS_PER_CHARGE: usize = 4096;
+
+/// The request's texts.
+#[derive(Debug, Default)]
+pub(crate) struct Symbols<'a> {
+    /// Each tested once for UTF-8; `None` where it is none.
+    texts: Vec<Option<&'a str>>,
+    /// What stands for each in the keys of series, which must not depend on the order of the table.
+    keys: Vec<SeriesKey>,
+    /// The reference to `__name__`, the first one if there are more.
+    name: Option<u64>,
+}
+
+/// What is wrong with references to symbols.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::receivers::write_request) enum BadRefs {
+    Missing { reference: u64, len: usize },
+    NotUtf8 { reference: u64 },
+    Odd { len: u64 },
+}
+
+impl fmt::Display for BadRefs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { reference, len } => {
+                write!(f, "refers to symbol {reference}, which is not there, of {len} symbols")
+            }
+            Self::NotUtf8 { reference } => write!(f, "refers to symbol {reference}, which is not valid UTF-8"),
+            Self::Odd { len } => write!(f, "has a name without a value: there are {len} references to symbols"),
+        }
+    }
+}
+
+impl BadRefs {
+    pub(in crate::receivers::write_request) fn reason(self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "invalid_symbol",
+            Self::NotUtf8 { .. } => "invalid_utf8",
+            Self::Odd { .. } => "odd_label_references",
+        }
+    }
+}
+
+/// Collects the symbols of a request; `charge` is told of memory beyond the usual.
+pub(crate) fn decode_symbols<'a, E: From<Malformed>>(
+    body: &'a [u8],
+    keys: &KeyMaker,
+    mut charge: impl FnMut(u64) -> Result<(), E>,
+) -> Result<Symbols<'a>, E> {
+    let mut symbols = Symbols::default();
+    let mut reader = Reader::new(body);
+    while let Some((tag, field)) = reader.next()? {
+        if tag != 4 {
+            continue;
+        }
+        let len = symbols.texts.len();
+        if len % SYMBOLS_PER_CHARGE == SYMBOLS_PER_CHARGE - 1 {
+            // A text, a key, and later the metadata of a metric; a growing vector may hold twice what is in it.
+            let bytes = size_of::<Option<&str>>() + size_of::<SeriesKey>() + size_of::<&[u8]>();
+            charge((SYMBOLS_PER_CHARGE * 2 * bytes) as u64)?;
+        }
+        let bytes = field.bytes()?;
+        if len == 0 && !bytes.is_empty() {
+            return Err(Malformed::new("the first symbol is not the empty string").within(bytes).into());
+        }
+        if bytes == METRIC_NAME.as_bytes() && symbols.name.is_none() {
+            symbols.name = Some(len as u64);
+        }
+        symbols.texts.push(std::str::from_utf8(bytes).ok());
+        symbols.keys.push(keys.key(bytes));
+    }
+    Ok(symbols)
+}
+
+impl<'a> Symbols<'a> {
+    pub(in crate::receivers::write_request) fn get(&self, reference: u64) -> Result<&'a str, BadRefs> {
+        match usize::try_from(reference).ok().and_then(|at| self.texts.get(at)) {
+            Some(Some(text)) => Ok(text),
+            Some(None) => Err(BadRefs::NotUtf8 { reference }),
+            None => Err(BadRefs::Missing { reference, len: self.texts.len() }),
+        }
+    }
+
+    /// Returns how many symbols there are.
+    pub(in crate::receivers::write_request) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Returns what stands for a symbol in keys.
+    pub(in crate::receivers::write_request) fn key(&self, reference: u64) -> Option<SeriesKey> {
+        self.keys.get(usize::try_from(reference).ok()?).copied()
+    }
+
+    /// Says whether a reference is the one to `__name__`.
+    pub(in crate::receivers::write_request) fn is_name(&self, reference: u64) -> bool {
+        self.name == Some(reference)
+    }
+
+    /// Starts to make labels.
+    pub(in crate::receivers::write_request) fn pairs(&self) -> Pairs<'_, 'a> {
+        Pairs { symbols: self, len: 0, name: "" }
+    }
+}
+
+/// Makes labels of references, which are names and values in turn.
+#[derive(Debug)]
+pub(in crate::receivers::write_request) struct Pairs<'s, 'a> {
+    symbols: &'s Symbols<'a>,
+    len: u64,
+    name: &'a str,
+}
+
+impl<'a> Pairs<'_, 'a> {
+    /// Takes a reference; gives a label with each second one.
+    pub(in crate::receivers::write_request) fn take(
+        &mut self,
+        reference: u64,
+    ) -> Result<Option<(&'a str, &'a str)>, BadRefs> {
+        self.len += 1;
+        let text = self.symbols.get(reference)?;
+        if self.len % 2 == 1 {
+            self.name = text;
+            Ok(None)
+        } else {
+            Ok(Some((self.name, text)))
+        }
+    }
+
+    /// Tests that no name is left without a value.
+    pub(in crate::receivers::write_request) fn finish(self) -> Result<(), BadRefs> {
+        if self.len % 2 == 1 { Err(BadRefs::Odd { len: self.len }) } else { Ok(()) }
+    }
+}
