@@ -157,6 +157,13 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// Returns what the store charged the query for them.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        let histograms = self.histograms.iter().flatten().flatten();
+        self.values.len() as u64 + histograms.map(|histogram| storage_api::histogram_cost(histogram)).sum::<u64>()
+    }
+
     /// Returns sample `i`.
     #[must_use]
     pub fn get(&self, i: usize) -> Point {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Histogram, HistogramSample, Labels};
-use storage_api::SeriesSamples;
+use storage_api::{MillisRange, SeriesSamples};
 
 use crate::merge::{Column, merge_columns};
 
@@ -96,6 +96,33 @@ impl Mixed {
         *self = sorted;
     }
 
+    /// Cuts off what lies outside of `range`; times must ascend.
+    pub(crate) fn trim(&mut self, range: MillisRange) {
+        let end = self.times.partition_point(|time| *time <= range.max_ms);
+        let start = self.times.partition_point(|time| *time < range.min_ms).min(end);
+        cut(&mut self.times, start, end);
+        cut(&mut self.values, start, end);
+        cut(&mut self.starts_ms, start, end);
+        cut(&mut self.histograms, start, end);
+    }
+
+    /// Adds all samples of `other` after its own.
+    fn append(&mut self, mut other: Self) {
+        let (own, count) = (self.times.len(), self.times.len() + other.times.len());
+        self.times.append(&mut other.times);
+        self.values.append(&mut other.values);
+        if !self.starts_ms.is_empty() || !other.starts_ms.is_empty() {
+            self.starts_ms.resize(own, 0);
+            self.starts_ms.append(&mut other.starts_ms);
+            self.starts_ms.resize(count, 0);
+        }
+        if !self.histograms.is_empty() || !other.histograms.is_empty() {
+            self.histograms.resize(own, None);
+            self.histograms.append(&mut other.histograms);
+            self.histograms.resize(count, None);
+        }
+    }
+
     /// Gives the samples to a query.
     pub(crate) fn into_series(self, labels: Labels) -> SeriesSamples {
         let Self { times: timestamps_ms, values, starts_ms, histograms } = self;
@@ -114,6 +141,11 @@ impl Mixed {
     }
 }
 
+fn cut<T>(column: &mut Vec<T>, start: usize, end: usize) {
+    column.truncate(end);
+    column.drain(..start.min(column.len()));
+}
+
 /// Merges samples that are given from the oldest write to the newest.
 pub(crate) fn merge_mixed(mut places: Vec<Mixed>) -> Mixed {
     if places.iter().all(Mixed::is_plain) {
@@ -124,9 +156,7 @@ pub(crate) fn merge_mixed(mut places: Vec<Mixed>) -> Mixed {
         return places.pop().unwrap_or_default();
     }
     let mut merged = Mixed::default();
-    for place in &places {
-        (0..place.times.len()).for_each(|at| merged.push_from(place, at));
-    }
+    places.into_iter().for_each(|place| merged.append(place));
     merged.sort_newest_wins();
     // What lost may have been all that was not plain.
     if merged.starts_ms.iter().all(|start| *start == 0) {
@@ -196,5 +226,16 @@ mod tests {
         old.push_histogram(histogram(1, 7));
         let merged = merge_mixed(vec![old, Mixed::from((vec![1], vec![1.0]))]);
         assert!(merged.is_plain(), "{merged:?}");
+    }
+
+    #[test]
+    fn trimming_keeps_the_columns_in_step() {
+        let mut mixed = Mixed::default();
+        mixed.push(1, 1.0, 9);
+        mixed.push_histogram(histogram(2, 0));
+        mixed.push(3, 3.0, 0);
+        mixed.trim(MillisRange { min_ms: 2, max_ms: 2 });
+        assert_eq!((mixed.times.as_slice(), mixed.starts_ms.as_slice()), ([2].as_slice(), [0].as_slice()));
+        assert_eq!(mixed.histograms.len(), 1);
     }
 }

@@ -92,7 +92,7 @@ impl Evaluator<'_> {
             .map(|part| {
                 self.context.check()?;
                 let series = part.read(self.context)?;
-                let loaded: usize = series.iter().map(|one| one.values.len()).sum();
+                let loaded: u64 = series.iter().map(Samples::cost).sum();
                 let mut kept = Vec::with_capacity(series.len());
                 for mut one in series {
                     self.context.check()?;
@@ -101,7 +101,7 @@ impl Evaluator<'_> {
                     }
                     kept.extend(compute(one)?);
                 }
-                self.context.release_samples(loaded as u64);
+                self.context.release_samples(loaded);
                 Ok(kept)
             })
             .collect();

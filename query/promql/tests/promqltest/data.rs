@@ -316,7 +316,7 @@ struct Row(Samples);
 
 impl Part for Row {
     fn read(&self, context: &QueryContext) -> storage_api::Result<Vec<Samples>> {
-        context.charge_samples(self.0.values.len() as u64)?;
+        context.charge_samples(self.0.cost())?;
         Ok(vec![self.0.clone()])
     }
 }

@@ -275,6 +275,12 @@ impl Snapshot {
             first..first + SAMPLES_PER_CHUNK
         });
         let places = packed.chain(extras.unpacked_from..);
+        if !has_histograms && self.is_sorted {
+            let starts_ms = places.map(|place| extras.start_ms(place as u32)).take(times.len()).collect();
+            let mut mixed = Mixed { times, values, starts_ms, histograms: Vec::new() };
+            mixed.trim(range);
+            return mixed;
+        }
         let mut events = Vec::new();
         for ((time, value), place) in times.into_iter().zip(values).zip(places) {
             if range.contains(time) {

@@ -82,7 +82,7 @@ pub(crate) struct Snapshot {
     packed: Vec<Chunk>,
     times: Vec<i64>,
     values: Vec<u64>,
-    is_sorted: bool,
+    pub(super) is_sorted: bool,
     pub(super) extras: Option<ExtrasSnapshot>,
 }
 

@@ -457,3 +457,151 @@ fn hints_bounds_and_many_histograms_come_back_from_every_place() {
         }
     }
 }
+
+/// A store with a block that has every kind of file, and what it holds.
+fn with_all_kinds() -> (TestStore, String, String) {
+    let test = TestStore::new();
+    for host in ["a", "b", "c"] {
+        let series = format!("h host={host}");
+        test.append_histograms(&series, (0..40).map(|i| sample(i * 10, 3, histogram(i as f64 + 1.0))));
+        test.append_exemplars(&series, (0..10).map(|i| exemplar(i * 10, i as f64, host)));
+        let series = format!("n host={host}");
+        test.append_starts(&series, &(0..40).map(|i| (i * 10, i as f64, i / 20)).collect::<Vec<_>>());
+    }
+    test.store().flush().unwrap();
+    let (samples, exemplars) = (test.dump_mixed(), test.dump_exemplars());
+    (test, samples, exemplars)
+}
+
+#[test]
+fn every_damaged_byte_beside_the_samples_is_a_warning_and_never_a_wrong_answer() {
+    let (mut test, samples, exemplars) = with_all_kinds();
+    let block = test.blocks_dir().join("000000000001-000000000001-l0");
+    for name in ["extras", "histograms.parquet", "starts.parquet", "exemplars.parquet"] {
+        let path = block.join(name);
+        let content = std::fs::read(&path).unwrap();
+        let step = (content.len() / 100).max(1);
+        let mut warned = 0;
+        let mut check = |bytes: &[u8], what: String| {
+            std::fs::write(&path, bytes).unwrap();
+            test.reopen();
+            let (series, mut warnings) = test.read(&[], MillisRange::ALL);
+            if warnings.is_empty() {
+                assert_eq!(print_mixed(&series), samples, "{what}: a wrong answer without a warning");
+            } else {
+                assert!(series.is_empty(), "{what}: {}", print_mixed(&series));
+            }
+            let context = QueryContext::default();
+            let found = test.store().exemplars(&[], MillisRange::ALL, &context).unwrap();
+            let more = context.take_warnings();
+            if more.is_empty() {
+                assert_eq!(print_exemplars(&found), exemplars, "{what}: wrong exemplars without a warning");
+            } else {
+                assert!(found.is_empty(), "{what}: {}", print_exemplars(&found));
+            }
+            warnings.extend(more);
+            warned += u64::from(!warnings.is_empty());
+            assert!(warnings.iter().all(|warning| warning.contains("is damaged and left out")), "{warnings:?}");
+        };
+        let mut tried = 0;
+        for at in (0..content.len()).step_by(step) {
+            let mut bytes = content.clone();
+            bytes[at] ^= 1 << (at % 8);
+            check(&bytes, format!("{name}, byte {at} flipped"));
+            check(&content[..at], format!("{name}, cut at {at}"));
+            tried += 2;
+        }
+        // All that is read is checked; a cut is noticed when the block is opened.
+        assert_eq!(warned, tried, "{name}");
+        std::fs::write(&path, &content).unwrap();
+    }
+    test.reopen();
+    assert_eq!(test.dump_mixed(), samples);
+}
+
+#[test]
+fn damage_beside_the_samples_keeps_a_block_from_being_merged() {
+    for name in ["histograms.parquet", "starts.parquet", "exemplars.parquet"] {
+        let (mut test, ..) = with_all_kinds();
+        for i in 0..3 {
+            test.append("m", &[(i, 1.0)]);
+            test.store().flush().unwrap();
+        }
+        test.store = None;
+        let path = test.blocks_dir().join("000000000001-000000000001-l0").join(name);
+        let mut content = std::fs::read(&path).unwrap();
+        content[10] ^= 1;
+        std::fs::write(&path, &content).unwrap();
+        test.reopen();
+        assert!(matches!(test.store().compact_once(), Err(storage_api::Error::Corrupt { .. })), "{name}");
+        assert!(!test.store().compact_once().unwrap(), "{name}: it is not tried again and again");
+        assert_eq!(files_in(&test.blocks_dir()).len(), 4);
+    }
+}
+
+#[test]
+fn a_full_disk_while_a_block_with_all_kinds_is_written_changes_nothing() {
+    let test = TestStore::new();
+    test.append_histograms("h", [sample(1, 0, histogram(1.0))]);
+    test.append_starts("n", &[(1, 1.0, 1)]);
+    test.append_exemplars("n", [exemplar(1, 1.0, "x")]);
+    let (samples, exemplars) = (test.dump_mixed(), test.dump_exemplars());
+    let mut failures = 0;
+    for bytes in (0..40_000).step_by(331) {
+        test.options.faults.fill_disk_after(bytes);
+        let flushed = test.store().flush();
+        test.options.faults.fill_disk_after(u64::MAX);
+        assert_eq!((test.dump_mixed(), test.dump_exemplars()), (samples.clone(), exemplars.clone()), "{bytes}");
+        match flushed {
+            Ok(()) => break,
+            Err(error) => assert!(matches!(error, storage_api::Error::DiskFull { .. }), "{bytes}: {error}"),
+        }
+        assert_eq!(files_in(&test.blocks_dir()), Vec::<String>::new(), "{bytes}");
+        failures += 1;
+    }
+    assert!(failures > 10, "{failures}");
+    assert_eq!(test.store().stats().blocks, 1);
+}
+
+#[test]
+fn damage_to_the_wal_costs_records_and_never_changes_an_answer() {
+    let mut test = TestStore::new();
+    let records = 60;
+    for i in 0..records {
+        let mut batch = MetricBatch::default();
+        for series in ["a", "b"] {
+            super::push(&mut batch, series, &[(2 * i, i as f64)]);
+            batch.set_starts([i / 10 + 1]);
+            batch.set_histograms([sample(2 * i + 1, i, histogram(i as f64 + 1.0))]);
+            batch.set_exemplars([exemplar(i, i as f64, series)]);
+        }
+        test.store().append(&batch).unwrap();
+    }
+    test.store = None;
+    let path = test.wal_dir().join(files_in(&test.wal_dir()).first().unwrap());
+    let content = std::fs::read(&path).unwrap();
+    for place in 1..40 {
+        let mut bytes = content.clone();
+        bytes[content.len() * place / 41] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        test.reopen();
+        let (series, _) = test.read(&[], MillisRange::ALL);
+        let mut read = 0;
+        for one in &series {
+            for (n, at) in one.timestamps_ms.iter().enumerate() {
+                read += 1;
+                let (i, start_ms) = (at / 2, one.starts_ms.as_ref().map_or(0, |all| all[n]));
+                match one.histograms.as_ref().and_then(|all| all[n].as_ref()) {
+                    Some(got) => {
+                        assert_eq!(histogram_bits(got), histogram_bits(&histogram(i as f64 + 1.0)), "place {place}");
+                        assert_eq!((at % 2, start_ms), (1, i), "place {place}");
+                    }
+                    None => assert_eq!((at % 2, one.values[n], start_ms), (0, i as f64, i / 10 + 1), "place {place}"),
+                }
+            }
+        }
+        let counted: u64 = test.ledger.entries().iter().flat_map(|entry| &entry.dropped).map(|dropped| dropped.1).sum();
+        assert_eq!(read + counted, 4 * (records as u64 - 1), "place {place}");
+        test.store = None;
+    }
+}

@@ -37,11 +37,11 @@ impl<T> Rows<'_, T> {
 
 fn rows<'a, T>(
     table: Option<&'a Table>,
-    batch_rows: usize,
+    (columns, batch_rows): (&[&str], usize),
     decode: fn(&Table, &RecordBatch) -> Result<Vec<T>>,
 ) -> Result<Option<Rows<'a, T>>> {
     let Some(table) = table else { return Ok(None) };
-    Ok(Some(Rows { table, reader: table.scan(batch_rows)?, decode, ready: VecDeque::new() }))
+    Ok(Some(Rows { table, reader: table.scan(columns, batch_rows)?, decode, ready: VecDeque::new() }))
 }
 
 /// Stands at the next row of each table.
@@ -62,9 +62,13 @@ impl<'a> ExtrasCursor<'a> {
     pub(crate) fn new(extras: &'a Extras) -> Result<Self> {
         Ok(Self {
             extras,
-            histograms: rows(extras.histograms.as_ref(), histograms::READ_ROWS, histograms::decode)?,
-            starts: rows(extras.starts.as_ref(), starts::READ_ROWS, starts::decode)?,
-            exemplars: rows(extras.exemplars.as_ref(), exemplars::READ_ROWS, exemplars::decode)?,
+            histograms: rows(
+                extras.histograms.as_ref(),
+                (&histograms::COLUMNS, histograms::READ_ROWS),
+                histograms::decode,
+            )?,
+            starts: rows(extras.starts.as_ref(), (&starts::COLUMNS, starts::READ_ROWS), starts::decode)?,
+            exemplars: rows(extras.exemplars.as_ref(), (&exemplars::COLUMNS, exemplars::READ_ROWS), exemplars::decode)?,
         })
     }
 

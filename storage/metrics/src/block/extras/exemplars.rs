@@ -132,27 +132,42 @@ fn parse(text: &str, metric: &str) -> Option<Labels> {
     Some(Labels::from_sorted(map.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
 }
 
-/// Decodes rows; neighbours of one series share its labels.
-pub(super) fn decode(table: &Table, batch: &RecordBatch) -> Result<Vec<(Labels, Exemplar)>> {
+/// The columns that reading needs.
+pub(super) const COLUMNS: [&str; 5] = ["metric", "labels", "timestamp", "value", "exemplar_labels"];
+
+/// Decodes the rows whose series and time are wanted; neighbours of one series share its labels, and are asked for once.
+fn decode_wanted(
+    table: &Table,
+    batch: &RecordBatch,
+    is_wanted: &dyn Fn(&Labels) -> bool,
+    range: MillisRange,
+) -> Result<Vec<(Labels, Exemplar)>> {
     let text = |name: &str| table.column::<StringArray>(batch, name);
     let (metrics, series, exemplar_labels) = (text("metric")?, text("labels")?, text("exemplar_labels")?);
     let times: &TimestampMillisecondArray = table.column(batch, "timestamp")?;
     let values: &Float64Array = table.column(batch, "value")?;
-    let mut rows = Vec::with_capacity(batch.num_rows());
-    let mut last: Option<((&str, &str), Labels)> = None;
+    let mut rows = Vec::new();
+    let mut last: Option<((&str, &str), Option<Labels>)> = None;
     let bad = || table.bad("labels make no sense");
     for row in 0..batch.num_rows() {
         let key = (metrics.value(row), series.value(row));
         let labels = match last.take().filter(|(of, _)| *of == key) {
             Some((_, labels)) => labels,
-            None => parse(key.1, key.0).ok_or_else(bad)?,
+            None => Some(parse(key.1, key.0).ok_or_else(bad)?).filter(is_wanted),
         };
-        last = Some((key, labels.clone()));
         let sample = Sample { timestamp_ms: times.value(row), value: values.value(row) };
-        let own = parse(exemplar_labels.value(row), "").ok_or_else(bad)?;
-        rows.push((labels, Exemplar { labels: own, sample }));
+        if let Some(labels) = labels.as_ref().filter(|_| range.contains(sample.timestamp_ms)) {
+            let own = parse(exemplar_labels.value(row), "").ok_or_else(bad)?;
+            rows.push((labels.clone(), Exemplar { labels: own, sample }));
+        }
+        last = Some((key, labels));
     }
     Ok(rows)
+}
+
+/// Decodes rows.
+pub(super) fn decode(table: &Table, batch: &RecordBatch) -> Result<Vec<(Labels, Exemplar)>> {
+    decode_wanted(table, batch, &|_| true, MillisRange::ALL)
 }
 
 /// Hands out the exemplars in `range` of the series that `is_wanted`, in their order.
@@ -163,19 +178,11 @@ pub(crate) fn each(
     check: &mut dyn FnMut() -> Result<()>,
     each: &mut dyn FnMut(&Labels, Exemplar) -> Result<()>,
 ) -> Result<()> {
-    let mut last: Option<(Labels, bool)> = None;
-    for batch in table.scan(READ_ROWS)? {
+    for batch in table.scan(&COLUMNS, READ_ROWS)? {
         check()?;
         let batch = batch.map_err(|error| table.bad(error))?;
-        for (labels, exemplar) in decode(table, &batch)? {
-            let known = last.take().filter(|(of, _)| *of == labels);
-            let (labels, wanted) = last.insert(known.unwrap_or_else(|| {
-                let wanted = is_wanted(&labels);
-                (labels, wanted)
-            }));
-            if *wanted && range.contains(exemplar.sample.timestamp_ms) {
-                each(labels, exemplar)?;
-            }
+        for (labels, exemplar) in decode_wanted(table, &batch, is_wanted, range)? {
+            each(&labels, exemplar)?;
         }
     }
     Ok(())

@@ -226,7 +226,25 @@ impl HistogramsWriter {
     }
 }
 
-/// Decodes rows with all columns.
+/// The columns that reading needs.
+pub(super) const COLUMNS: [&str; 14] = [
+    "series",
+    "timestamp",
+    "start_timestamp",
+    "schema",
+    "reset_hint",
+    "zero_threshold",
+    "zero_count",
+    "count",
+    "sum",
+    "positive_index",
+    "positive_count",
+    "negative_index",
+    "negative_count",
+    "custom_bounds",
+];
+
+/// Decodes rows.
 pub(super) fn decode(table: &Table, batch: &RecordBatch) -> Result<Vec<(u32, HistogramSample)>> {
     let series: &UInt32Array = table.column(batch, "series")?;
     let times: &TimestampMillisecondArray = table.column(batch, "timestamp")?;
@@ -295,7 +313,7 @@ pub(super) fn read(
     let rows = table.ranges_of(series)?;
     let rows = if range == MillisRange::ALL { rows } else { in_range(table, &rows, range, charge)? };
     let mut found = Vec::new();
-    table.read(None, &rows, READ_ROWS, &mut |batch| {
+    table.read(&COLUMNS, &rows, READ_ROWS, &mut |batch| {
         let decoded = decode(table, batch)?;
         charge(decoded.iter().map(|(_, sample)| histogram_cost(&sample.histogram)).sum())?;
         found.extend(decoded);
@@ -313,7 +331,7 @@ fn in_range(
 ) -> Result<Vec<std::ops::Range<usize>>> {
     let mut numbers = rows.iter().cloned().flatten();
     let mut inside: Vec<std::ops::Range<usize>> = Vec::new();
-    table.read(Some(&["timestamp"]), rows, READ_TIMES, &mut |batch| {
+    table.read(&["timestamp"], rows, READ_TIMES, &mut |batch| {
         charge(0)?;
         let times: &TimestampMillisecondArray = table.column(batch, "timestamp")?;
         for (time, row) in times.values().iter().zip(&mut numbers) {

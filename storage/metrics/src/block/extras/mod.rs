@@ -271,16 +271,22 @@ impl Extras {
 
 /// Puts numbers, their start times and histograms together; all ascend, and no two share a time.
 fn weave((times, values): Column, starts: &[starts::StartRow], histograms: Vec<HistogramSample>) -> Mixed {
+    let mut starts = starts.iter().peekable();
+    let mut start_of = |time: i64| {
+        while starts.next_if(|row| row.last_ms < time).is_some() {}
+        starts.peek().filter(|row| row.first_ms <= time).map_or(0, |row| row.start_ms)
+    };
+    if histograms.is_empty() {
+        let starts_ms = times.iter().map(|time| start_of(*time)).collect();
+        return Mixed { times, values, starts_ms, histograms: Vec::new() };
+    }
     let mut mixed = Mixed::default();
     let mut histograms = histograms.into_iter().peekable();
-    let mut starts = starts.iter().peekable();
     for (time, value) in times.into_iter().zip(values) {
         while let Some(sample) = histograms.next_if(|sample| sample.timestamp_ms < time) {
             mixed.push_histogram(sample);
         }
-        while starts.next_if(|row| row.last_ms < time).is_some() {}
-        let start_ms = starts.peek().filter(|row| row.first_ms <= time).map_or(0, |row| row.start_ms);
-        mixed.push(time, value, start_ms);
+        mixed.push(time, value, start_of(time));
     }
     histograms.for_each(|sample| mixed.push_histogram(sample));
     mixed

@@ -182,7 +182,7 @@ pub(super) fn read(
 ) -> Result<Vec<(u32, StartRow)>> {
     let mut found = Vec::new();
     let touches = |row: &StartRow| row.first_ms <= range.max_ms && range.min_ms <= row.last_ms;
-    table.read(Some(&COLUMNS), &table.ranges_of(series)?, READ_ROWS, &mut |batch| {
+    table.read(&COLUMNS, &table.ranges_of(series)?, READ_ROWS, &mut |batch| {
         check(0)?;
         found.extend(decode(table, batch)?.into_iter().filter(|(_, row)| touches(row)));
         Ok(())

@@ -209,23 +209,18 @@ impl Table {
 
     fn reader(
         &self,
-        columns: Option<&[&str]>,
+        columns: &[&str],
         rows: Option<&[Range<usize>]>,
         batch_rows: usize,
     ) -> Result<ParquetRecordBatchReader> {
         let footer = self.footer()?;
         let total: i64 = footer.metadata().row_groups().iter().map(|group| group.num_rows()).sum();
         let total = usize::try_from(total).map_err(|error| self.bad(error))?;
-        let mask = columns.map(|columns| {
-            let fields = footer.schema().fields().iter().enumerate();
-            let wanted = fields.filter(|(_, field)| columns.contains(&field.name().as_str()));
-            ProjectionMask::roots(footer.parquet_schema(), wanted.map(|(number, _)| number))
-        });
+        let fields = footer.schema().fields().iter().enumerate();
+        let wanted = fields.filter(|(_, field)| columns.contains(&field.name().as_str()));
+        let mask = ProjectionMask::roots(footer.parquet_schema(), wanted.map(|(number, _)| number));
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), footer);
-        builder = builder.with_batch_size(batch_rows);
-        if let Some(mask) = mask {
-            builder = builder.with_projection(mask);
-        }
+        builder = builder.with_batch_size(batch_rows).with_projection(mask);
         if let Some(rows) = rows {
             if rows.last().is_some_and(|last| last.end > total) || !rows.is_sorted_by(|a, b| a.end <= b.start) {
                 return Err(self.bad("rows are missing"));
@@ -238,7 +233,7 @@ impl Table {
     /// Hands out some rows, a batch at a time.
     pub(super) fn read(
         &self,
-        columns: Option<&[&str]>,
+        columns: &[&str],
         rows: &[Range<usize>],
         batch_rows: usize,
         each: &mut dyn FnMut(&RecordBatch) -> Result<()>,
@@ -253,8 +248,8 @@ impl Table {
     }
 
     /// Reads all rows from front to back.
-    pub(super) fn scan(&self, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
-        self.reader(None, None, batch_rows)
+    pub(super) fn scan(&self, columns: &[&str], batch_rows: usize) -> Result<ParquetRecordBatchReader> {
+        self.reader(columns, None, batch_rows)
     }
 
     /// Returns a column of a batch.
