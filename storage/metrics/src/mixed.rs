@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Histogram, HistogramSample, Labels};
-use storage_api::{MillisRange, SeriesSamples};
+use storage_api::{MillisRange, SeriesSamples, histogram_cost};
 
 use crate::merge::{Column, merge_columns};
 
@@ -133,6 +133,11 @@ impl Mixed {
             histograms: histograms.iter().any(Option::is_some).then_some(histograms),
             starts_ms: starts_ms.iter().any(|start_ms| *start_ms != 0).then_some(starts_ms),
         }
+    }
+
+    /// Returns what the histograms cost a query beyond a number each.
+    pub(crate) fn histogram_cost(&self) -> u64 {
+        self.histograms.iter().flatten().map(|histogram| histogram_cost(histogram)).sum()
     }
 
     /// Returns the memory of the last sample, if it is a histogram, in bytes.

@@ -355,6 +355,9 @@ impl Part {
                     for place in self.places.iter().filter(|place| place.source == number) {
                         let snapshot = head.snapshot(SeriesRef(place.id), self.range);
                         let column = snapshot.map(|snapshot| snapshot.decode_mixed(self.range));
+                        let cost = column.as_ref().map_or(0, Mixed::histogram_cost);
+                        *charged += cost;
+                        context.charge_samples(cost)?;
                         if let (Some(column), Some(columns)) = (column, columns.get_mut(place.series as usize)) {
                             columns.push((number, column));
                         }

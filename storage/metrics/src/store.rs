@@ -381,6 +381,7 @@ impl MetricStore {
             self.ledger.received(RETENTION_PLACE, Signal::Metrics, samples);
             self.ledger.dropped(RETENTION_PLACE, Signal::Metrics, "too_old", samples);
             self.metrics.retention_samples.inc_by(samples);
+            self.metrics.retention_exemplars.inc_by(block.meta.exemplars);
             block::discard(&block.dir)?;
         }
         self.show_blocks();

@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) wal_syncs: Histogram,
     pub(crate) wal_lost: CounterVec,
     pub(crate) retention_samples: Counter,
+    pub(crate) retention_exemplars: Counter,
     pub(crate) metadata_dropped: CounterVec,
 }
 
@@ -119,6 +120,10 @@ impl Metrics {
             retention_samples: telemetry.counter(
                 "daybook_metrics_retention_dropped_samples_total",
                 "Samples that were dropped with their block as they were older than the retention.",
+            ),
+            retention_exemplars: telemetry.counter(
+                "daybook_metrics_retention_dropped_exemplars_total",
+                "Exemplars that were dropped with their block as it was older than the retention.",
             ),
             metadata_dropped: telemetry.counter_vec(
                 "daybook_metrics_metadata_dropped_total",

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod extras;
+mod histograms;
 mod keys;
 mod series;
 mod shard;

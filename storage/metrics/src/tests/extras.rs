@@ -393,6 +393,48 @@ fn samples_of_every_kind_grow_too_old() {
 }
 
 #[test]
+fn exemplars_go_with_their_block_and_are_counted() {
+    let retention = std::time::Duration::from_secs(3600);
+    let test = TestStore::with(Options { retention: Some(retention), ..Options::default() });
+    let now = test.clock.now_millis();
+    test.append_exemplars("m", [exemplar(now - 3_500_000, 1.0, "x"), exemplar(now - 3_400_000, 2.0, "y")]);
+    test.append_histograms("m", [sample(now - 3_500_000, 0, Histogram::default())]);
+    test.store().flush().unwrap();
+    test.clock.advance(std::time::Duration::from_secs(150));
+    assert_eq!((test.dump_exemplars().lines().count(), test.dump_mixed()), (1, String::new()), "hidden before dropped");
+    test.store().apply_retention(test.clock.now_millis(), retention).unwrap();
+    assert_eq!(test.store().stats().blocks, 1, "kept for its youngest exemplar");
+    test.clock.advance(std::time::Duration::from_secs(100));
+    test.store().apply_retention(test.clock.now_millis(), retention).unwrap();
+    assert_eq!((test.store().stats().blocks, test.dump_exemplars()), (0, String::new()));
+    assert!(test.metric("daybook_metrics_retention_dropped_exemplars_total 2"));
+    assert!(test.metric("daybook_metrics_retention_dropped_samples_total 1"));
+}
+
+#[test]
+fn a_head_with_histograms_gives_its_memory_back_and_refuses_more_than_fits() {
+    let test = TestStore::with(Options { head_bytes_max: 256 << 10, ..Options::default() });
+    let wide = |count: f64| Histogram { positive: (0..160).map(|i| (i, count)).collect(), ..Histogram::default() };
+    let mut at = 0;
+    let refused = loop {
+        at += 1;
+        let mut batch = MetricBatch::default();
+        batch.push(labels("m"), []).unwrap();
+        batch.set_histograms([sample(at, 0, wide(at as f64))]);
+        if let Err(error) = test.store().append(&batch) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, storage_api::Error::Overloaded { .. }), "{refused}");
+    // A steady histogram takes a byte for a bucket, not sixteen.
+    assert!(at > 500, "{at} histograms fit");
+    test.store().flush().unwrap();
+    assert_eq!(test.store().head_bytes(), 0);
+    let (series, _) = test.read(&[], MillisRange::ALL);
+    assert_eq!(series[0].values.len() as i64, at - 1);
+}
+
+#[test]
 fn a_histogram_costs_a_query_more_than_a_number() {
     let test = TestStore::new();
     let wide = Histogram { positive: (0..160).map(|i| (i, 1.0)).collect(), ..Histogram::default() };
