@@ -122,22 +122,28 @@ impl Histogram {
         self.negative.iter().map(|(index, count)| self.bucket(*index, *count, false))
     }
 
-    /// Returns all populated buckets from the lowest up, the zero bucket in the middle.
+    /// Returns all populated buckets from the lowest up, the zero bucket in the middle. As in Prometheus, the zero bucket
+    /// is left out when it has less than nothing, and those beside it end where it begins.
     #[must_use]
     pub fn buckets(&self) -> Vec<Bucket> {
-        let mut all: Vec<Bucket> = self.negative_buckets().collect();
+        let threshold = self.zero_threshold;
+        let beside_zero = |bucket: Bucket| match bucket {
+            _ if bucket.upper < 0.0 && bucket.upper > -threshold => Bucket { upper: -threshold, ..bucket },
+            _ if bucket.lower > 0.0 && bucket.lower < threshold => Bucket { lower: threshold, ..bucket },
+            _ => bucket,
+        };
+        let mut all: Vec<Bucket> = self.negative_buckets().map(beside_zero).collect();
         all.reverse();
-        if self.zero_count != 0.0 && !self.is_custom() {
-            all.push(Bucket {
-                lower: -self.zero_threshold,
-                upper: self.zero_threshold,
-                lower_inside: true,
-                upper_inside: true,
-                count: self.zero_count,
-            });
+        if self.zero_count > 0.0 && !self.is_custom() {
+            all.push(self.zero_bucket());
         }
-        all.extend(self.positive_buckets());
+        all.extend(self.positive_buckets().map(beside_zero));
         all
+    }
+
+    fn zero_bucket(&self) -> Bucket {
+        let (lower, upper) = (-self.zero_threshold, self.zero_threshold);
+        Bucket { lower, upper, lower_inside: true, upper_inside: true, count: self.zero_count }
     }
 
     /// Multiplies all counts and the sum.
@@ -287,6 +293,12 @@ impl Histogram {
         if self.count < previous.count || self.is_custom() != previous.is_custom() {
             return true;
         }
+        if self.has_buckets_of(previous) {
+            // The usual case needs no copies.
+            return self.zero_count < previous.zero_count
+                || fell(&previous.positive, &self.positive)
+                || fell(&previous.negative, &self.negative);
+        }
         let (mut now, mut before) = (self.clone(), previous.clone());
         if self.is_custom() {
             if now.custom != before.custom {
@@ -306,6 +318,10 @@ impl Histogram {
             before.reduce(self.schema);
         }
         fell(&before.positive, &now.positive) || fell(&before.negative, &now.negative)
+    }
+
+    fn has_buckets_of(&self, other: &Self) -> bool {
+        self.schema == other.schema && self.zero_threshold == other.zero_threshold && self.custom == other.custom
     }
 
     /// Says whether the two are equal but for what they say of resets; NaN equals NaN.
@@ -516,7 +532,10 @@ fn reconcile_zero_buckets(a: &mut Histogram, b: &mut Histogram) {
 impl Display for Histogram {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{{count:{}, sum:{}", format_float(self.count), format_float(self.sum))?;
-        for bucket in self.buckets() {
+        let mut negative: Vec<Bucket> = self.negative_buckets().collect();
+        negative.reverse();
+        let zero = (self.zero_count != 0.0 && !self.is_custom()).then(|| self.zero_bucket());
+        for bucket in negative.into_iter().chain(zero).chain(self.positive_buckets()) {
             if bucket.count == 0.0 {
                 continue;
             }

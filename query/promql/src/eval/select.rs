@@ -52,8 +52,15 @@ impl Evaluator<'_> {
         range: MillisRange,
         compute: impl Fn(Samples) -> Result<Option<T>> + Sync,
     ) -> Result<Vec<T>> {
-        let parts = self.source.select(&selector.matchers, range, self.context)?;
-        self.read_parts(parts, &compute)
+        let parts = self.source.select(&selector.matchers, self.with_one_before(range), self.context)?;
+        self.read_parts(parts, range, &compute)
+    }
+
+    /// Returns the range to read: where resets are to be found, it begins earlier, so that the first sample inside has one
+    /// to be compared with.
+    fn with_one_before(&self, range: MillisRange) -> MillisRange {
+        let more = if self.finds_resets { self.query.options.lookback_ms } else { 0 };
+        MillisRange { min_ms: range.min_ms.saturating_sub(more), ..range }
     }
 
     /// As [`read`](Self::read) for series; each batch goes to the taker, where there is one, and nothing is returned.
@@ -70,13 +77,13 @@ impl Evaluator<'_> {
             look(&series);
             return Ok(series);
         };
-        let mut parts = self.source.select(&selector.matchers, range, self.context)?.into_iter();
+        let mut parts = self.source.select(&selector.matchers, self.with_one_before(range), self.context)?.into_iter();
         loop {
             let batch: Vec<Box<dyn Part>> = parts.by_ref().take(BATCH_PARTS).collect();
             if batch.is_empty() {
                 return Ok(Vec::new());
             }
-            let series = self.read_parts(batch, &compute)?;
+            let series = self.read_parts(batch, range, &compute)?;
             look(&series);
             take(series)?;
         }
@@ -85,6 +92,7 @@ impl Evaluator<'_> {
     fn read_parts<T: Send>(
         &self,
         parts: Vec<Box<dyn Part>>,
+        range: MillisRange,
         compute: &(impl Fn(Samples) -> Result<Option<T>> + Sync),
     ) -> Result<Vec<T>> {
         let read: Result<Vec<Vec<T>>> = parts
@@ -96,8 +104,10 @@ impl Evaluator<'_> {
                 let mut kept = Vec::with_capacity(series.len());
                 for mut one in series {
                     self.context.check()?;
+                    mark_as_stored(&mut one);
                     if self.finds_resets {
                         mark_resets(&mut one);
+                        cut_before(&mut one, range.min_ms);
                     }
                     kept.extend(compute(one)?);
                 }
@@ -265,6 +275,40 @@ impl Evaluator<'_> {
             ExprKind::Subquery(subquery) => self.subquery(subquery, grid).map(|(samples, _, _)| samples),
             _ => Err(crate::error::Error::evaluation("expected a range vector")),
         }
+    }
+}
+
+/// Says of each histogram what Prometheus' store would say that took it in after the one before: that there was no reset
+/// in between, where there was none. A reset that is found is not told, because blocks may overlap.
+fn mark_as_stored(samples: &mut Samples) {
+    let Some(column) = &mut samples.histograms else { return };
+    let hint = |two: &[Option<Arc<Histogram>>]| match two {
+        [Some(before), Some(one)] if matches!(one.hint, ResetHint::Unknown | ResetHint::NotReset) => {
+            let unknown = before.hint == ResetHint::Gauge || one.detect_reset(before);
+            Some(if unknown { ResetHint::Unknown } else { ResetHint::NotReset })
+        }
+        _ => None,
+    };
+    let hints: Vec<Option<ResetHint>> = column.windows(2).map(hint).collect();
+    for (slot, hint) in column.iter_mut().skip(1).zip(hints) {
+        if let (Some(slot), Some(hint)) = (slot, hint)
+            && slot.hint != hint
+        {
+            Arc::make_mut(slot).hint = hint;
+        }
+    }
+}
+
+/// Takes out what lies before `min_ms`.
+fn cut_before(samples: &mut Samples, min_ms: i64) {
+    let count = samples.timestamps_ms.partition_point(|at| *at < min_ms);
+    samples.timestamps_ms.drain(..count);
+    samples.values.drain(..count);
+    if let Some(column) = &mut samples.histograms {
+        column.drain(..count);
+    }
+    if let Some(starts) = &mut samples.starts_ms {
+        starts.drain(..count);
     }
 }
 
