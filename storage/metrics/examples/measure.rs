@@ -1,7 +1,7 @@
 //! Fills a store with samples like those of a node exporter and prints what they cost, on disk and in time.
 //!
 //! `cargo run --release -p storage-metrics --example measure -- DIR [HOSTS] [SCRAPES]`; DIR must be empty or missing.
-//! With `DIR --replay SHARDS` it replays remote-write bodies from the files `shard-*.bin` of a directory, each body after
+//! With `DIR --read` it only reads what is there; with `DIR --replay SHARDS [HEAD_MB]` it replays remote-write bodies from the files `shard-*.bin` of a directory, each body after
 //! its length (u32), its number of samples (u32) and its newest time (i64), the shards by turns.
 //! Per host 60 series: a third constant, counters of whole numbers and of hundredths, gauges, and full-precision floats;
 //! a scrape every 10 s with up to 3 ms of jitter, shared by the series of a host.
@@ -161,9 +161,7 @@ fn replay(store: &MetricStore, shards: &std::path::Path) -> Result<(usize, f64),
             appending += before.0.elapsed().as_secs_f64();
             wal_bytes += store.stats().wal_bytes - before.1;
             if store.should_flush() {
-                let before = Instant::now();
-                store.flush()?;
-                println!("flushed in {:.2} s", before.elapsed().as_secs_f64());
+                settle(store)?;
             }
         }
         files = left;
@@ -197,10 +195,25 @@ fn make_up(store: &MetricStore, hosts: usize, scrapes: usize) -> Result<(usize, 
             appending += before.elapsed().as_secs_f64();
         }
         if store.should_flush() {
-            store.flush()?;
+            settle(store)?;
         }
     }
     Ok((hosts * scrapes * SERIES_PER_HOST, appending))
+}
+
+/// Returns the CPU time that the process has used so far, in seconds; 0 where nothing tells.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
+}
+
+/// Returns the greatest memory that the process has had so far, in MB.
+fn peak_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) / 1e3
 }
 
 /// Returns the greatest time in the store.
@@ -216,7 +229,6 @@ fn newest_ms(store: &MetricStore) -> Result<i64, Box<dyn Error>> {
 
 /// Prints how long it takes to read the newest `span_ms` of a metric, or of all of them.
 fn query(store: &MetricStore, metric: &str, span_ms: i64) -> Result<(), Box<dyn Error>> {
-    let context = QueryContext::default();
     let matcher = match metric {
         "" => Matcher::new("__name__", MatchOp::NotEqual, "")?,
         metric => Matcher::equal("__name__", metric),
@@ -227,6 +239,7 @@ fn query(store: &MetricStore, metric: &str, span_ms: i64) -> Result<(), Box<dyn 
     let range = MillisRange { min_ms: newest_ms.saturating_sub(span_ms), max_ms: newest_ms };
     for _ in 0..7 {
         (series, samples) = (0, 0);
+        let context = QueryContext::default();
         let before = Instant::now();
         let selection = store.select(std::slice::from_ref(&matcher), range, &context)?;
         let selected = before.elapsed();
@@ -254,17 +267,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let hosts = arguments.next();
     let scrapes = arguments.next();
     let telemetry = Telemetry::new();
+    let mut options = Options::default();
+    if let Some(head_mb) = arguments.next() {
+        options.head_bytes_max = head_mb.parse::<u64>()? << 20;
+    }
     let store = MetricStore::open(
         &dir.join("metrics"),
         &dir.join("wal"),
-        Options::default(),
+        options,
         Clock::system(),
         &telemetry,
         Ledger::new(&telemetry),
         CpuPool::new(0)?,
     )?;
-    let started = Instant::now();
     let (samples, appending) = match (hosts.as_deref(), scrapes.as_deref()) {
+        (Some("--read"), _) => return read(&store),
         (Some("--replay"), Some(shards)) => replay(&store, shards.as_ref())?,
         (hosts, scrapes) => {
             make_up(&store, hosts.map_or(Ok(100), |text| text.parse())?, scrapes.map_or(Ok(360), |text| text.parse())?)?
@@ -272,28 +289,47 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let samples = samples as f64;
     println!("{samples} samples appended at {:.0} samples/s", samples / appending);
-    let before = Instant::now();
     let head = store.stats();
-    store.flush()?;
-    while store.compact_once()? {}
-    println!(
-        "head: {:.2} B/sample; flushed and merged in {:.2} s",
-        head.head_bytes as f64 / head.head_samples.max(1) as f64,
-        before.elapsed().as_secs_f64()
-    );
+    println!("head: {:.2} B/sample", head.head_bytes as f64 / head.head_samples.max(1) as f64);
+    settle(&store)?;
     let stats = store.stats();
     println!("disk: {:.3} B/sample in {} blocks", stats.block_bytes as f64 / samples, stats.blocks);
-    let before = Instant::now();
-    let context = QueryContext::default();
-    let mut read = 0;
-    for part in store.select(&[], MillisRange::ALL, &context)?.parts {
-        let series = part.read(&context)?;
-        read += series.iter().map(|one| one.values.len()).sum::<usize>();
+    println!("peak memory: {:.0} MB", peak_mb());
+    read(&store)
+}
+
+/// Flushes and merges, and prints what that took.
+fn settle(store: &MetricStore) -> Result<(), Box<dyn Error>> {
+    let (before, cpu, samples) = (Instant::now(), cpu_seconds(), store.stats().head_samples);
+    store.flush()?;
+    let wall = before.elapsed().as_secs_f64();
+    println!("flushed {samples} samples in {wall:.2} s, {:.2} s of CPU", cpu_seconds() - cpu);
+    loop {
+        let (before, cpu, samples) = (Instant::now(), cpu_seconds(), store.stats().block_samples);
+        let blocks = store.stats().blocks;
+        if !store.compact_once()? {
+            return Ok(());
+        }
+        let (wall, merged) = (before.elapsed().as_secs_f64(), blocks + 1 - store.stats().blocks);
+        println!("merged {merged} blocks of {samples} samples in {wall:.2} s, {:.2} s of CPU", cpu_seconds() - cpu);
     }
-    println!("read {read} samples at {:.0} samples/s", read as f64 / before.elapsed().as_secs_f64());
-    query(&store, "node_cpu_seconds_total", 300_000)?;
-    query(&store, "node_cpu_seconds_total", i64::MAX)?;
-    query(&store, "", 300_000)?;
-    println!("{:.1} s in all", started.elapsed().as_secs_f64());
+}
+
+/// Prints how long it takes to read everything, and some of it.
+fn read(store: &MetricStore) -> Result<(), Box<dyn Error>> {
+    for _ in 0..3 {
+        let context = QueryContext::default();
+        let (before, cpu, mut read) = (Instant::now(), cpu_seconds(), 0);
+        for part in store.select(&[], MillisRange::ALL, &context)?.parts {
+            let series = part.read(&context)?;
+            read += series.iter().map(|one| one.values.len()).sum::<usize>();
+        }
+        let (wall, cpu) = (before.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        println!("read {read} samples at {:.0} samples/s, {cpu:.2} s of CPU", read as f64 / wall);
+    }
+    query(store, "node_cpu_seconds_total", 300_000)?;
+    query(store, "node_cpu_seconds_total", i64::MAX)?;
+    query(store, "", 300_000)?;
+    println!("peak memory: {:.0} MB", peak_mb());
     Ok(())
 }

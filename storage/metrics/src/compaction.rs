@@ -102,7 +102,7 @@ pub(crate) fn merge(
         let Some(labels) = mixed::least_labels(cursors, least)? else { return Ok(()) };
         let mut places: Vec<usize> =
             (0..cursors.len()).filter(|i| cursors[*i].labels.as_ref() == Some(&labels)).collect();
-        writer.begin_series(&labels);
+        writer.begin_series(&labels).map_err(own)?;
         for place in &places {
             cursors[*place].next_batch().map_err(|error| (Some(*place), error))?;
         }

@@ -27,8 +27,12 @@ pub(crate) fn write_head(
     cpu: &CpuPool,
 ) -> Result<Option<Block>> {
     let name = BlockName { first: sequence, last: sequence, level: 0 };
-    let decimal_rows_min = options.decimal_rows_min;
-    let new = NewBlock { name, wal_first_needed_segment: first_needed.0, decimal_rows_min };
+    let new = NewBlock {
+        name,
+        wal_first_needed_segment: first_needed.0,
+        is_decimal: head.samples() >= options.decimal_rows_min,
+        row_group_rows: options.row_group_rows,
+    };
     let mut all = head.all();
     if all.is_empty() {
         return Ok(None);
@@ -46,7 +50,7 @@ pub(crate) fn write_head(
     for some in all.chunks(SERIES_AT_A_TIME) {
         let decoded: Vec<(Mixed, Vec<Exemplar>)> = cpu.install(|| some.par_iter().map(decode).collect());
         for ((labels, _), (samples, exemplars)) in some.iter().zip(&decoded) {
-            writer.begin_series(labels);
+            writer.begin_series(labels)?;
             writer.push_mixed(samples)?;
             exemplars.iter().try_for_each(|exemplar| writer.push_exemplar(exemplar))?;
         }

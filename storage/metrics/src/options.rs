@@ -31,9 +31,11 @@ pub struct Options {
     pub metadata_bytes_max: usize,
     /// Most rows of a compacted block.
     pub block_rows_max: u64,
-    /// Row groups with fewer rows keep their values as plain doubles, which any program reads at once; those with more
-    /// keep decimals, which take half the space.
-    pub decimal_rows_min: usize,
+    /// A block of fewer samples keeps its values as plain doubles, which any program reads at once; one of more keeps
+    /// decimals, which take half the space.
+    pub decimal_rows_min: u64,
+    /// Rows after which a row group of a block ends.
+    pub row_group_rows: usize,
     /// Failures on demand, for tests: they hit the WAL and the files of blocks.
     pub faults: Faults,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             metadata_bytes_max: 16 << 10,
             block_rows_max: 500_000_000,
             decimal_rows_min: 256 << 10,
+            row_group_rows: crate::block::ROW_GROUP_ROWS,
             faults: Faults::default(),
         }
     }

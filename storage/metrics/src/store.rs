@@ -309,7 +309,8 @@ impl MetricStore {
         let new = NewBlock {
             name: BlockName { first: first.meta.first_sequence, last: last.meta.last_sequence, level },
             wal_first_needed_segment: last.meta.wal_first_needed_segment,
-            decimal_rows_min: self.options.decimal_rows_min,
+            is_decimal: blocks.iter().map(|block| block.meta.samples).sum::<u64>() >= self.options.decimal_rows_min,
+            row_group_rows: self.options.row_group_rows,
         };
         let mut cursors = Vec::with_capacity(blocks.len());
         for block in &blocks {

@@ -251,9 +251,9 @@ fn compaction_merges_blocks_and_changes_no_answer() {
 
 #[test]
 fn long_series_span_pages_and_row_groups() {
-    // The first row group keeps decimals, the last one is small and keeps plain values.
-    let test = TestStore::new();
-    let rows = crate::block::ROW_GROUP_ROWS as i64 + 20_000;
+    // Runs of 65,536 rows, row groups of two of them.
+    let test = TestStore::with(Options { row_group_rows: 100_000, ..Options::default() });
+    let rows = 220_000;
     let samples: Vec<(i64, f64)> = (0..rows).map(|i| (i * 10, i as f64)).collect();
     for series in ["a", "b"] {
         test.append(series, &samples);

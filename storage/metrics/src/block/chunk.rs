@@ -14,6 +14,8 @@ use parquet::schema::types::ColumnDescPtr;
 pub(crate) const ZSTD_LEVEL: i32 = 3;
 /// The same for packed differences, where level 3 gains no more.
 pub(crate) const ZSTD_LEVEL_PACKED: i32 = 1;
+/// A page that gets smaller by less than one part in so many is not worth its unpacking at each read.
+const PACKED_GAIN_PARTS: usize = 32;
 
 /// One data page.
 #[derive(Debug, Clone, Copy)]
@@ -87,12 +89,23 @@ impl ChunkWriter {
     }
 
     pub(crate) fn page(&mut self, data: DataPage<'_>) -> Result<(), ParquetError> {
+        let plain_bytes = data.values.len();
+        let packed = self.zstd.compress(data.values)?;
+        if packed.len() < plain_bytes - plain_bytes / PACKED_GAIN_PARTS {
+            self.packed_page(DataPage { values: &packed, ..data }, Some(plain_bytes))
+        } else {
+            self.packed_page(data, None)
+        }
+    }
+
+    /// Writes a page whose values are compressed already, if it is told how many bytes they were.
+    pub(crate) fn packed_page(&mut self, data: DataPage<'_>, plain_bytes: Option<usize>) -> Result<(), ParquetError> {
         self.note(data.encoding);
         self.note(Encoding::RLE);
-        let packed = self.zstd.compress(data.values)?;
-        let is_compressed = packed.len() < data.values.len();
-        let mut buf = data.definition_levels.to_vec();
-        buf.extend_from_slice(if is_compressed { &packed } else { data.values });
+        let is_compressed = plain_bytes.is_some();
+        let mut buf = Vec::with_capacity(data.definition_levels.len() + data.values.len());
+        buf.extend_from_slice(data.definition_levels);
+        buf.extend_from_slice(data.values);
         let page = Page::DataPageV2 {
             buf: buf.into(),
             num_values: to_u32(data.rows)?,
@@ -104,7 +117,8 @@ impl ChunkWriter {
             is_compressed,
             statistics: None,
         };
-        let page = CompressedPage::new(page, data.definition_levels.len() + data.values.len());
+        let plain_bytes = plain_bytes.unwrap_or(data.values.len());
+        let page = CompressedPage::new(page, data.definition_levels.len() + plain_bytes);
         let spec = SerializedPageWriter::new(&mut self.sink).write_page(page)?;
         self.uncompressed_bytes += spec.uncompressed_size;
         self.data_at = self.data_at.or(Some(spec.offset as i64));

@@ -2,6 +2,7 @@
 //! docs/format/metrics-block.md, "index".
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use roaring::RoaringBitmap;
 use storage_api::{MillisRange, Result};
 
 use super::decimal::{Form, SCALE_MAX};
+use super::times::decode_times;
 use crate::error::corrupt;
 use crate::postings::Postings;
 use crate::varint::{Cursor, put_bytes, put_i64, put_u64};
@@ -18,7 +20,7 @@ use crate::varint::{Cursor, put_bytes, put_i64, put_u64};
 /// The file's name.
 pub(crate) const INDEX_FILE: &str = "index";
 const MAGIC: [u8; 8] = *b"DAYBKMIX";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The sections, in the order they are written.
 const SECTIONS: usize = 8;
@@ -35,11 +37,15 @@ const TIMES: usize = 7;
 const RUN_PLAIN: u8 = 0xff;
 const RUN_EXCEPTIONS: u8 = 0x80;
 
-/// Magic, version, count of sections; then per section checksum, padding, offset and length; then a checksum.
+/// Magic, version, count of sections; then per section checksum, packing, offset and length; then a checksum.
 const HEADER_BYTES: usize = 16 + SECTIONS * 24 + 4;
 
-/// Bytes of a series' entry: where its labels lie, first row, rows, least and greatest time.
-const SERIES_BYTES: usize = 40;
+/// A section that is compressed, in its header.
+const PACKED: u32 = 1;
+/// Largest section, in bytes, once it is unpacked.
+const SECTION_BYTES_MAX: u64 = 8 << 30;
+/// How hard to compress sections.
+const ZSTD_LEVEL: i32 = 3;
 
 /// One series of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +82,7 @@ pub(crate) struct IndexWriter {
     series: Vec<SeriesEntry>,
     runs: Vec<u8>,
     /// Encoded lists of timestamps, and their number.
-    times: HashMap<Box<[u8]>, u32>,
+    times: HashMap<Arc<[u8]>, u32>,
 }
 
 impl IndexWriter {
@@ -110,11 +116,10 @@ impl IndexWriter {
         }
     }
 
-    /// Returns the number of a list of timestamps; series of one scrape share it.
-    pub(crate) fn times(&mut self, times: &[i64]) -> u32 {
-        let encoded = encode_times(times);
+    /// Returns the number of an encoded list of timestamps; series of one scrape share it.
+    pub(crate) fn times(&mut self, list: Arc<[u8]>) -> u32 {
         let next = u32::try_from(self.times.len()).expect("a block has fewer runs than 4 Gi");
-        *self.times.entry(encoded.into()).or_insert(next)
+        *self.times.entry(list).or_insert(next)
     }
 
     /// Returns the file's content.
@@ -136,12 +141,7 @@ impl IndexWriter {
                 terms.entry(name).or_default().entry(value).or_default().push(id as u32);
             }
         }
-        let mut series = Vec::with_capacity(self.series.len() * SERIES_BYTES);
-        for entry in &self.series {
-            for number in [entry.labels_at, entry.first_row, entry.rows, entry.min_ms as u64, entry.max_ms as u64] {
-                series.extend_from_slice(&number.to_le_bytes());
-            }
-        }
+        let series = encode_series(&self.series, labels.len() as u64);
         let texts: Vec<&str> = self.symbols.keys().map(AsRef::as_ref).collect();
         let (terms, postings) = encode_terms(&texts, terms)?;
         let extents: Vec<u8> = extents.iter().flat_map(|crc| crc.to_le_bytes()).collect();
@@ -149,37 +149,40 @@ impl IndexWriter {
         lists.sort_unstable_by_key(|(_, number)| *number);
         let mut times = Vec::new();
         lists.iter().for_each(|(list, _)| put_bytes(&mut times, list));
-        Ok(assemble([encode_symbols(&texts)?, labels, series, terms, postings, extents, self.runs, times]))
+        assemble([encode_symbols(&texts)?, labels, series, terms, postings, extents, self.runs, times])
     }
 }
 
-/// Encodes timestamps as the differences between their differences, which jitter leaves at a byte each.
-fn encode_times(times: &[i64]) -> Vec<u8> {
-    let mut list = Vec::with_capacity(times.len() + 16);
-    let (mut last, mut last_step) = (0_i64, 0_i64);
-    for time in times {
-        let step = time.wrapping_sub(last);
-        put_i64(&mut list, step.wrapping_sub(last_step));
-        (last, last_step) = (*time, step);
+/// Encodes where the series' labels and rows lie, which follow each other, and their times, which hardly differ.
+fn encode_series(series: &[SeriesEntry], labels_bytes: u64) -> Vec<u8> {
+    let mut section = Vec::new();
+    let ends = series.iter().skip(1).map(|next| next.labels_at).chain([labels_bytes]);
+    let (mut min_ms, mut max_ms) = (0_i64, 0_i64);
+    for (entry, end) in series.iter().zip(ends) {
+        put_u64(&mut section, end - entry.labels_at);
+        put_u64(&mut section, entry.rows);
+        put_i64(&mut section, entry.min_ms.wrapping_sub(min_ms));
+        put_i64(&mut section, entry.max_ms.wrapping_sub(max_ms));
+        (min_ms, max_ms) = (entry.min_ms, entry.max_ms);
     }
-    list
+    section
 }
 
-/// Returns the timestamps of a list; `None` unless they ascend.
-fn decode_times(list: &[u8]) -> Option<Vec<i64>> {
-    let mut cursor = Cursor(list);
-    let mut times = Vec::with_capacity(list.len());
-    let (mut last, mut step) = (0_i64, 0_i64);
+/// Returns the series of a section; `None` unless they cover all labels.
+fn decode_series(section: &[u8], labels_bytes: u64) -> Option<Vec<SeriesEntry>> {
+    let mut cursor = Cursor(section);
+    let mut series = Vec::new();
+    let (mut labels_at, mut first_row) = (0_u64, 0_u64);
+    let (mut min_ms, mut max_ms) = (0_i64, 0_i64);
     while !cursor.is_empty() {
-        step = step.wrapping_add(cursor.i64()?);
-        let time = last.wrapping_add(step);
-        if !times.is_empty() && time <= last {
-            return None;
-        }
-        times.push(time);
-        last = time;
+        let (labels, rows) = (cursor.u64()?, cursor.u64()?);
+        min_ms = min_ms.wrapping_add(cursor.i64()?);
+        max_ms = max_ms.wrapping_add(cursor.i64()?);
+        series.push(SeriesEntry { labels_at, first_row, rows, min_ms, max_ms });
+        labels_at = labels_at.checked_add(labels)?;
+        first_row = first_row.checked_add(rows)?;
     }
-    Some(times)
+    (labels_at == labels_bytes).then_some(series)
 }
 
 fn encode_symbols(texts: &[&str]) -> Result<Vec<u8>, String> {
@@ -218,25 +221,41 @@ fn encode_terms(texts: &[&str], terms: BTreeMap<u32, BTreeMap<u32, Vec<u32>>>) -
     Ok((directory, postings))
 }
 
-fn assemble(sections: [Vec<u8>; SECTIONS]) -> Vec<u8> {
-    let mut content = Vec::with_capacity(HEADER_BYTES + sections.iter().map(Vec::len).sum::<usize>());
-    content.extend_from_slice(&MAGIC);
+/// Compresses a section where that makes it smaller; says whether it did.
+fn pack(section: Vec<u8>) -> Result<(u32, Vec<u8>), String> {
+    let mut packed = (section.len() as u64).to_le_bytes().to_vec();
+    packed.extend(zstd::bulk::compress(&section, ZSTD_LEVEL).map_err(|error| error.to_string())?);
+    Ok(if packed.len() < section.len() { (PACKED, packed) } else { (0, section) })
+}
+
+/// Returns a section as it was before it was packed.
+fn unpack(section: Bytes) -> Option<Bytes> {
+    let (size, packed) = section.split_first_chunk::<8>()?;
+    let size = Some(u64::from_le_bytes(*size)).filter(|size| *size <= SECTION_BYTES_MAX)?;
+    // It grows with what is there, whatever the size says.
+    let mut plain = Vec::new();
+    zstd::stream::Decoder::new(packed).ok()?.take(size + 1).read_to_end(&mut plain).ok()?;
+    (plain.len() as u64 == size).then(|| plain.into())
+}
+
+fn assemble(sections: [Vec<u8>; SECTIONS]) -> Result<Vec<u8>, String> {
+    let mut content = MAGIC.to_vec();
     content.extend_from_slice(&VERSION.to_le_bytes());
     content.extend_from_slice(&(SECTIONS as u32).to_le_bytes());
-    let mut offset = HEADER_BYTES as u64;
-    for section in &sections {
-        content.extend_from_slice(&crc32c::crc32c(section).to_le_bytes());
-        content.extend_from_slice(&[0; 4]);
+    let (mut packed, mut offset) = (Vec::with_capacity(SECTIONS), HEADER_BYTES as u64);
+    for section in sections {
+        let (packing, section) = pack(section)?;
+        content.extend_from_slice(&crc32c::crc32c(&section).to_le_bytes());
+        content.extend_from_slice(&packing.to_le_bytes());
         content.extend_from_slice(&offset.to_le_bytes());
         content.extend_from_slice(&(section.len() as u64).to_le_bytes());
         offset += section.len() as u64;
+        packed.push(section);
     }
     let crc = crc32c::crc32c(&content);
     content.extend_from_slice(&crc.to_le_bytes());
-    for section in sections {
-        content.extend_from_slice(&section);
-    }
-    content
+    packed.iter().for_each(|section| content.extend_from_slice(section));
+    Ok(content)
 }
 
 /// The index of a block, in memory as it is on disk.
@@ -245,7 +264,7 @@ pub(crate) struct Index {
     symbol_ends: Bytes,
     symbol_text: Bytes,
     labels: Bytes,
-    series: Bytes,
+    series: Vec<SeriesEntry>,
     terms: BTreeMap<Box<str>, fst::Map<Bytes>>,
     postings: Bytes,
     pub(crate) extents: Arc<[u32]>,
@@ -265,15 +284,15 @@ impl Index {
         let count = symbols.first_chunk::<4>().map(|count| u32::from_le_bytes(*count) as usize);
         let ends = count.and_then(|count| count.checked_mul(4)).filter(|ends| 4 + ends <= symbols.len());
         let ends = ends.ok_or_else(|| bad("symbols"))?;
-        if !series.len().is_multiple_of(SERIES_BYTES) || !extents.len().is_multiple_of(4) {
-            return Err(bad("series"));
+        if !extents.len().is_multiple_of(4) {
+            return Err(bad("extents"));
         }
         let words = extents.chunks_exact(4).map(|crc| u32::from_le_bytes([crc[0], crc[1], crc[2], crc[3]]));
         let mut index = Self {
             symbol_ends: symbols.slice(4..4 + ends),
             symbol_text: symbols.slice(4 + ends..),
+            series: decode_series(&series, labels.len() as u64).ok_or_else(|| bad("series"))?,
             labels,
-            series,
             terms: BTreeMap::new(),
             postings,
             extents: words.collect(),
@@ -314,26 +333,13 @@ impl Index {
 
     /// Returns the number of series.
     pub(crate) fn series_len(&self) -> u32 {
-        u32::try_from(self.series.len() / SERIES_BYTES).unwrap_or(u32::MAX)
+        u32::try_from(self.series.len()).unwrap_or(u32::MAX)
     }
 
     /// Returns where the series' rows lie.
     pub(crate) fn entry(&self, id: u32) -> Result<SeriesEntry> {
-        let at = id as usize * SERIES_BYTES;
-        let bytes = self.series.get(at..at + SERIES_BYTES);
-        let bytes = bytes.ok_or_else(|| corrupt(&self.path, format!("there is no series {id}")))?;
-        let word = |i: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[i * 8..i * 8 + 8]);
-            u64::from_le_bytes(word)
-        };
-        Ok(SeriesEntry {
-            labels_at: word(0),
-            first_row: word(1),
-            rows: word(2),
-            min_ms: word(3) as i64,
-            max_ms: word(4) as i64,
-        })
+        let entry = self.series.get(id as usize).copied();
+        entry.ok_or_else(|| corrupt(&self.path, format!("there is no series {id}")))
     }
 
     /// Returns the run that holds `row`.
@@ -375,10 +381,10 @@ impl Index {
 
     /// Returns the bytes that the index keeps in memory.
     pub(crate) fn size_bytes(&self) -> u64 {
-        let parts = [&self.symbol_ends, &self.symbol_text, &self.labels, &self.series, &self.postings];
+        let parts = [&self.symbol_ends, &self.symbol_text, &self.labels, &self.postings];
         parts.iter().map(|part| part.len() as u64).sum::<u64>()
             + self.extents.len() as u64 * 4
-            + (self.runs.len() * size_of::<RunEntry>()) as u64
+            + (self.runs.len() * size_of::<RunEntry>() + self.series.len() * size_of::<SeriesEntry>()) as u64
             + (self.times.len() + self.lists.len() * size_of::<std::ops::Range<usize>>()) as u64
     }
 }
@@ -435,13 +441,19 @@ fn split(content: &Bytes) -> Result<[Bytes; SECTIONS], String> {
     let mut covered = HEADER_BYTES;
     for (number, section) in sections.iter_mut().enumerate() {
         let mut word = || cursor.fixed_u64().and_then(|word| usize::try_from(word).ok()).unwrap_or(usize::MAX);
-        let (crc, start, length) = (word() as u32, word(), word());
+        let (crc, start, length) = (word(), word(), word());
+        let (crc, packing) = (crc as u32, (crc >> 32) as u32);
         let end = start.checked_add(length).filter(|end| *end <= content.len());
         let Some(end) = end else { return Err(format!("section {number} reaches beyond the end")) };
-        *section = content.slice(start..end);
-        if crc32c::crc32c(section) != crc {
+        let stored = content.slice(start..end);
+        if crc32c::crc32c(&stored) != crc {
             return Err(format!("the checksum of section {number} is wrong"));
         }
+        *section = match packing {
+            0 => stored,
+            PACKED => unpack(stored).ok_or_else(|| format!("section {number} does not unpack"))?,
+            other => return Err(format!("section {number} is packed in the unknown way {other}")),
+        };
         covered += length;
     }
     if covered != content.len() {

@@ -7,10 +7,8 @@ use storage_api::{MillisRange, Result};
 
 use super::file::read_small;
 
-/// The version of a block with plain samples only.
-pub(crate) const FORMAT_VERSION: u32 = 2;
-/// The version of a block with histograms, start times or exemplars, too: who does not know them must not merge it.
-pub(crate) const FORMAT_VERSION_EXTRAS: u32 = 3;
+/// The version that is written and read.
+pub(crate) const FORMAT_VERSION: u32 = 4;
 /// The file's name.
 pub(crate) const META_FILE: &str = "meta.json";
 /// Largest `meta.json` that is read, in bytes; real ones have some 700.
@@ -128,11 +126,9 @@ impl Meta {
             return Err(format!("checksum {got}, expected {expected}"));
         }
         let meta: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if ![FORMAT_VERSION, FORMAT_VERSION_EXTRAS].contains(&meta.format_version) {
+        if meta.format_version != FORMAT_VERSION {
             let got = meta.format_version;
-            return Err(format!(
-                "format version {got}, this program knows {FORMAT_VERSION} and {FORMAT_VERSION_EXTRAS}"
-            ));
+            return Err(format!("format version {got}, this program knows {FORMAT_VERSION}"));
         }
         Ok(meta)
     }

@@ -9,6 +9,7 @@ mod group;
 mod index;
 mod meta;
 mod reader;
+mod times;
 mod writer;
 
 use std::collections::HashMap;
@@ -27,9 +28,7 @@ pub(crate) use extras::exemplars::order as exemplar_order;
 pub(crate) use index::Index;
 pub(crate) use meta::{BlockName, Meta};
 pub(crate) use reader::{BlockCursor, Wanted};
-#[cfg(test)]
-pub(crate) use writer::ROW_GROUP_ROWS;
-pub(crate) use writer::{BlockWriter, NewBlock};
+pub(crate) use writer::{BlockWriter, NewBlock, ROW_GROUP_ROWS};
 
 use crate::error::corrupt;
 use file::{CheckedFile, read_small, sync_dir};

@@ -1,36 +1,38 @@
 //! Writes a block: samples in order, page by page, then the index, then `meta.json`, then the rename.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
+use bytes::Bytes;
 use model::{Exemplar, Labels, METRIC_NAME};
 use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as Physical};
+use parquet::column::writer::ColumnCloseResult;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::Type;
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 use storage_api::{Error, MillisRange, Result};
 use storage_wal::Faults;
 
 use super::extras::{ExtrasWriter, FinishedExtras, InSeries};
 use super::file::{ExtentWriter, sync_dir, write_new_file};
-use super::group::{EncodedGroup, Layout, Run, encode_group};
+use super::group::{GroupWriter, Run};
 use super::index::{INDEX_FILE, IndexWriter};
-use super::meta::{BlockName, FORMAT_VERSION, FORMAT_VERSION_EXTRAS, FileMeta, META_FILE, Meta};
+use super::meta::{BlockName, FORMAT_VERSION, FileMeta, META_FILE, Meta};
+use super::times::SeenTimes;
 use super::{SAMPLES_FILE, TEMPORARY_PREFIX};
 use crate::error::{corrupt, writing};
 use crate::mixed::Mixed;
 
-/// Rows in one page of values. A query decodes whole pages: at 10 s a page holds a series' day.
+/// Most rows in one page of values. A query decodes whole pages: at 10 s a page holds a series' day.
 pub(crate) const PAGE_ROWS: usize = 8_192;
-/// Rows in one row group; what a writer holds in memory is one of them.
-pub(crate) const ROW_GROUP_ROWS: usize = 512 << 10;
+/// Rows after which a row group ends with its run. The more rows, the more series of a scrape share their timestamps in
+/// it; a reader that decodes all timestamps of a group at once needs 32 MiB.
+pub(crate) const ROW_GROUP_ROWS: usize = 4 << 20;
 /// Bytes of label text in one row group, so that many short series do not make it large.
 const ROW_GROUP_TEXT_BYTES: usize = 8 << 20;
-
-/// The timestamps of a row group are kept in the index when at most one in so many is not there yet.
-const SHARED_TIMES_PART: usize = 4;
+/// Most rows of one run; a writer holds so many samples in memory.
+const RUN_ROWS: usize = 64 << 10;
 
 /// The columns, in their order.
 pub(crate) const COLUMN_METRIC: usize = 0;
@@ -100,8 +102,10 @@ struct Current {
 pub(crate) struct NewBlock {
     pub(crate) name: BlockName,
     pub(crate) wal_first_needed_segment: u64,
-    /// Row groups with fewer rows keep their values as they are.
-    pub(crate) decimal_rows_min: usize,
+    /// Values are decimals where they can be.
+    pub(crate) is_decimal: bool,
+    /// Rows after which a row group ends.
+    pub(crate) row_group_rows: usize,
 }
 
 /// Writes one block. Dropped before [`finish`](Self::finish) it leaves nothing behind.
@@ -111,17 +115,18 @@ pub(crate) struct BlockWriter {
     new: NewBlock,
     faults: Faults,
     parquet: SerializedFileWriter<ExtentWriter>,
+    schema: SchemaDescPtr,
     index: IndexWriter,
     current: Option<Current>,
     series_count: u32,
-    runs: Vec<Run>,
-    text_bytes: usize,
+    /// The samples of the current series that are in no run yet.
     times: Vec<i64>,
     values: Vec<f64>,
+    /// The row group that grows.
+    group: Option<GroupWriter>,
     rows: u64,
     range: Option<MillisRange>,
-    /// Hashes of the runs' timestamps so far.
-    seen_times: HashSet<u64>,
+    seen_times: SeenTimes,
     /// Made when there is something beside plain samples.
     extras: Option<Box<ExtrasWriter>>,
 }
@@ -167,54 +172,49 @@ impl BlockWriter {
         let failed = |error| writing(&path, error);
         let file = ExtentWriter::create(&path, faults)?;
         let properties = Arc::new(properties());
-        let parquet = SerializedFileWriter::new(file, schema().map_err(failed)?, properties).map_err(failed)?;
+        let schema = schema().map_err(failed)?;
+        let parquet = SerializedFileWriter::new(file, Arc::clone(&schema), properties).map_err(failed)?;
         Ok(Self {
             parent: parent.to_owned(),
             temporary,
             new,
             faults: faults.clone(),
             parquet,
+            schema: Arc::new(SchemaDescriptor::new(schema)),
             index: IndexWriter::default(),
             current: None,
             series_count: 0,
-            runs: Vec::new(),
-            text_bytes: 0,
             times: Vec::new(),
             values: Vec::new(),
+            group: None,
             rows: 0,
             range: None,
-            seen_times: HashSet::new(),
+            seen_times: SeenTimes::default(),
             extras: None,
         })
     }
 
     /// Starts the next series; they come by metric name, then by label set.
-    pub(crate) fn begin_series(&mut self, labels: &Labels) {
-        self.end_series();
+    pub(crate) fn begin_series(&mut self, labels: &Labels) -> Result<()> {
+        self.end_series()?;
         self.current = Some(Current { labels: labels.clone(), first_row: self.rows, range: None });
+        Ok(())
     }
 
     /// Adds samples to the series; times ascend strictly over all calls for it.
     pub(crate) fn push(&mut self, mut times: &[i64], mut values: &[f64]) -> Result<()> {
-        while let (Some(min_ms), Some(_)) = (times.first(), self.current.as_ref()) {
-            let room = ROW_GROUP_ROWS - self.times.len();
-            let count = room.min(times.len());
-            self.ensure_run();
+        while let (Some(min_ms), Some(current)) = (times.first(), &mut self.current) {
+            let count = (RUN_ROWS - self.times.len()).min(times.len());
             let (now_times, later_times) = times.split_at(count);
             let (now_values, later_values) = values.split_at(count);
             let max_ms = now_times.last().unwrap_or(min_ms);
-            if let Some(current) = &mut self.current {
-                current.range = widen(current.range, *min_ms, *max_ms);
-            }
+            current.range = widen(current.range, *min_ms, *max_ms);
             self.range = widen(self.range, *min_ms, *max_ms);
-            if let Some(run) = self.runs.last_mut() {
-                run.rows += count;
-            }
             self.times.extend_from_slice(now_times);
             self.values.extend_from_slice(now_values);
             self.rows += count as u64;
-            if self.times.len() >= ROW_GROUP_ROWS || self.text_bytes >= ROW_GROUP_TEXT_BYTES {
-                self.write_row_group()?;
+            if self.times.len() >= RUN_ROWS {
+                self.end_run()?;
             }
             (times, values) = (later_times, later_values);
         }
@@ -260,49 +260,51 @@ impl BlockWriter {
         extras.push_exemplar(InSeries { labels, number: range.map(|_| self.series_count) }, exemplar)
     }
 
-    /// Makes sure that the last run is that of the current series.
-    fn ensure_run(&mut self) {
-        let Some(current) = &self.current else { return };
-        let series = self.series_count;
-        if self.runs.last().is_some_and(|run| run.series == series) {
-            return;
-        }
-        let (metric, labels) = (current.labels.metric_name(), labels_json(&current.labels));
-        self.text_bytes += metric.len() + labels.len();
-        self.runs.push(Run { metric: metric.into(), labels: labels.into(), series, rows: 0 });
-    }
-
-    fn end_series(&mut self) {
+    fn end_series(&mut self) -> Result<()> {
+        self.end_run()?;
         // A series without samples leaves no trace.
-        let Some(Current { labels, first_row, range: Some(range) }) = self.current.take() else { return };
+        let Some(Current { labels, first_row, range: Some(range) }) = self.current.take() else { return Ok(()) };
         self.index.push(&labels, first_row, self.rows - first_row, range);
         self.series_count += 1;
+        Ok(())
+    }
+
+    /// Hands the samples of the current series that wait to the row group.
+    fn end_run(&mut self) -> Result<()> {
+        let Some(current) = self.current.as_ref().filter(|_| !self.times.is_empty()) else { return Ok(()) };
+        let (metric, labels) = (current.labels.metric_name().into(), labels_json(&current.labels).into());
+        let run = Run { metric, labels, series: self.series_count };
+        let path = self.temporary.0.join(SAMPLES_FILE);
+        let failed = |error| writing(&path, error);
+        let group = match &mut self.group {
+            Some(group) => group,
+            none => none.insert(GroupWriter::new(&self.schema, self.new.is_decimal).map_err(failed)?),
+        };
+        group.push(run, &self.times, &self.values).map_err(failed)?;
+        self.times.clear();
+        self.values.clear();
+        if group.rows() >= self.new.row_group_rows || group.text_bytes() >= ROW_GROUP_TEXT_BYTES {
+            self.write_row_group()?;
+        }
+        Ok(())
     }
 
     fn write_row_group(&mut self) -> Result<()> {
-        if self.times.is_empty() {
-            return Ok(());
-        }
+        let Some(group) = self.group.take() else { return Ok(()) };
         let failed = |error| writing(&self.temporary.0.join(SAMPLES_FILE), error);
-        let has_shared_times = share_times(&mut self.seen_times, &self.runs, &self.times);
-        let layout = Layout { is_decimal: self.times.len() >= self.new.decimal_rows_min, has_shared_times };
-        let schema = self.parquet.schema_descr();
-        let group = encode_group(schema, layout, &self.runs, &self.times, &self.values).map_err(failed)?;
-        for ((run, times), form) in by_run(&self.runs, &self.times).zip(&group.forms) {
-            let times = has_shared_times.then(|| self.index.times(times));
-            self.index.push_run(run.rows as u64, *form, times);
+        let group = group.finish(&mut self.seen_times).map_err(failed)?;
+        let lists: Option<Vec<u32>> =
+            group.lists.map(|lists| lists.into_iter().map(|list| self.index.times(list)).collect());
+        for run in &group.runs {
+            let times = lists.as_ref().and_then(|lists| lists.get(run.list as usize)).copied();
+            self.index.push_run(run.rows as u64, run.form, times);
         }
-        write_row_group(&mut self.parquet, group).map_err(failed)?;
-        self.runs.clear();
-        self.text_bytes = 0;
-        self.times.clear();
-        self.values.clear();
-        Ok(())
+        write_row_group(&mut self.parquet, group.chunks).map_err(failed)
     }
 
     /// Puts the block in its place, all on disk. `None`, and no block, when there was no sample.
     pub(crate) fn finish(mut self) -> Result<Option<PathBuf>> {
-        self.end_series();
+        self.end_series()?;
         self.write_row_group()?;
         let Some(range) = self.range else { return Ok(None) };
         let dir = &self.temporary.0;
@@ -315,7 +317,7 @@ impl BlockWriter {
         let index = self.index.finish(&extents).map_err(|reason| corrupt(&index_path, reason))?;
         write_new_file(&index_path, &index, &self.faults)?;
         let mut meta = Meta {
-            format_version: if extras.is_empty() { FORMAT_VERSION } else { FORMAT_VERSION_EXTRAS },
+            format_version: FORMAT_VERSION,
             first_sequence: self.new.name.first,
             last_sequence: self.new.name.last,
             level: self.new.name.level,
@@ -349,29 +351,6 @@ impl BlockWriter {
     }
 }
 
-/// Hands out each run with its timestamps.
-fn by_run<'a>(runs: &'a [Run], mut times: &'a [i64]) -> impl Iterator<Item = (&'a Run, &'a [i64])> {
-    runs.iter().map(move |run| {
-        let (now, later) = times.split_at_checked(run.rows).unwrap_or((times, &[]));
-        times = later;
-        (run, now)
-    })
-}
-
-/// Says whether most runs have the timestamps of another one, so that it pays to keep them once, in the index.
-fn share_times(seen: &mut HashSet<u64>, runs: &[Run], times: &[i64]) -> bool {
-    let mut new_rows = 0;
-    let mut bytes = Vec::new();
-    for (run, times) in by_run(runs, times) {
-        bytes.clear();
-        times.iter().for_each(|time| bytes.extend_from_slice(&time.to_le_bytes()));
-        if seen.insert(xxhash_rust::xxh3::xxh3_64(&bytes)) {
-            new_rows += run.rows;
-        }
-    }
-    new_rows <= times.len() / SHARED_TIMES_PART
-}
-
 /// Returns the checksum over the checksums of a file's extents.
 pub(crate) fn checksum_of_extents(extents: &[u32]) -> u32 {
     extents.iter().fold(0, |crc, extent| crc32c::crc32c_append(crc, &extent.to_le_bytes()))
@@ -379,10 +358,10 @@ pub(crate) fn checksum_of_extents(extents: &[u32]) -> u32 {
 
 fn write_row_group(
     parquet: &mut SerializedFileWriter<ExtentWriter>,
-    encoded: EncodedGroup,
+    chunks: Vec<(Bytes, ColumnCloseResult)>,
 ) -> Result<(), parquet::errors::ParquetError> {
     let mut group = parquet.next_row_group()?;
-    for (content, close) in encoded.chunks {
+    for (content, close) in chunks {
         group.append_column(&content, close)?;
     }
     group.close()?;

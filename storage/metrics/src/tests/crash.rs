@@ -187,12 +187,12 @@ fn check_damaged(test: &mut TestStore, file: &Path, content: &[u8], expected: &s
 #[test]
 fn every_damaged_byte_of_a_block_is_a_warning_and_never_a_wrong_answer() {
     // Values as they are, and decimals with one that is none.
-    check_every_byte(usize::MAX, 1.5);
+    check_every_byte(u64::MAX, 1.5);
     check_every_byte(0, 1.5);
     check_every_byte(0, 0.1);
 }
 
-fn check_every_byte(decimal_rows_min: usize, step: f64) {
+fn check_every_byte(decimal_rows_min: u64, step: f64) {
     let mut test = TestStore::with(Options { decimal_rows_min, ..Options::default() });
     for host in ["a", "b", "c", "d", "e"] {
         test.append(&format!("up host={host}"), &(0..50).map(|i| (i * 10, i as f64 * step)).collect::<Vec<_>>());

@@ -26,8 +26,14 @@ fn value(series: usize, i: i64) -> f64 {
     }
 }
 
-fn check(is_shared: bool, decimal_rows_min: usize) {
-    let mut test = TestStore::with(Options { decimal_rows_min, ..Options::default() });
+fn check(is_shared: bool, decimal_rows_min: u64) {
+    for row_group_rows in [Options::default().row_group_rows, 5_000] {
+        check_with(is_shared, Options { decimal_rows_min, row_group_rows, ..Options::default() });
+    }
+}
+
+fn check_with(is_shared: bool, options: Options) {
+    let mut test = TestStore::with(options);
     let names: Vec<String> = (0..SERIES).map(|i| format!("m{} host={}", i / 5, i % 5)).collect();
     let at = |series: usize, i: i64| i * 10_000 + i % 7 + if is_shared { 0 } else { (series as i64) * (i % 11) };
     for flushed in 0..4 {
@@ -74,6 +80,6 @@ fn decimals_with_times_of_their_own_come_back() {
 
 #[test]
 fn plain_values_come_back() {
-    check(true, usize::MAX);
-    check(false, usize::MAX);
+    check(true, u64::MAX);
+    check(false, u64::MAX);
 }

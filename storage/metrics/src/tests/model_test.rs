@@ -168,7 +168,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn the_store_agrees_with_a_map(actions in proptest::collection::vec(action(), 1..40)) {
-        let mut test = TestStore::with(Options { head_bytes_max: 1 << 20, decimal_rows_min: 16, ..Options::default() });
+        let options = Options { head_bytes_max: 1 << 20, decimal_rows_min: 16, row_group_rows: 50, ..Options::default() };
+        let mut test = TestStore::with(options);
         let faults = test.options.faults.clone();
         let mut model = Model::new();
         let mut exemplars = Exemplars::new();
