@@ -14,7 +14,7 @@ use collector::{Collector, Config};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use runtime::{Clock, Ledger, Telemetry};
-use storage_api::fake::FakeLogs;
+use storage_api::fake::{FakeLogs, FakeMetrics};
 use storage_api::{AppendReport, MetricAppender, MetricBatch};
 use tower::ServiceExt as _;
 
@@ -234,7 +234,8 @@ fn decode(criterion: &mut Criterion) {
         let telemetry = Telemetry::new();
         let ledger = Ledger::new(&telemetry);
         let (store, logs) = (Arc::new(Sink { knows_series }), Arc::new(FakeLogs::default()));
-        let collector = Collector::new(Config::default(), store, logs, Clock::system(), &telemetry, ledger);
+        let stored = Arc::new(FakeMetrics::default());
+        let collector = Collector::new(Config::default(), store, stored, logs, Clock::system(), &telemetry, ledger);
         let router = collector.http_router();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let body: bytes::Bytes = snap::raw::Encoder::new().compress_vec(&body).unwrap().into();

@@ -10,12 +10,13 @@ use collector_otlp::metrics::{DeltaStates, Options};
 use model::Timestamp;
 use parking_lot::Mutex;
 use runtime::{Clock, Ledger, Telemetry};
-use storage_api::{KeyMaker, LogAppender, MetricAppender};
+use storage_api::{KeyMaker, LogAppender, MetricAppender, MetricQuerier};
 
 use crate::admission::{Admission, Gate};
 use crate::body::{self, Encoding};
 use crate::config::Config;
 use crate::error::{Refusal, Result};
+use crate::history::StoredTotals;
 use crate::receivers;
 use crate::stats::Stats;
 
@@ -63,7 +64,8 @@ pub(crate) struct Inner {
 }
 
 impl Collector {
-    /// Makes a collector and registers its metrics. The configuration should have passed [`Config::check`].
+    /// Makes a collector and registers its metrics. The configuration should have passed [`Config::check`]. What is stored
+    /// already, which `stored` reads, is where the totals of deltas go on after a restart.
     ///
     /// # Panics
     /// When `telemetry` already has a collector's metrics, which is a bug.
@@ -71,6 +73,7 @@ impl Collector {
     pub fn new(
         config: Config,
         metrics: Arc<dyn MetricAppender>,
+        stored: Arc<dyn MetricQuerier>,
         logs: Arc<dyn LogAppender>,
         clock: Clock,
         telemetry: &Telemetry,
@@ -79,7 +82,7 @@ impl Collector {
         let stats = Arc::new(Stats::new(telemetry));
         let wait = Duration::from_millis(config.admission_timeout_ms);
         let gate = Gate::new(config.max_concurrent_requests, config.memory_bytes, wait, Arc::clone(&stats));
-        let deltas = Mutex::new(DeltaStates::new(config.deltas()));
+        let deltas = Mutex::new(DeltaStates::new(config.deltas(), Some(Arc::new(StoredTotals(stored)))));
         let translation = config.translation();
         let (write_keys, write_keys_2) = (KeyMaker::default(), KeyMaker::default());
         Self(Arc::new(Inner {

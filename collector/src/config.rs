@@ -1,6 +1,6 @@
 //! The collector's settings.
 
-use collector_otlp::metrics::{DeltaOptions, LabelLimits, Options};
+use collector_otlp::metrics::{DeltaOptions, LabelLimits, Options, Promoted, Strategy};
 use serde::{Deserialize, Serialize};
 
 /// Resource attributes that make a log stream: those that Loki's OTLP endpoint takes for labels, and the host.
@@ -34,12 +34,25 @@ pub struct Config {
     pub stream_labels: Vec<String>,
     /// Resource attributes that become labels of every metric series of the resource.
     pub promoted_resource_attributes: Vec<String>,
-    /// Whether an OTLP metric's name gets its unit and `_total` or `_ratio` as suffixes.
-    pub metric_name_suffixes: bool,
+    /// Whether all resource attributes become labels of every metric series, instead of those.
+    pub promote_all_resource_attributes: bool,
+    /// Resource attributes that do not, when all others do.
+    pub ignored_resource_attributes: Vec<String>,
+    /// Whether `service.name`, `service.namespace` and `service.instance.id` are labels of `target_info`, beside `job` and
+    /// `instance`.
+    pub keep_identifying_resource_attributes: bool,
+    /// How the names of OTLP metrics and attributes are translated.
+    pub translation_strategy: Strategy,
+    /// Whether an escaped label name that starts with a single underscore gets `key` in front.
+    pub label_name_underscore_sanitization: bool,
+    /// Whether runs of underscores stay in escaped label names.
+    pub label_name_preserve_multiple_underscores: bool,
     /// Whether an OTLP scope becomes `otel_scope_*` labels of its series.
     pub scope_labels: bool,
     /// Whether OTLP resource attributes become a `target_info` series.
     pub target_info: bool,
+    /// Whether an OTLP histogram with explicit bounds becomes a native one with custom buckets, not a classic one.
+    pub convert_histograms_to_nhcb: bool,
     /// Largest body as it comes over the wire, in bytes.
     pub max_body_bytes: u64,
     /// Largest body once decompressed, in bytes.
@@ -78,9 +91,15 @@ impl Default for Config {
         Self {
             stream_labels: STREAM_LABELS.iter().map(|name| (*name).to_owned()).collect(),
             promoted_resource_attributes: Vec::new(),
-            metric_name_suffixes: true,
+            promote_all_resource_attributes: false,
+            ignored_resource_attributes: Vec::new(),
+            keep_identifying_resource_attributes: false,
+            translation_strategy: Strategy::default(),
+            label_name_underscore_sanitization: true,
+            label_name_preserve_multiple_underscores: true,
             scope_labels: true,
             target_info: true,
+            convert_histograms_to_nhcb: false,
             max_body_bytes: 20 << 20,
             max_decoded_bytes: 64 << 20,
             memory_bytes: 256 << 20,
@@ -131,6 +150,18 @@ impl Config {
                 1 << 30
             ));
         }
+        if self.promote_all_resource_attributes && !self.promoted_resource_attributes.is_empty() {
+            faults.push(
+                "'promote_all_resource_attributes' and 'promote_resource_attributes' cannot be configured simultaneously"
+                    .to_owned(),
+            );
+        }
+        if !self.promote_all_resource_attributes && !self.ignored_resource_attributes.is_empty() {
+            faults.push(
+                "'ignore_resource_attributes' cannot be configured unless 'promote_all_resource_attributes' is true"
+                    .to_owned(),
+            );
+        }
         if self.memory_bytes < self.max_body_bytes {
             faults.push(format!(
                 "collector.memory_bytes is {}, less than one body may have (collector.max_body_bytes {})",
@@ -141,11 +172,20 @@ impl Config {
     }
 
     pub(crate) fn translation(&self) -> Options {
+        let promoted = if self.promote_all_resource_attributes {
+            Promoted::AllBut(self.ignored_resource_attributes.clone())
+        } else {
+            Promoted::Only(self.promoted_resource_attributes.clone())
+        };
         Options {
-            promoted_resource_attributes: self.promoted_resource_attributes.clone(),
-            name_suffixes: self.metric_name_suffixes,
+            strategy: self.translation_strategy,
+            label_key_prefix: self.label_name_underscore_sanitization,
+            label_keep_underscores: self.label_name_preserve_multiple_underscores,
+            promoted,
+            keep_identifying: self.keep_identifying_resource_attributes,
             scope_labels: self.scope_labels,
             target_info: self.target_info,
+            custom_buckets: self.convert_histograms_to_nhcb,
             limits: self.label_limits(),
             buckets_max: self.max_buckets,
         }

@@ -22,7 +22,8 @@
 //! let telemetry = Telemetry::new();
 //! let ledger = Ledger::new(&telemetry);
 //! let (metrics, logs) = (Arc::new(FakeMetrics::default()), Arc::new(FakeLogs::default()));
-//! let collector = Collector::new(Config::default(), metrics, logs, Clock::system(), &telemetry, ledger);
+//! let stored = Arc::<FakeMetrics>::clone(&metrics);
+//! let collector = Collector::new(Config::default(), metrics, stored, logs, Clock::system(), &telemetry, ledger);
 //! let _router: axum::Router = collector.http_router();
 //! ```
 
@@ -31,9 +32,11 @@ mod body;
 mod collector;
 mod config;
 mod error;
+mod history;
 mod protobuf;
 mod receivers;
 mod stats;
 
 pub use collector::Collector;
+pub use collector_otlp::metrics::Strategy;
 pub use config::Config;

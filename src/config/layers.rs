@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use collector::Strategy;
+
 use super::settings::{Kind, SETTINGS, Setting};
 use super::{Config, Role, parse, secrets};
 
@@ -117,7 +119,7 @@ fn pick(
         Some(text) => Some(text),
         None => {
             errors.push(format!(
-                "file: {} must be text, a number or a list of text, not {}",
+                "file: {} must be text, a number, true, false or a list of text, not {}",
                 setting.key(),
                 value.type_str()
             ));
@@ -140,6 +142,7 @@ fn plain(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(truth) => Some(truth.to_string()),
         toml::Value::Array(items) => {
             let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
             Some(items?.join(","))
@@ -312,12 +315,35 @@ impl Typed<'_> {
         }
     }
 
+    fn is_on(&self, name: &str) -> bool {
+        self.text(name) == "true"
+    }
+
+    /// The standard list gives way when all attributes are promoted; a list that was set contradicts that.
+    fn promoted(&self) -> Vec<String> {
+        let name = "promote-resource-attributes";
+        let is_default = self.values.get(name).is_some_and(|(_, source)| *source == Source::Default);
+        if is_default && self.is_on("promote-all-resource-attributes") {
+            return Vec::new();
+        }
+        parse::list(&self.text(name))
+    }
+
     fn collector(&mut self) -> collector::Config {
         let mut config = collector::Config {
             max_body_bytes: self.size("max-body-bytes", 1024),
             max_decoded_bytes: self.size("max-decoded-bytes", 1024),
             memory_bytes: self.size("ingest-memory-bytes", 1 << 20),
-            promoted_resource_attributes: parse::list(&self.text("promote-resource-attributes")),
+            promoted_resource_attributes: self.promoted(),
+            promote_all_resource_attributes: self.is_on("promote-all-resource-attributes"),
+            ignored_resource_attributes: parse::list(&self.text("ignore-resource-attributes")),
+            keep_identifying_resource_attributes: self.is_on("keep-identifying-resource-attributes"),
+            // A word that is none of the strategies is a fault already.
+            translation_strategy: Strategy::from_word(&self.text("otlp-translation-strategy")).unwrap_or_default(),
+            label_name_underscore_sanitization: self.is_on("otlp-label-name-underscore-sanitization"),
+            label_name_preserve_multiple_underscores: self.is_on("otlp-label-name-preserve-multiple-underscores"),
+            scope_labels: self.is_on("promote-scope-metadata"),
+            convert_histograms_to_nhcb: self.is_on("otlp-convert-histograms-to-nhcb"),
             ..collector::Config::default()
         };
         if config.memory_bytes < config.max_decoded_bytes {
@@ -365,6 +391,31 @@ mod tests {
         assert_eq!(ports.map(|addr| addr.port()), [1, 22, 333]);
         let sources = ["http-addr", "otlp-grpc-addr", "otlp-http-addr"].map(|name| loaded.values[name].1.to_string());
         assert_eq!(sources, ["file", "environment DAYBOOK_OTLP_GRPC_ADDR", "flag --otlp-http-addr"]);
+    }
+
+    #[test]
+    fn the_translation_of_otlp_is_set_on_every_layer() {
+        let file = "otlp_convert_histograms_to_nhcb = true\npromote_scope_metadata = \"false\"\n";
+        let env = [("DAYBOOK_PROMOTE_ALL_RESOURCE_ATTRIBUTES", "true")];
+        let flags = [("otlp-translation-strategy", "NoTranslation"), ("ignore-resource-attributes", "a,b")];
+        let collector = try_load(Some(file), &env, &flags).unwrap().config.collector;
+        assert_eq!(collector.translation_strategy, Strategy::NoTranslation);
+        assert!(collector.convert_histograms_to_nhcb && !collector.scope_labels);
+        assert!(collector.promoted_resource_attributes.is_empty(), "the standard list gives way");
+        assert_eq!(collector.ignored_resource_attributes, ["a", "b"]);
+        let flags = [("promote-resource-attributes", "a"), ("otlp-translation-strategy", "none")];
+        let errors = try_load(None, &env, &flags).unwrap_err().join("\n");
+        assert!(
+            errors.contains("cannot be configured simultaneously") && errors.contains("NoUTF8Escaping"),
+            "{errors}"
+        );
+        let errors = try_load(None, &[], &[("ignore-resource-attributes", "a")]).unwrap_err().join("\n");
+        assert!(errors.contains("cannot be configured unless"), "{errors}");
+        for strategy in Strategy::ALL {
+            let word = strategy.as_str();
+            let loaded = try_load(None, &[], &[("otlp-translation-strategy", word)]).unwrap();
+            assert_eq!(loaded.config.collector.translation_strategy, strategy);
+        }
     }
 
     #[test]

@@ -54,6 +54,9 @@ impl Setting {
     }
 }
 
+/// A setting that is on or off.
+const YES_OR_NO: Kind = Kind::Word(&["true", "false"]);
+
 const fn row(name: &'static str, default: &'static str, kind: Kind, scope: Scope, help: &'static str) -> Setting {
     Setting { name, default, kind, scope, help }
 }
@@ -150,6 +153,67 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::List,
         Scope::Server,
         "Resource attributes that become labels of metrics",
+    ),
+    row(
+        "promote-all-resource-attributes",
+        "false",
+        YES_OR_NO,
+        Scope::Server,
+        "Whether all resource attributes become labels of metrics, instead of those",
+    ),
+    row(
+        "ignore-resource-attributes",
+        "",
+        Kind::List,
+        Scope::Server,
+        "Resource attributes that do not become labels of metrics when all others do",
+    ),
+    row(
+        "keep-identifying-resource-attributes",
+        "false",
+        YES_OR_NO,
+        Scope::Server,
+        "Whether service.name, service.namespace and service.instance.id are labels of target_info",
+    ),
+    row(
+        "promote-scope-metadata",
+        "true",
+        YES_OR_NO,
+        Scope::Server,
+        "Whether the scope of OTLP metrics becomes otel_scope_* labels",
+    ),
+    row(
+        "otlp-translation-strategy",
+        "UnderscoreEscapingWithSuffixes",
+        Kind::Word(&[
+            "UnderscoreEscapingWithSuffixes",
+            "UnderscoreEscapingWithoutSuffixes",
+            "NoUTF8EscapingWithSuffixes",
+            "NoTranslation",
+        ]),
+        Scope::Server,
+        "How names of OTLP metrics and attributes become Prometheus names",
+    ),
+    row(
+        "otlp-label-name-underscore-sanitization",
+        "true",
+        YES_OR_NO,
+        Scope::Server,
+        "Whether an escaped label name that starts with one underscore gets key in front",
+    ),
+    row(
+        "otlp-label-name-preserve-multiple-underscores",
+        "true",
+        YES_OR_NO,
+        Scope::Server,
+        "Whether runs of underscores stay in escaped label names",
+    ),
+    row(
+        "otlp-convert-histograms-to-nhcb",
+        "false",
+        YES_OR_NO,
+        Scope::Server,
+        "Whether OTLP histograms with explicit bounds become native ones with custom buckets, not classic ones",
     ),
     row(
         "agent-http-addr",

@@ -174,6 +174,7 @@ fn routers(
         let collector = collector::Collector::new(
             config.collector.clone(),
             storage.metrics_appender(),
+            storage.metrics(),
             storage.logs_appender(),
             ground.clock.clone(),
             &ground.telemetry,

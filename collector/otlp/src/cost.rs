@@ -5,7 +5,7 @@
 
 use std::mem::size_of;
 
-use opentelemetry_proto::tonic::{common::v1 as common, logs::v1 as logs, metrics::v1 as metrics};
+use opentelemetry_proto::tonic::{common::v1 as common, logs::v1 as logs};
 
 /// Deepest nesting that is looked into; the decoder refuses deeper ones.
 const DEPTH_MAX: u32 = 100;
@@ -19,8 +19,6 @@ struct Message {
 enum Field {
     /// A message, held in a list.
     Many(&'static Message),
-    /// Packed varints, which may grow from one byte to eight.
-    Varints,
 }
 
 static ANY_VALUE: Message =
@@ -45,66 +43,11 @@ static RESOURCE_LOGS: Message = Message {
 };
 static LOGS: Message = Message { size: 0, fields: &[(1, Field::Many(&RESOURCE_LOGS))] };
 
-static EXEMPLAR: Message = Message { size: size_of::<metrics::Exemplar>(), fields: &[(7, Field::Many(&KEY_VALUE))] };
-static NUMBER_POINT: Message = Message {
-    size: size_of::<metrics::NumberDataPoint>(),
-    fields: &[(7, Field::Many(&KEY_VALUE)), (5, Field::Many(&EXEMPLAR))],
-};
-static HISTOGRAM_POINT: Message = Message {
-    size: size_of::<metrics::HistogramDataPoint>(),
-    fields: &[(9, Field::Many(&KEY_VALUE)), (8, Field::Many(&EXEMPLAR))],
-};
-static BUCKETS: Message = Message { size: 0, fields: &[(2, Field::Varints)] };
-static EXPONENTIAL_POINT: Message = Message {
-    size: size_of::<metrics::ExponentialHistogramDataPoint>(),
-    fields: &[
-        (1, Field::Many(&KEY_VALUE)),
-        (8, Field::Many(&BUCKETS)),
-        (9, Field::Many(&BUCKETS)),
-        (11, Field::Many(&EXEMPLAR)),
-    ],
-};
-static QUANTILE: Message = Message { size: size_of::<metrics::summary_data_point::ValueAtQuantile>(), fields: &[] };
-static SUMMARY_POINT: Message = Message {
-    size: size_of::<metrics::SummaryDataPoint>(),
-    fields: &[(7, Field::Many(&KEY_VALUE)), (6, Field::Many(&QUANTILE))],
-};
-static NUMBERS: Message = Message { size: 0, fields: &[(1, Field::Many(&NUMBER_POINT))] };
-static HISTOGRAM: Message = Message { size: 0, fields: &[(1, Field::Many(&HISTOGRAM_POINT))] };
-static EXPONENTIAL: Message = Message { size: 0, fields: &[(1, Field::Many(&EXPONENTIAL_POINT))] };
-static SUMMARY: Message = Message { size: 0, fields: &[(1, Field::Many(&SUMMARY_POINT))] };
-static METRIC: Message = Message {
-    size: size_of::<metrics::Metric>(),
-    fields: &[
-        (5, Field::Many(&NUMBERS)),
-        (7, Field::Many(&NUMBERS)),
-        (9, Field::Many(&HISTOGRAM)),
-        (10, Field::Many(&EXPONENTIAL)),
-        (11, Field::Many(&SUMMARY)),
-        (12, Field::Many(&KEY_VALUE)),
-    ],
-};
-static SCOPE_METRICS: Message = Message {
-    size: size_of::<metrics::ScopeMetrics>(),
-    fields: &[(1, Field::Many(&SCOPE)), (2, Field::Many(&METRIC))],
-};
-static RESOURCE_METRICS: Message = Message {
-    size: size_of::<metrics::ResourceMetrics>(),
-    fields: &[(1, Field::Many(&RESOURCE)), (2, Field::Many(&SCOPE_METRICS))],
-};
-static METRICS: Message = Message { size: 0, fields: &[(1, Field::Many(&RESOURCE_METRICS))] };
-
 /// Returns about how many bytes an `ExportLogsServiceRequest` takes once decoded, rather more than less. What cannot be
 /// decoded counts as far as it is well-formed.
 #[must_use]
 pub fn logs_decoded_bytes(body: &[u8]) -> u64 {
     decoded_bytes(body, &LOGS)
-}
-
-/// Returns about how many bytes an `ExportMetricsServiceRequest` takes once decoded, as [`logs_decoded_bytes`].
-#[must_use]
-pub fn metrics_decoded_bytes(body: &[u8]) -> u64 {
-    decoded_bytes(body, &METRICS)
 }
 
 fn decoded_bytes(body: &[u8], message: &Message) -> u64 {
@@ -138,7 +81,6 @@ fn walk(mut bytes: &[u8], message: &Message, depth: u32) -> u64 {
         }
         match message.fields.iter().find(|(tag, _)| u64::from(*tag) == key >> 3) {
             Some((_, Field::Many(message))) if depth > 0 => sum += walk(inner, message, depth - 1),
-            Some((_, Field::Varints)) => sum += inner.len() as u64 * 8,
             Some((_, Field::Many(_))) | None => {}
         }
     }
@@ -163,26 +105,21 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::ExportMetricsServiceRequest;
+    use crate::proto::ExportLogsServiceRequest;
 
     #[test]
-    fn empty_points_are_seen_for_what_they_cost() {
-        let gauge = metrics::Gauge { data_points: vec![metrics::NumberDataPoint::default(); 1000] };
-        let data = Some(metrics::metric::Data::Gauge(gauge));
-        let scope_metrics = vec![metrics::ScopeMetrics {
-            metrics: vec![metrics::Metric { data, ..Default::default() }],
-            ..Default::default()
-        }];
-        let resource_metrics = vec![metrics::ResourceMetrics { scope_metrics, ..Default::default() }];
-        let body = ExportMetricsServiceRequest { resource_metrics }.encode_to_vec();
+    fn empty_records_are_seen_for_what_they_cost() {
+        let log_records = vec![logs::LogRecord::default(); 1000];
+        let scope_logs = vec![logs::ScopeLogs { log_records, ..Default::default() }];
+        let resource_logs = vec![logs::ResourceLogs { scope_logs, ..Default::default() }];
+        let body = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
         assert!(body.len() < 2100);
-        assert!(metrics_decoded_bytes(&body) > 1000 * size_of::<metrics::NumberDataPoint>() as u64);
+        assert!(logs_decoded_bytes(&body) > 1000 * size_of::<logs::LogRecord>() as u64);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_walked(bytes: Vec<u8>) {
-            prop_assert!(metrics_decoded_bytes(&bytes) >= bytes.len() as u64);
             prop_assert!(logs_decoded_bytes(&bytes) >= bytes.len() as u64);
         }
     }

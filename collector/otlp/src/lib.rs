@@ -2,7 +2,7 @@
 //!
 //! - [`logs_from_otlp`] and [`logs_to_otlp`] carry log records in both directions.
 //! - [`metrics::translate`] turns data points into Prometheus series as the OpenTelemetry-to-Prometheus specification
-//!   says; [`metrics::MetricsBuilder`] goes the other way, for senders.
+//!   says, straight from a request's bytes; [`metrics::MetricsBuilder`] goes the other way, for senders.
 //! - [`logs_from_json`] and [`metrics_from_json`] read OTLP's JSON form.
 //!
 //! It does no I/O and knows neither storage nor HTTP.
@@ -22,7 +22,7 @@ mod logs;
 pub mod metrics;
 mod value;
 
-pub use cost::{logs_decoded_bytes, metrics_decoded_bytes};
+pub use cost::logs_decoded_bytes;
 pub use json::{logs_from_json, metrics_from_json};
 pub use logs::{DecodedLogs, RejectedRecords, ScopedLogs, logs_from_otlp, logs_to_otlp};
 pub use value::{attributes_from_otlp, attributes_to_otlp, value_from_otlp, value_text, value_to_otlp};

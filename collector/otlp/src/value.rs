@@ -91,7 +91,7 @@ pub(crate) fn any_text(value: Option<&AnyValue>) -> Cow<'_, str> {
 }
 
 /// Prints as Go's `encoding/json` does, which is what OpenTelemetry's own tools show.
-fn double_text(number: f64) -> String {
+pub(crate) fn double_text(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }
@@ -157,7 +157,7 @@ fn write_json_text(out: &mut String, text: &str) {
 }
 
 /// Standard base64 with padding.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {

@@ -11,9 +11,9 @@ use collector_otlp::proto::{
 };
 use prost::Message as _;
 
-use super::otlp::{self, EXEMPLARS, Format};
+use super::otlp::{self, Format};
 use super::otlp_grpc::RpcStatus;
-use super::tally::Outcome;
+use super::tally::{Outcome, is_of_exemplars};
 use super::{add_retry_after, text_response};
 use crate::admission::Admission;
 use crate::body::{self, Encoding, cut, header_text, media_type};
@@ -116,7 +116,7 @@ impl Service {
             Self::Logs => "log records",
         };
         // Exemplars are counted, but would make every answer of some senders a partial success.
-        let error_message = outcome.message(noun, |beside| beside.reason != EXEMPLARS);
+        let error_message = outcome.message(noun, |beside| !is_of_exemplars(beside.reason));
         let told = !error_message.is_empty();
         match (self, format) {
             (Self::Metrics, Format::Protobuf) => {

@@ -13,7 +13,7 @@ use prost::Message;
 use runtime::{Clock, Ledger, LedgerEntry, Telemetry};
 use storage_api::fake::{FakeLogs, FakeMetrics};
 use storage_api::{
-    AppendReport, LogAppender, LogBatch, LogQuerier as _, LogSelect, MetricAppender, MetricBatch, MetricQuerier as _,
+    AppendReport, LogAppender, LogBatch, LogQuerier as _, LogSelect, MetricAppender, MetricBatch, MetricQuerier,
     MillisRange, QueryContext,
 };
 use tower::ServiceExt as _;
@@ -75,8 +75,9 @@ impl Harness {
 
     pub(crate) fn with(config: Config) -> Self {
         let (metrics, logs) = (Arc::new(FakeMetrics::default()), Arc::new(KeptLogs::default()));
+        let stored = Arc::<FakeMetrics>::clone(&metrics);
         let (collector, telemetry, ledger) =
-            collector(config, Arc::<FakeMetrics>::clone(&metrics), Arc::<KeptLogs>::clone(&logs));
+            collector_on(config, Arc::<FakeMetrics>::clone(&metrics), stored, Arc::<KeptLogs>::clone(&logs));
         Self { collector, metrics, logs, ledger, telemetry }
     }
 
@@ -173,16 +174,26 @@ pub(crate) fn ledger_text(ledger: &Ledger) -> String {
     out
 }
 
+/// A collector whose storage holds nothing yet.
 pub(crate) fn collector(
     config: Config,
     metrics: Arc<dyn MetricAppender>,
+    logs: Arc<dyn LogAppender>,
+) -> (Collector, Telemetry, Ledger) {
+    collector_on(config, metrics, Arc::new(FakeMetrics::default()), logs)
+}
+
+pub(crate) fn collector_on(
+    config: Config,
+    metrics: Arc<dyn MetricAppender>,
+    stored: Arc<dyn MetricQuerier>,
     logs: Arc<dyn LogAppender>,
 ) -> (Collector, Telemetry, Ledger) {
     assert_eq!(config.check(), Vec::<String>::new());
     let telemetry = Telemetry::new();
     let ledger = Ledger::new(&telemetry);
     let clock = Clock::fixed(1_700_000_000_000_000_000);
-    let collector = Collector::new(config, metrics, logs, clock, &telemetry, ledger.clone());
+    let collector = Collector::new(config, metrics, stored, logs, clock, &telemetry, ledger.clone());
     (collector, telemetry, ledger)
 }
 

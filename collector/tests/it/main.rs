@@ -6,5 +6,6 @@ mod grpc;
 mod harness;
 mod loki_push;
 mod otlp_http;
+mod otlp_metrics;
 mod overload;
 mod remote_write;

@@ -105,14 +105,13 @@ async fn json_is_answered_with_json() {
     let harness = Harness::new();
     let body = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
         {"name":"a","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"timeUnixNano":"1000000","asInt":"3"}]}},
-        {"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1000000"},{}]}}]}]}]}"#;
+        {"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1000000","scale":-9},{}]}}]}]}]}"#;
     let answer = harness.post("/api/v1/otlp/v1/metrics", JSON, body).await;
     assert_eq!(
         (answer.status, &answer.headers["content-type"]),
         (StatusCode::OK, &"application/json".parse().unwrap())
     );
-    expect![[r#"{"partialSuccess":{"errorMessage":"2 of 3 data points were not stored: 2 rejected (unsupported_exponential_histogram): metric \"e\" is an exponential histogram, which is not supported yet","rejectedDataPoints":"2"}}"#]]
-        .assert_eq(&answer.text());
+    expect![[r#"{"partialSuccess":{"errorMessage":"2 of 3 data points were not stored: 1 rejected (histogram_scale_too_low): a point of \"e\" has the scale -9, the least is -4; 1 rejected (missing_timestamp): a point of \"e\" has no timestamp","rejectedDataPoints":"2"}}"#]].assert_eq(&answer.text());
     let answer = harness
         .post(
             "/otlp/v1/logs",
@@ -133,7 +132,7 @@ async fn json_is_answered_with_json() {
     .assert_eq(&harness.lines());
     expect![[r#"
         otlp_http logs: 1 = 1
-        otlp_http metrics: 3 = 1 + 2 unsupported_exponential_histogram
+        otlp_http metrics: 3 = 1 + 1 histogram_scale_too_low + 1 missing_timestamp
     "#]]
     .assert_eq(&harness.ledger());
 }
@@ -169,7 +168,7 @@ async fn deltas_add_up_and_a_repeat_is_refused_by_name() {
     for (start, end) in [(1, 5), (5, 9), (5, 9)] {
         harness.post("/api/v1/otlp/v1/metrics", JSON, delta(start, end)).await;
     }
-    assert_eq!(harness.samples(), "n_total 3@5 6@9\n");
+    assert_eq!(harness.samples(), "n_total 3@5 since 1 6@9 since 1\n");
     expect!["otlp_http metrics: 3 = 2 + 1 delta_out_of_order\n"].assert_eq(&harness.ledger());
 }
 

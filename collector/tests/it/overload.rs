@@ -80,17 +80,24 @@ async fn bodies_over_the_limits_are_413_and_over_the_memory_429() {
     assert_eq!(answer.text(), "the decompressed body is over the limit of 2000 bytes\n");
     assert!(!answer.headers.contains_key("retry-after"), "a retry would not help");
 
-    // Empty points cost two bytes on the wire and over a hundred in memory.
+    // Empty records cost two bytes on the wire and over a hundred in memory.
     let harness = Harness::with(Config { memory_bytes: 1 << 20, max_body_bytes: 100_000, ..Config::default() });
+    let mut request = logs_request(&[]);
+    request.resource_logs[0].scope_logs[0].log_records = vec![Default::default(); 40_000];
+    let body = request.encode_to_vec();
+    assert!(body.len() < 90_000);
+    let answer = harness.post("/otlp/v1/logs", PROTOBUF, body).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
+
+    // Points are read where they lie.
     let mut request = gauge_request(&[]);
     let metric = &mut request.resource_metrics[0].scope_metrics[0].metrics[0];
     if let Some(collector_otlp::proto::metrics::metric::Data::Gauge(gauge)) = &mut metric.data {
         gauge.data_points = vec![Default::default(); 40_000];
     }
-    let body = request.encode_to_vec();
-    assert!(body.len() < 90_000);
-    let answer = harness.post("/api/v1/otlp/v1/metrics", PROTOBUF, body).await;
-    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
+    let answer = harness.post("/api/v1/otlp/v1/metrics", PROTOBUF, request.encode_to_vec()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    assert_eq!(harness.ledger(), "otlp_http metrics: 40000 = 0 + 40000 missing_timestamp\n");
     let held = harness.telemetry.render();
     assert!(held.contains("daybook_ingest_memory_bytes 0\n"), "all memory is given back: {held}");
 }

@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 
 use model::METRIC_NAME;
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::common::v1::AnyValue;
+use prost::Message as _;
 
-use super::name::label_name;
-use super::{LabelLimits, Options, Refused};
-use crate::value::any_text;
+use super::wire::{Any, Malformed, Pair, Repeated, Scope};
+use super::{LabelLimits, LabelNaming, Options, Promoted, Refused};
+use crate::value::{any_text, base64, double_text};
 
 /// One label.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Labels that all points of one resource, or one scope, share.
+/// The attributes that name the target; they become `job` and `instance`.
+const IDENTIFYING: [&[u8]; 3] = [b"service.name", b"service.namespace", b"service.instance.id"];
+
+/// Labels that all points of one resource share, both lists sorted.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Shared<'a> {
     /// They lose against an attribute of the same name.
@@ -22,65 +25,83 @@ pub(super) struct Shared<'a> {
     pub(super) strong: Vec<Label<'a>>,
 }
 
+/// Reads a list of attributes.
+pub(super) fn pairs<'a>(attributes: Repeated<'a>, out: &mut Vec<Pair<'a>>) -> Result<(), Malformed> {
+    let mut attributes = attributes.iter();
+    while let Some(attribute) = attributes.next()? {
+        out.push(Pair::read(attribute)?);
+    }
+    Ok(())
+}
+
 /// Returns `job` and `instance`, and the promoted attributes.
-pub(super) fn resource_labels<'a>(resource: Option<&'a Resource>, options: &Options) -> Shared<'a> {
+pub(super) fn resource_labels<'a>(attributes: &[Pair<'a>], options: &Options) -> Result<Shared<'a>, Refused> {
+    let naming = options.label_naming();
     let mut shared = Shared::default();
-    let Some(resource) = resource else { return shared };
-    let get = |name: &str| resource.attributes.iter().find(|pair| pair.key == name).map(|pair| text(pair));
-    for name in &options.promoted_resource_attributes {
-        if let Some(pair) = resource.attributes.iter().find(|pair| pair.key == *name) {
-            shared.weak.push((label_name(&pair.key), text(pair)));
+    for pair in attributes {
+        let is = |name: &String| name.as_bytes() == pair.key;
+        let promoted = match &options.promoted {
+            Promoted::Only(names) => names.iter().any(is),
+            Promoted::AllBut(names) => !names.iter().any(is),
+        };
+        // An attribute without a name is told of when `target_info` cannot have it.
+        if promoted && !pair.key.is_empty() {
+            set(&mut shared.weak, naming.name(utf8(pair.key)?), text(pair.value)?);
         }
     }
-    if let Some(name) = get("service.name") {
-        let job = match get("service.namespace") {
+    let get = |name: &[u8]| {
+        let pair = attributes.iter().find(|pair| pair.key == name);
+        pair.map(|pair| text(pair.value)).transpose()
+    };
+    if let Some(instance) = get(b"service.instance.id")? {
+        set(&mut shared.strong, Cow::Borrowed("instance"), instance);
+    }
+    if let Some(name) = get(b"service.name")? {
+        let job = match get(b"service.namespace")? {
             Some(namespace) if !namespace.is_empty() => Cow::Owned(format!("{namespace}/{name}")),
             _ => name,
         };
-        shared.strong.push((Cow::Borrowed("job"), job));
+        set(&mut shared.strong, Cow::Borrowed("job"), job);
     }
-    if let Some(instance) = get("service.instance.id") {
-        shared.strong.push((Cow::Borrowed("instance"), instance));
-    }
-    shared
+    Ok(shared)
 }
 
 /// Returns `otel_scope_*`.
-pub(super) fn scope_labels<'a>(
-    scope: Option<&'a InstrumentationScope>,
-    schema_url: &'a str,
-    options: &Options,
-) -> Vec<Label<'a>> {
+pub(super) fn scope_labels<'a>(scope: &Scope<'a>, options: &Options) -> Result<Vec<Label<'a>>, Refused> {
     let mut labels: Vec<Label<'a>> = Vec::new();
     if !options.scope_labels {
-        return labels;
+        return Ok(labels);
     }
-    labels.push((Cow::Borrowed("otel_scope_schema_url"), Cow::Borrowed(schema_url)));
-    if let Some(scope) = scope {
-        labels.push((Cow::Borrowed("otel_scope_name"), Cow::Borrowed(&scope.name)));
-        labels.push((Cow::Borrowed("otel_scope_version"), Cow::Borrowed(&scope.version)));
-        for pair in &scope.attributes {
-            let name = label_name(&pair.key);
-            labels.push((Cow::Owned(format!("otel_scope_{name}")), text(pair)));
-        }
+    let naming = options.label_naming();
+    for pair in &scope.attributes {
+        let name = format!("otel_scope_{}", utf8(pair.key)?);
+        set(&mut labels, Cow::Owned(naming.name(&name).into_owned()), text(pair.value)?);
     }
-    labels.retain(|(_, value)| !value.is_empty());
-    labels
+    for (name, value) in [
+        ("otel_scope_name", scope.name),
+        ("otel_scope_version", scope.version),
+        ("otel_scope_schema_url", scope.schema_url),
+    ] {
+        // An attribute must not stand for what is not there.
+        set(&mut labels, Cow::Borrowed(name), Cow::Borrowed(utf8(value)?));
+    }
+    Ok(labels)
 }
 
 /// Returns the labels of `target_info`, or `None` when it would tell nothing: no attribute beside those that identify
 /// the target, or no target.
 pub(super) fn target_labels<'a>(
-    resource: Option<&'a Resource>,
+    attributes: &[Pair<'a>],
     shared: &Shared<'a>,
+    options: &Options,
 ) -> Result<Option<Vec<Label<'a>>>, Refused> {
-    const IDENTIFYING: [&str; 3] = ["service.name", "service.namespace", "service.instance.id"];
-    let Some(resource) = resource else { return Ok(None) };
-    if shared.strong.is_empty() {
+    let identifies = |pair: &Pair<'_>| IDENTIFYING.contains(&pair.key);
+    if shared.strong.is_empty() || attributes.iter().all(identifies) {
         return Ok(None);
     }
-    let others = resource.attributes.iter().filter(|pair| !IDENTIFYING.contains(&pair.key.as_str()));
-    let mut labels = merged(others)?;
+    let mut told: Vec<Pair<'a>> = attributes.to_vec();
+    told.retain(|pair| options.keep_identifying || !identifies(pair));
+    let mut labels = merged(&told, options.label_naming())?;
     if labels.is_empty() {
         return Ok(None);
     }
@@ -93,11 +114,12 @@ pub(super) fn target_labels<'a>(
 
 /// Returns the labels of a data point without its name, sorted.
 pub(super) fn point_labels<'a>(
-    attributes: &'a [KeyValue],
+    attributes: &[Pair<'a>],
     resource: &Shared<'a>,
     scope: &[Label<'a>],
+    naming: LabelNaming,
 ) -> Result<Vec<Label<'a>>, Refused> {
-    let mut labels = merged(attributes.iter())?;
+    let mut labels = merged(attributes, naming)?;
     for (name, value) in &resource.weak {
         if labels.binary_search_by(|(have, _)| have.cmp(name)).is_err() {
             set(&mut labels, name.clone(), value.clone());
@@ -109,31 +131,58 @@ pub(super) fn point_labels<'a>(
     Ok(labels)
 }
 
-/// Sanitises the names. Values of keys that become one name are joined by `;` in the order of the keys, as the
+/// Translates the names. Values of keys that become one name are joined by `;` in the order of the keys, as the
 /// specification says.
-fn merged<'a>(attributes: impl Iterator<Item = &'a KeyValue>) -> Result<Vec<Label<'a>>, Refused> {
-    let mut named: Vec<(Cow<'a, str>, &'a KeyValue)> = attributes.map(|pair| (label_name(&pair.key), pair)).collect();
+fn merged<'a>(attributes: &[Pair<'a>], naming: LabelNaming) -> Result<Vec<Label<'a>>, Refused> {
+    let mut named: Vec<(Cow<'a, str>, &Pair<'a>)> = Vec::with_capacity(attributes.len());
+    for pair in attributes {
+        if pair.key.is_empty() {
+            return Err(Refused::new("empty_label_name", || "an attribute has an empty name".to_owned()));
+        }
+        named.push((naming.name(utf8(pair.key)?), pair));
+    }
     named.sort_by(|a, b| (&a.0, &a.1.key).cmp(&(&b.0, &b.1.key)));
     let mut labels: Vec<Label<'a>> = Vec::with_capacity(named.len() + 6);
     for (name, pair) in named {
-        if name.is_empty() {
-            return Err(Refused::new("empty_label_name", || "an attribute has an empty name".to_owned()));
-        }
+        let value = text(pair.value)?;
         match labels.last_mut() {
-            Some((last, value)) if *last == name => {
-                let joined = value.to_mut();
+            Some((last, joined)) if *last == name => {
+                let joined = joined.to_mut();
                 joined.push(';');
-                joined.push_str(&text(pair));
+                joined.push_str(&value);
             }
-            _ => labels.push((name, text(pair))),
+            _ => labels.push((name, value)),
         }
     }
     labels.retain(|(_, value)| !value.is_empty());
     Ok(labels)
 }
 
-fn text(pair: &KeyValue) -> Cow<'_, str> {
-    any_text(pair.value.as_ref())
+/// Returns text that is text.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Refused> {
+    std::str::from_utf8(bytes).map_err(|_| {
+        let detail = || format!("{:?} is not valid UTF-8", short(&String::from_utf8_lossy(bytes)));
+        Refused::new("invalid_utf8", detail)
+    })
+}
+
+/// Returns an attribute's value as text.
+pub(super) fn text(any: Any<'_>) -> Result<Cow<'_, str>, Refused> {
+    Ok(match any {
+        Any::Empty => Cow::Borrowed(""),
+        Any::Text(bytes) => Cow::Borrowed(utf8(bytes)?),
+        Any::Bool(true) => Cow::Borrowed("true"),
+        Any::Bool(false) => Cow::Borrowed("false"),
+        Any::Int(number) => Cow::Owned(number.to_string()),
+        Any::Double(number) => Cow::Owned(double_text(number)),
+        Any::Bytes(bytes) => Cow::Owned(base64(bytes)),
+        Any::Nested(message) => match AnyValue::decode(message) {
+            Ok(any) => Cow::Owned(any_text(Some(&any)).into_owned()),
+            Err(error) => {
+                return Err(Refused::new("invalid_attribute", || format!("a list or map cannot be read: {error}")));
+            }
+        },
+    })
 }
 
 /// Sets a label in a sorted set; an empty value removes it.

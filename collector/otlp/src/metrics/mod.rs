@@ -2,22 +2,35 @@
 
 mod build;
 mod delta;
+mod exemplar;
+mod history;
 mod labels;
 mod name;
+mod native;
+mod options;
+mod points;
 mod translate;
+mod wire;
 
+#[cfg(test)]
+mod delta_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod tests;
 
-use model::{MetricMetadata, Sample};
+use std::sync::Arc;
+
+use model::{Exemplar, Histogram, MetricMetadata};
 
 pub use build::{HistogramPoint, Instrument, MetricsBuilder, Number, NumberPoint, SummaryPoint};
-pub use delta::{DeltaOptions, DeltaStates};
+pub use delta::{DeltaOptions, DeltaStates, Deltas};
+pub use history::{History, HistoryError, Newest};
 pub use labels::Label;
-pub use name::{label_name, metric_name, unit_name};
-pub use translate::{has_deltas, translate};
+pub use name::{LabelNaming, label_name, metric_name, unit_name};
+pub use options::{LabelLimits, Options, Promoted, Strategy};
+pub use translate::translate;
+pub(crate) use wire::Malformed;
 
 use crate::RejectedRecords;
 
@@ -36,51 +49,24 @@ pub enum Kind {
     Summary,
 }
 
-/// Most and longest labels of one series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LabelLimits {
-    /// Most labels of one series.
-    pub labels_max: usize,
-    /// Longest label name in bytes.
-    pub name_bytes_max: usize,
-    /// Longest label value in bytes.
-    pub value_bytes_max: usize,
+/// One sample of a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// When counting began, in milliseconds since the epoch; 0 when that is not known.
+    pub start_ms: i64,
+    /// The value.
+    pub value: PointValue,
 }
 
-impl Default for LabelLimits {
-    fn default() -> Self {
-        Self { labels_max: 256, name_bytes_max: 1024, value_bytes_max: 16 << 10 }
-    }
-}
-
-/// How OTLP metrics become Prometheus series.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// Resource attributes that become labels of every series of the resource.
-    pub promoted_resource_attributes: Vec<String>,
-    /// Whether units and kinds become suffixes of the name.
-    pub name_suffixes: bool,
-    /// Whether the scope becomes `otel_scope_*` labels.
-    pub scope_labels: bool,
-    /// Whether the other resource attributes become a `target_info` series.
-    pub target_info: bool,
-    /// Limits on labels.
-    pub limits: LabelLimits,
-    /// Most buckets of a histogram point, or quantiles of a summary point.
-    pub buckets_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            promoted_resource_attributes: Vec::new(),
-            name_suffixes: true,
-            scope_labels: true,
-            target_info: true,
-            limits: LabelLimits::default(),
-            buckets_max: 1024,
-        }
-    }
+/// The value of a [`Point`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum PointValue {
+    /// A number.
+    Number(f64),
+    /// A native histogram.
+    Histogram(Arc<Histogram>),
 }
 
 /// Takes the series that a request turns into.
@@ -88,17 +74,41 @@ pub trait Sink<'a> {
     /// Why it takes no more.
     type Full;
 
-    /// Takes one sample; `labels` are sorted by name, without repeats or empty values.
+    /// Takes one sample and the exemplars that came with it; `labels` are sorted by name, without repeats or empty
+    /// values.
     ///
     /// # Errors
     /// When it takes no more.
-    fn series(&mut self, labels: &[Label<'a>], sample: Sample) -> Result<(), Self::Full>;
+    fn series(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Exemplar>) -> Result<(), Self::Full>;
 
     /// Takes what is known of a metric.
     ///
     /// # Errors
     /// When it takes no more.
     fn metadata(&mut self, metadata: MetricMetadata) -> Result<(), Self::Full>;
+}
+
+/// Why the walk over a request ended early. Nothing of the request may be kept then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped<F> {
+    /// The bytes are no metrics request.
+    #[error("{cause}")]
+    Malformed {
+        /// What is wrong with them.
+        cause: String,
+    },
+    /// The totals of deltas could not be looked up.
+    #[error(transparent)]
+    History(HistoryError),
+    /// The sink takes no more.
+    #[error("the sink takes no more")]
+    Full(F),
+}
+
+impl<F> From<Malformed> for Stopped<F> {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed { cause: malformed.to_string() }
+    }
 }
 
 /// What became of a request's data points.
@@ -108,10 +118,10 @@ pub struct Report {
     pub points: u64,
     /// The points that were not translated, by reason.
     pub rejected: Vec<RejectedRecords>,
-    /// What was lost beside the points: `target_info` series, by reason.
+    /// What was lost beside the points: `target_info` series, metadata and exemplars, by reason.
     pub beside: Vec<RejectedRecords>,
-    /// The exemplars that came with the points, and are not kept.
-    pub exemplars: u64,
+    /// Trace and span ids of exemplars that have a wrong length, and were taken as none.
+    pub invalid_ids: u64,
 }
 
 impl Report {
@@ -122,18 +132,25 @@ impl Report {
     }
 
     fn reject(&mut self, refused: Refused) {
-        count(&mut self.rejected, refused);
+        self.reject_many(refused, 1);
+    }
+
+    fn reject_many(&mut self, refused: Refused, n: u64) {
+        count(&mut self.rejected, refused, n);
     }
 
     fn dropped_beside(&mut self, refused: Refused) {
-        count(&mut self.beside, refused);
+        count(&mut self.beside, refused, 1);
     }
 }
 
-fn count(list: &mut Vec<RejectedRecords>, refused: Refused) {
+fn count(list: &mut Vec<RejectedRecords>, refused: Refused, n: u64) {
+    if n == 0 {
+        return;
+    }
     match list.iter_mut().find(|rejected| rejected.reason == refused.reason) {
-        Some(rejected) => rejected.count += 1,
-        None => list.push(RejectedRecords { reason: refused.reason, count: 1, detail: refused.detail }),
+        Some(rejected) => rejected.count += n,
+        None => list.push(RejectedRecords { reason: refused.reason, count: n, detail: refused.detail }),
     }
 }
 
@@ -147,5 +164,20 @@ pub(crate) struct Refused {
 impl Refused {
     fn new(reason: &'static str, detail: impl FnOnce() -> String) -> Self {
         Self { reason, detail: detail() }
+    }
+}
+
+/// Why a point could not be added up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PointFault {
+    /// The point is refused.
+    Refused(Refused),
+    /// Nothing can be said of it, nor of the whole request.
+    History(HistoryError),
+}
+
+impl From<Refused> for PointFault {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
     }
 }

@@ -2,15 +2,19 @@
 
 use std::convert::Infallible;
 
-use model::{MetricMetadata, Sample, Timestamp};
+use model::{Exemplar as Kept, MetricMetadata, Timestamp};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::*;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use proptest::prelude::*;
+use prost::Message as _;
 
-use super::{DeltaOptions, DeltaStates, Label, LabelLimits, Options, Sink, translate};
+use super::{
+    DeltaOptions, DeltaStates, Label, LabelLimits, Options, Point, PointValue, Promoted, Sink, Strategy as Names,
+    translate,
+};
 use crate::metrics_from_json;
 
 /// Holds what it got, and tests the promises of [`Sink`].
@@ -23,7 +27,19 @@ struct Checker {
 impl<'a> Sink<'a> for Checker {
     type Full = Infallible;
 
-    fn series(&mut self, labels: &[Label<'a>], _: Sample) -> Result<(), Infallible> {
+    fn series(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Kept>) -> Result<(), Infallible> {
+        assert!(point.start_ms <= point.timestamp_ms, "{point:?}");
+        if let PointValue::Histogram(histogram) = &point.value {
+            for side in [&histogram.positive, &histogram.negative] {
+                assert!(side.is_sorted_by(|a, b| a.0 < b.0) && side.iter().all(|(_, count)| *count > 0.0), "{point:?}");
+            }
+            assert!((-4..=8).contains(&histogram.schema) || histogram.is_custom(), "{point:?}");
+        }
+        for exemplar in exemplars {
+            let chars: usize =
+                exemplar.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
+            assert!(chars <= 128, "{exemplar:?}");
+        }
         assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "sorted, no repeats: {labels:?}");
         assert!(labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()), "{labels:?}");
         assert!(labels.iter().any(|(name, _)| name == "__name__"), "{labels:?}");
@@ -90,23 +106,81 @@ fn number() -> impl Strategy<Value = f64> {
     prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::NEGATIVE
 }
 
+fn exemplars() -> impl Strategy<Value = Vec<Exemplar>> {
+    let value = prop_oneof![
+        Just(None),
+        number().prop_map(|number| Some(exemplar::Value::AsDouble(number))),
+        any::<i64>().prop_map(|number| Some(exemplar::Value::AsInt(number))),
+    ];
+    let id = |length: usize| {
+        prop_oneof![prop::collection::vec(any::<u8>(), length), prop::collection::vec(any::<u8>(), 0..20)]
+    };
+    let one = (attributes(), nanos(), value, id(16), id(8)).prop_map(
+        |(filtered_attributes, time_unix_nano, value, trace_id, span_id)| Exemplar {
+            filtered_attributes,
+            time_unix_nano,
+            value,
+            trace_id,
+            span_id,
+        },
+    );
+    prop::collection::vec(one, 0..3)
+}
+
+fn exponential_points() -> impl Strategy<Value = Vec<ExponentialHistogramDataPoint>> {
+    let side = prop::option::of((any::<i16>(), any::<bool>(), prop::collection::vec(0..1000_u64, 0..6)).prop_map(
+        |(offset, far, bucket_counts)| {
+            let offset = if far { i32::from(offset) << 16 } else { i32::from(offset) };
+            exponential_histogram_data_point::Buckets { offset, bucket_counts }
+        },
+    ));
+    let buckets = (side.clone(), side, 0..5_u64, -6..20_i32, prop_oneof![Just(0.0), number()], any::<bool>());
+    let rest = (attributes(), nanos(), nanos(), 0..3_u32, prop::option::of(number()), exemplars());
+    let point = (rest, buckets).prop_map(
+        |(
+            (attributes, start, time, flags, sum, exemplars),
+            (positive, negative, zero_count, scale, zero_threshold, right),
+        )| {
+            let in_buckets = |side: &Option<exponential_histogram_data_point::Buckets>| {
+                side.as_ref().map_or(0, |side| side.bucket_counts.iter().sum::<u64>())
+            };
+            let count = if right { in_buckets(&positive) + in_buckets(&negative) + zero_count } else { 7 };
+            ExponentialHistogramDataPoint {
+                attributes,
+                start_time_unix_nano: start,
+                time_unix_nano: time,
+                count,
+                sum,
+                scale,
+                zero_count,
+                positive,
+                negative,
+                flags,
+                exemplars,
+                zero_threshold,
+                ..ExponentialHistogramDataPoint::default()
+            }
+        },
+    );
+    prop::collection::vec(point, 0..4)
+}
+
 fn number_points() -> impl Strategy<Value = Vec<NumberDataPoint>> {
     let value = prop_oneof![
         Just(None),
         number().prop_map(|number| Some(number_data_point::Value::AsDouble(number))),
         any::<i64>().prop_map(|number| Some(number_data_point::Value::AsInt(number))),
     ];
-    let point =
-        (attributes(), nanos(), nanos(), 0..3_u32, value).prop_map(|(attributes, start, time, flags, value)| {
-            NumberDataPoint {
-                attributes,
-                start_time_unix_nano: start,
-                time_unix_nano: time,
-                flags,
-                value,
-                exemplars: vec![Exemplar::default(); (time % 2) as usize],
-            }
-        });
+    let point = (attributes(), nanos(), nanos(), 0..3_u32, value, exemplars()).prop_map(
+        |(attributes, start, time, flags, value, exemplars)| NumberDataPoint {
+            attributes,
+            start_time_unix_nano: start,
+            time_unix_nano: time,
+            flags,
+            value,
+            exemplars,
+        },
+    );
     prop::collection::vec(point, 0..4)
 }
 
@@ -120,20 +194,23 @@ fn histogram_points() -> impl Strategy<Value = Vec<HistogramDataPoint>> {
         }
         (counts, bounds)
     });
-    let rest = (attributes(), nanos(), nanos(), 0..3_u32, any::<u64>(), prop::option::of(number()));
-    let point = (rest, buckets).prop_map(|((attributes, start, time, flags, count, sum), (counts, bounds))| {
-        HistogramDataPoint {
-            attributes,
-            start_time_unix_nano: start,
-            time_unix_nano: time,
-            count,
-            sum,
-            bucket_counts: counts,
-            explicit_bounds: bounds,
-            flags,
-            ..HistogramDataPoint::default()
-        }
-    });
+    let rest = (attributes(), nanos(), nanos(), 0..3_u32, any::<u64>(), prop::option::of(number()), exemplars());
+    let point =
+        (rest, buckets).prop_map(|((attributes, start, time, flags, count, sum, exemplars), (counts, bounds))| {
+            let added = counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
+            HistogramDataPoint {
+                attributes,
+                start_time_unix_nano: start,
+                time_unix_nano: time,
+                exemplars,
+                count: if count % 4 > 0 { added } else { count },
+                sum,
+                bucket_counts: counts,
+                explicit_bounds: bounds,
+                flags,
+                ..HistogramDataPoint::default()
+            }
+        });
     prop::collection::vec(point, 0..4)
 }
 
@@ -163,14 +240,13 @@ fn data() -> impl Strategy<Value = Option<Data>> {
             Some(Data::Histogram(Histogram { data_points, aggregation_temporality }))
         }),
         summary_points().prop_map(|data_points| Some(Data::Summary(Summary { data_points }))),
-        (0..3_usize).prop_map(|n| {
-            let data_points = vec![ExponentialHistogramDataPoint::default(); n];
-            Some(Data::ExponentialHistogram(ExponentialHistogram { data_points, aggregation_temporality: 2 }))
+        (exponential_points(), 0..3_i32).prop_map(|(data_points, aggregation_temporality)| {
+            Some(Data::ExponentialHistogram(ExponentialHistogram { data_points, aggregation_temporality }))
         }),
     ]
 }
 
-fn request() -> impl Strategy<Value = ExportMetricsServiceRequest> {
+pub(super) fn request() -> impl Strategy<Value = ExportMetricsServiceRequest> {
     let metric =
         (text(), text(), data()).prop_map(|(name, unit, data)| Metric { name, unit, data, ..Metric::default() });
     let scope =
@@ -203,26 +279,73 @@ fn points(request: &ExportMetricsServiceRequest) -> u64 {
     len.sum::<usize>() as u64
 }
 
+fn options() -> impl Strategy<Value = Options> {
+    let promoted = prop_oneof![
+        Just(Promoted::Only(vec!["a.b".to_owned(), "a_b".to_owned()])),
+        Just(Promoted::AllBut(vec!["job".to_owned()])),
+    ];
+    let limits = LabelLimits { labels_max: 6, name_bytes_max: 24, value_bytes_max: 24 };
+    (prop::sample::select(&Names::ALL), promoted, any::<[bool; 4]>()).prop_map(move |(strategy, promoted, chosen)| {
+        Options {
+            strategy,
+            promoted,
+            label_key_prefix: chosen[0],
+            label_keep_underscores: chosen[1],
+            keep_identifying: chosen[2],
+            custom_buckets: chosen[3],
+            limits,
+            buckets_max: 4,
+            ..Options::default()
+        }
+    })
+}
+
+fn states() -> DeltaStates {
+    DeltaStates::new(DeltaOptions { series_max: 3, ..DeltaOptions::default() }, None)
+}
+
 proptest! {
     #[test]
-    fn every_point_is_translated_or_rejected(requests in prop::collection::vec(request(), 1..4)) {
-        let limits = LabelLimits { labels_max: 6, name_bytes_max: 24, value_bytes_max: 24 };
-        let options = Options {
-            promoted_resource_attributes: vec!["a.b".to_owned(), "a_b".to_owned()],
-            limits,
-            buckets_max: 2,
-            ..Options::default()
-        };
-        let mut deltas = DeltaStates::new(DeltaOptions { series_max: 3, ..DeltaOptions::default() });
+    fn every_point_is_translated_or_rejected(requests in prop::collection::vec(request(), 1..4), options in options()) {
+        let mut deltas = states();
         for request in &requests {
             let mut checker = Checker::default();
-            let report = translate(request, &options, Some(&mut deltas), Timestamp(1), &mut checker).unwrap();
+            let body = request.encode_to_vec();
+            let report = translate(&body, &options, &mut deltas, Timestamp(1), &mut checker).unwrap();
             prop_assert_eq!(report.points, points(request));
             prop_assert!(checker.samples >= report.accepted(), "an accepted point has a sample");
             prop_assert!(deltas.len() <= 3);
         }
         deltas.rollback();
         prop_assert!(deltas.is_empty());
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        request in request(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        options in options(),
+    ) {
+        let mut body = request.encode_to_vec();
+        if !body.is_empty() {
+            for (at, byte) in damage {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            if let Some(cut) = cut {
+                body.truncate(cut.index(body.len()));
+            }
+        }
+        let mut checker = Checker::default();
+        if let Ok(report) = translate(&body, &options, &mut states(), Timestamp(1), &mut checker) {
+            prop_assert!(checker.samples >= report.accepted());
+        }
+    }
+
+    #[test]
+    fn any_bytes_never_panic(body: Vec<u8>) {
+        drop(translate(&body, &Options::default(), &mut states(), Timestamp(1), &mut Checker::default()));
     }
 
     #[test]

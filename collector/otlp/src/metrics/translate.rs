@@ -1,19 +1,17 @@
-//! The walk over a metrics request: each data point becomes the samples of one or more series.
+//! The walk over a metrics request, down to its data points.
 
 use std::borrow::Cow;
 
-use model::{Labels, METRIC_NAME, MetricKind, MetricMetadata, Sample, Timestamp, stale_marker};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, DataPointFlags, ExponentialHistogram, Histogram, HistogramDataPoint, Metric,
-    NumberDataPoint, ResourceMetrics, ScopeMetrics, Summary, SummaryDataPoint, number_data_point,
-};
+use model::{Labels, METRIC_NAME, MetricKind, MetricMetadata, Timestamp};
 
-use super::delta::{DeltaStates, HistogramTotal, Span};
-use super::labels::{Label, Shared, check, point_labels, resource_labels, scope_labels, set, short, target_labels};
-use super::name::{metric_name, unit_name};
-use super::{Kind, Options, Refused, Report, Sink};
+use super::delta::Deltas;
+use super::labels::text;
+use super::labels::{
+    Label, Shared, check, pairs, point_labels, resource_labels, scope_labels, set, short, target_labels, utf8,
+};
+use super::name::{LabelNaming, metric_name, unit_name};
+use super::wire::{self, Buckets, DataKind, Malformed, Metric, Pair, Repeated, Scope, Side};
+use super::{Kind, Options, Point, PointFault, PointValue, Refused, Report, Sink, Stopped};
 
 /// How far two samples of `target_info` lie apart where a resource's points cover a longer time: half of Prometheus'
 /// lookback, so that there is no gap.
@@ -22,53 +20,59 @@ const TARGET_INFO_STEP_MS: i64 = 150_000;
 /// Most samples of `target_info` for one resource of one request; points of 1970 and 2100 in one batch get no more.
 const TARGET_INFO_SAMPLES_MAX: i64 = 64;
 
-/// Says whether a request holds deltas, so that [`translate`] needs [`DeltaStates`].
-#[must_use]
-pub fn has_deltas(request: &ExportMetricsServiceRequest) -> bool {
-    let metrics = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-    metrics.flat_map(|scope| &scope.metrics).any(|metric| match &metric.data {
-        Some(Data::Sum(sum)) => sum.aggregation_temporality() == AggregationTemporality::Delta,
-        Some(Data::Histogram(histogram)) => histogram.aggregation_temporality() == AggregationTemporality::Delta,
-        Some(Data::Gauge(_) | Data::ExponentialHistogram(_) | Data::Summary(_)) | None => false,
-    })
-}
-
-/// Hands every data point of the request to `sink` as samples of Prometheus series, and the metadata of each metric.
+/// Hands every data point of an `ExportMetricsServiceRequest` to `sink` as samples of Prometheus series, and the metadata
+/// of each metric.
 ///
 /// A point that cannot be translated is in the report with its reason, and nothing of it went to the sink. `now` is the
-/// time of arrival. Points that are deltas need `deltas`; the caller [commits](DeltaStates::commit) or
-/// [rolls back](DeltaStates::rollback).
+/// time of arrival. `deltas` is asked for the running totals when the first delta comes; the caller
+/// [commits](super::DeltaStates::commit) or [rolls back](super::DeltaStates::rollback).
 ///
 /// # Errors
-/// What the sink says when it takes no more; the walk ends there.
+/// When the bytes are malformed, what the sink says when it takes no more, and when totals cannot be looked up; the walk
+/// ends there.
 pub fn translate<'a, S: Sink<'a>>(
-    request: &'a ExportMetricsServiceRequest,
+    body: &'a [u8],
     options: &Options,
-    deltas: Option<&mut DeltaStates>,
+    deltas: &mut dyn Deltas,
     now: Timestamp,
     sink: &mut S,
-) -> Result<Report, S::Full> {
-    let mut walk = Walk { options, deltas, now, sink, report: Report::default() };
-    for resource in &request.resource_metrics {
+) -> Result<Report, Stopped<S::Full>> {
+    let naming = options.label_naming();
+    let scratch = Scratch::default();
+    let mut walk = Walk { options, naming, deltas, now, sink, report: Report::default(), scratch };
+    let mut resources = wire::request(body).iter();
+    while let Some(resource) = resources.next()? {
         walk.resource(resource)?;
     }
     Ok(walk.report)
 }
 
-struct Walk<'w, S> {
-    options: &'w Options,
-    deltas: Option<&'w mut DeltaStates>,
-    now: Timestamp,
-    sink: &'w mut S,
-    report: Report,
+/// What is used again from point to point.
+#[derive(Default)]
+pub(super) struct Scratch<'a> {
+    pub(super) attributes: Vec<Pair<'a>>,
+    pub(super) buckets: Buckets,
+    pub(super) positive: Side,
+    pub(super) negative: Side,
+}
+
+pub(super) struct Walk<'w, 'a, S> {
+    pub(super) options: &'w Options,
+    pub(super) naming: LabelNaming,
+    pub(super) deltas: &'w mut dyn Deltas,
+    pub(super) now: Timestamp,
+    pub(super) sink: &'w mut S,
+    pub(super) report: Report,
+    pub(super) scratch: Scratch<'a>,
 }
 
 /// What the points of one metric share.
-struct Family<'f, 'a> {
-    name: &'f str,
-    resource: &'f Shared<'a>,
-    scope: &'f [Label<'a>],
-    temporality: AggregationTemporality,
+pub(super) struct Family<'f, 'a> {
+    pub(super) name: &'f str,
+    pub(super) resource: &'f Shared<'a>,
+    pub(super) scope: &'f [Label<'a>],
+    /// As the wire has it; cumulative for kinds that have none.
+    pub(super) temporality: u32,
 }
 
 /// First and last time of the points that were taken, in milliseconds.
@@ -82,28 +86,68 @@ impl Times {
     }
 }
 
-/// What became of one point: the outer error stops the walk, the inner one refuses the point.
-type Taken<T, F> = Result<Result<T, Refused>, F>;
+/// Why a point went no further.
+pub(super) enum Fault<F> {
+    /// It alone is refused.
+    Refused(Refused),
+    /// The walk ends.
+    Stop(Stopped<F>),
+}
 
-impl<'a, S: Sink<'a>> Walk<'_, S> {
-    fn resource(&mut self, resource_metrics: &'a ResourceMetrics) -> Result<(), S::Full> {
-        let resource = resource_metrics.resource.as_ref();
-        let shared = resource_labels(resource, self.options);
+impl<F> From<Refused> for Fault<F> {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl<F> From<Malformed> for Fault<F> {
+    fn from(malformed: Malformed) -> Self {
+        Self::Stop(malformed.into())
+    }
+}
+
+impl<F> From<PointFault> for Fault<F> {
+    fn from(fault: PointFault) -> Self {
+        match fault {
+            PointFault::Refused(refused) => Self::Refused(refused),
+            PointFault::History(error) => Self::Stop(Stopped::History(error)),
+        }
+    }
+}
+
+impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
+    fn resource(&mut self, message: &'a [u8]) -> Result<(), Stopped<S::Full>> {
+        let (resource, scopes) = wire::resource_metrics(message);
+        let mut attributes = Vec::new();
+        let mut pieces = resource.iter();
+        while let Some(piece) = pieces.next()? {
+            pairs(wire::resource_attributes(piece), &mut attributes)?;
+        }
+        let shared = resource_labels(&attributes, self.options);
         let mut times = Times::default();
-        for scope_metrics in &resource_metrics.scope_metrics {
-            self.scope(scope_metrics, &shared, &mut times)?;
+        let mut scopes = scopes.iter();
+        while let Some(scope) = scopes.next()? {
+            let scope = Scope::read(scope)?;
+            match &shared {
+                Ok(shared) => self.scope(&scope, shared, &mut times)?,
+                Err(refused) => self.refuse_scope(&scope, refused)?,
+            }
         }
-        if !self.options.target_info {
-            return Ok(());
+        match shared {
+            Ok(shared) if self.options.target_info => self.target(&attributes, &shared, &times),
+            _ => Ok(()),
         }
+    }
+
+    fn target(&mut self, attributes: &[Pair<'a>], shared: &Shared<'a>, times: &Times) -> Result<(), Stopped<S::Full>> {
         let Some((first, last)) = times.0 else { return Ok(()) };
-        let labels = match target_labels(resource, &shared) {
+        let labels = match target_labels(attributes, shared, self.options) {
             Ok(None) => return Ok(()),
             Ok(Some(labels)) => check(&labels, "target_info", &self.options.limits).map(|()| labels),
             Err(refused) => Err(refused),
         };
         match labels {
-            Ok(labels) => self.target_info(&labels, first, last),
+            Ok(labels) => self.target_info(&labels, first, last).map_err(Stopped::Full),
             Err(refused) => {
                 self.report.dropped_beside(refused);
                 Ok(())
@@ -114,339 +158,183 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
     fn target_info(&mut self, labels: &[Label<'a>], first: i64, last: i64) -> Result<(), S::Full> {
         self.sink.metadata(MetricMetadata {
             name: "target_info".to_owned(),
-            kind: MetricKind::Info,
+            kind: MetricKind::Gauge,
             help: "Target metadata".to_owned(),
             unit: String::new(),
         })?;
+        let point = |timestamp_ms| Point { timestamp_ms, start_ms: 0, value: PointValue::Number(1.0) };
         let steps = (last - first) / TARGET_INFO_STEP_MS;
         if steps < TARGET_INFO_SAMPLES_MAX {
             for i in 0..=steps {
                 let timestamp_ms = first + i * TARGET_INFO_STEP_MS;
                 if timestamp_ms != last {
-                    self.sink.series(labels, Sample { timestamp_ms, value: 1.0 })?;
+                    self.sink.series(labels, point(timestamp_ms), Vec::new())?;
                 }
             }
         }
-        self.sink.series(labels, Sample { timestamp_ms: last, value: 1.0 })
+        self.sink.series(labels, point(last), Vec::new())
     }
 
-    fn scope(&mut self, scope: &'a ScopeMetrics, resource: &Shared<'a>, times: &mut Times) -> Result<(), S::Full> {
-        let labels = scope_labels(scope.scope.as_ref(), &scope.schema_url, self.options);
-        for metric in &scope.metrics {
-            self.metric(metric, resource, &labels, times)?;
+    fn scope(&mut self, scope: &Scope<'a>, resource: &Shared<'a>, times: &mut Times) -> Result<(), Stopped<S::Full>> {
+        let labels = match scope_labels(scope, self.options) {
+            Ok(labels) => labels,
+            Err(refused) => return self.refuse_scope(scope, &refused),
+        };
+        let mut metrics = scope.metrics.iter();
+        while let Some(metric) = metrics.next()? {
+            self.metric(&Metric::read(metric)?, resource, &labels, times)?;
         }
+        Ok(())
+    }
+
+    fn refuse_scope(&mut self, scope: &Scope<'a>, refused: &Refused) -> Result<(), Stopped<S::Full>> {
+        let mut metrics = scope.metrics.iter();
+        while let Some(metric) = metrics.next()? {
+            self.refuse_metric(&Metric::read(metric)?, refused.clone())?;
+        }
+        Ok(())
+    }
+
+    fn refuse_metric(&mut self, metric: &Metric<'a>, refused: Refused) -> Result<(), Stopped<S::Full>> {
+        let mut count = 0;
+        let mut points = metric.points();
+        while points.next()?.is_some() {
+            count += 1;
+        }
+        if metric.kind.is_none() {
+            count = 1;
+        }
+        self.report.points += count;
+        self.report.reject_many(refused, count);
         Ok(())
     }
 
     fn metric(
         &mut self,
-        metric: &'a Metric,
+        metric: &Metric<'a>,
         resource: &Shared<'a>,
         scope: &[Label<'a>],
         times: &mut Times,
-    ) -> Result<(), S::Full> {
-        let Some(data) = &metric.data else {
-            self.report.points += 1;
-            self.report.reject(Refused::new("no_data", || {
-                format!("metric {:?} has no data of a known kind", short(&metric.name))
-            }));
-            return Ok(());
+    ) -> Result<(), Stopped<S::Full>> {
+        let (name, unit) = match (utf8(metric.name), utf8(metric.unit)) {
+            (Ok(name), Ok(unit)) => (name, unit),
+            (Err(refused), _) | (_, Err(refused)) => return self.refuse_metric(metric, refused),
         };
-        let (kind, temporality) = kind_of(data);
-        let name = metric_name(&metric.name, &metric.unit, kind, self.options.name_suffixes);
+        let Some(data) = metric.kind else {
+            let detail = || format!("metric {:?} has no data of a known kind", short(name));
+            return self.refuse_metric(metric, Refused::new("no_data", detail));
+        };
+        let (kind, temporality) = kind_of(data, metric);
+        let name = metric_name(name, unit, kind, self.options.strategy);
         let family = Family { name: &name, resource, scope, temporality };
         let before = self.report.accepted();
-        match data {
-            Data::Gauge(gauge) => self.numbers(&gauge.data_points, &family, false, times)?,
-            Data::Sum(sum) => self.numbers(&sum.data_points, &family, true, times)?,
-            Data::Histogram(histogram) => self.histograms(histogram, &family, times)?,
-            Data::Summary(summary) => self.summaries(summary, &family, times)?,
-            Data::ExponentialHistogram(histogram) => self.refuse_exponential(histogram, metric),
+        let mut points = metric.points();
+        while let Some(point) = points.next()? {
+            self.report.points += 1;
+            match self.point(data, point, &family) {
+                Ok(at_ms) => times.add(at_ms),
+                Err(Fault::Refused(refused)) => self.report.reject(refused),
+                Err(Fault::Stop(stopped)) => return Err(stopped),
+            }
         }
         if self.report.accepted() > before {
-            self.sink.metadata(metadata(metric, name, kind))?;
+            self.metadata(metric, name, unit, kind)?;
         }
         Ok(())
     }
 
-    fn refuse_exponential(&mut self, histogram: &ExponentialHistogram, metric: &Metric) {
-        for point in &histogram.data_points {
-            self.report.points += 1;
-            self.report.exemplars += point.exemplars.len() as u64;
-            self.report.reject(Refused::new("unsupported_exponential_histogram", || {
-                format!("metric {:?} is an exponential histogram, which is not supported yet", short(&metric.name))
-            }));
+    /// Returns the time in milliseconds.
+    fn point(&mut self, data: DataKind, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
+        match data {
+            DataKind::Gauge => self.number(point, family, false),
+            DataKind::Sum => self.number(point, family, true),
+            DataKind::Histogram => self.histogram(point, family),
+            DataKind::Exponential => self.exponential(point, family),
+            DataKind::Summary => self.summary(point, family),
         }
-    }
-
-    fn numbers(
-        &mut self,
-        points: &'a [NumberDataPoint],
-        family: &Family<'_, 'a>,
-        is_sum: bool,
-        times: &mut Times,
-    ) -> Result<(), S::Full> {
-        for point in points {
-            self.report.points += 1;
-            self.report.exemplars += point.exemplars.len() as u64;
-            match self.number(point, family, is_sum)? {
-                Ok(at_ms) => times.add(at_ms),
-                Err(refused) => self.report.reject(refused),
-            }
-        }
-        Ok(())
-    }
-
-    fn number(&mut self, point: &'a NumberDataPoint, family: &Family<'_, 'a>, is_sum: bool) -> Taken<i64, S::Full> {
-        let prepared = self.prepare(point.time_unix_nano, &point.attributes, family, is_sum);
-        let (timestamp_ms, mut labels) = match prepared {
-            Ok(prepared) => prepared,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        set(&mut labels, Cow::Borrowed(METRIC_NAME), Cow::Owned(family.name.to_owned()));
-        let span = Span { start: point.start_time_unix_nano, end: point.time_unix_nano };
-        let value = if ended(point.flags) {
-            self.end_delta(family, &labels);
-            stale_marker()
-        } else {
-            let value = match point.value {
-                Some(number_data_point::Value::AsDouble(number)) => number,
-                #[expect(clippy::cast_precision_loss, reason = "Prometheus has doubles only")]
-                Some(number_data_point::Value::AsInt(number)) => number as f64,
-                None => {
-                    let detail =
-                        || format!("a point of {:?} has neither a value nor the flag that says so", family.name);
-                    return Ok(Err(Refused::new("no_value", detail)));
-                }
-            };
-            match self.total(family, &labels, |deltas, labels, now| deltas.add_number(labels, span, value, now)) {
-                None => value,
-                Some(Ok(total)) => total,
-                Some(Err(refused)) => return Ok(Err(refused)),
-            }
-        };
-        self.sink.series(&labels, Sample { timestamp_ms, value })?;
-        Ok(Ok(timestamp_ms))
-    }
-
-    fn histograms(
-        &mut self,
-        histogram: &'a Histogram,
-        family: &Family<'_, 'a>,
-        times: &mut Times,
-    ) -> Result<(), S::Full> {
-        for point in &histogram.data_points {
-            self.report.points += 1;
-            self.report.exemplars += point.exemplars.len() as u64;
-            match self.histogram(point, family)? {
-                Ok(at_ms) => times.add(at_ms),
-                Err(refused) => self.report.reject(refused),
-            }
-        }
-        Ok(())
-    }
-
-    fn histogram(&mut self, point: &'a HistogramDataPoint, family: &Family<'_, 'a>) -> Taken<i64, S::Full> {
-        let prepared = self
-            .prepare(point.time_unix_nano, &point.attributes, family, true)
-            .and_then(|prepared| check_buckets(point, family.name, self.options.buckets_max).map(|()| prepared));
-        let (at_ms, labels) = match prepared {
-            Ok(prepared) => prepared,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let mut total = HistogramTotal {
-            bounds: point.explicit_bounds.clone(),
-            counts: point.bucket_counts.clone(),
-            count: point.count,
-            sum: point.sum,
-        };
-        let stale = ended(point.flags);
-        let mut named = labels.clone();
-        set(&mut named, Cow::Borrowed(METRIC_NAME), Cow::Owned(family.name.to_owned()));
-        if stale {
-            self.end_delta(family, &named);
-        } else {
-            let span = Span { start: point.start_time_unix_nano, end: point.time_unix_nano };
-            let delta = total.clone();
-            match self.total(family, &named, |deltas, labels, now| deltas.add_histogram(labels, span, delta, now)) {
-                None => {}
-                Some(Ok(sum)) => total = sum,
-                Some(Err(refused)) => return Ok(Err(refused)),
-            }
-        }
-        let mut emit = Emit { sink: &mut *self.sink, name: family.name, labels, at_ms, stale };
-        let mut cumulative = 0_u64;
-        for (bound, count) in total.bounds.iter().zip(&total.counts) {
-            cumulative = cumulative.saturating_add(*count);
-            emit.sample("_bucket", Some(("le", number_text(*bound))), count_value(cumulative))?;
-        }
-        if total.bounds.last() != Some(&f64::INFINITY) {
-            emit.sample("_bucket", Some(("le", "+Inf".to_owned())), count_value(total.count))?;
-        }
-        if let Some(sum) = total.sum {
-            emit.sample("_sum", None, sum)?;
-        }
-        emit.sample("_count", None, count_value(total.count))?;
-        Ok(Ok(at_ms))
-    }
-
-    fn summaries(&mut self, summary: &'a Summary, family: &Family<'_, 'a>, times: &mut Times) -> Result<(), S::Full> {
-        for point in &summary.data_points {
-            self.report.points += 1;
-            match self.summary(point, family)? {
-                Ok(at_ms) => times.add(at_ms),
-                Err(refused) => self.report.reject(refused),
-            }
-        }
-        Ok(())
-    }
-
-    fn summary(&mut self, point: &'a SummaryDataPoint, family: &Family<'_, 'a>) -> Taken<i64, S::Full> {
-        let mut prepared = self.prepare(point.time_unix_nano, &point.attributes, family, false);
-        if point.quantile_values.len() > self.options.buckets_max {
-            let (got, limit) = (point.quantile_values.len(), self.options.buckets_max);
-            let detail = || format!("a point of {:?} has {got} quantiles, the limit is {limit}", family.name);
-            prepared = Err(Refused::new("too_many_buckets", detail));
-        }
-        let (at_ms, labels) = match prepared {
-            Ok(prepared) => prepared,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let mut emit = Emit { sink: &mut *self.sink, name: family.name, labels, at_ms, stale: ended(point.flags) };
-        for quantile in &point.quantile_values {
-            emit.sample("", Some(("quantile", number_text(quantile.quantile))), quantile.value)?;
-        }
-        emit.sample("_sum", None, point.sum)?;
-        emit.sample("_count", None, count_value(point.count))?;
-        Ok(Ok(at_ms))
     }
 
     /// Returns the time in milliseconds and the labels without the name.
-    fn prepare(
-        &self,
+    pub(super) fn prepare(
+        &mut self,
         nanos: u64,
-        attributes: &'a [opentelemetry_proto::tonic::common::v1::KeyValue],
+        attributes: Repeated<'a>,
         family: &Family<'_, 'a>,
-        temporal: bool,
-    ) -> Result<(i64, Vec<Label<'a>>), Refused> {
+    ) -> Result<(i64, Vec<Label<'a>>), Fault<S::Full>> {
         if family.name.is_empty() {
-            return Err(Refused::new("empty_metric_name", || "a metric has no name that can be kept".to_owned()));
+            return Err(Refused::new("empty_metric_name", || "a metric has no name that can be kept".to_owned()).into());
         }
-        if temporal && family.temporality == AggregationTemporality::Unspecified {
+        if family.temporality != wire::CUMULATIVE && family.temporality != wire::DELTA {
             let detail = || format!("metric {:?} says neither delta nor cumulative", short(family.name));
-            return Err(Refused::new("unspecified_temporality", detail));
+            return Err(Refused::new("unspecified_temporality", detail).into());
         }
         if nanos == 0 {
             let detail = || format!("a point of {:?} has no timestamp", short(family.name));
-            return Err(Refused::new("missing_timestamp", detail));
+            return Err(Refused::new("missing_timestamp", detail).into());
         }
         let Ok(nanos) = i64::try_from(nanos) else {
             let detail = || format!("a point of {:?} has the time {nanos} ns, after the year 2262", short(family.name));
-            return Err(Refused::new("timestamp_out_of_range", detail));
+            return Err(Refused::new("timestamp_out_of_range", detail).into());
         };
-        let labels = point_labels(attributes, family.resource, family.scope)?;
+        self.scratch.attributes.clear();
+        pairs(attributes, &mut self.scratch.attributes)?;
+        let labels = point_labels(&self.scratch.attributes, family.resource, family.scope, self.naming)?;
         check(&labels, family.name, &self.options.limits)?;
         Ok((Timestamp(nanos).as_millis(), labels))
     }
 
-    /// Adds a delta up; `None` when the family is cumulative.
-    fn total<T>(
-        &mut self,
-        family: &Family<'_, 'a>,
-        labels: &[Label<'a>],
-        add: impl FnOnce(&mut DeltaStates, Labels, Timestamp) -> Result<T, Refused>,
-    ) -> Option<Result<T, Refused>> {
-        if family.temporality != AggregationTemporality::Delta {
-            return None;
+    fn metadata(&mut self, metric: &Metric<'a>, name: String, unit: &str, kind: Kind) -> Result<(), Stopped<S::Full>> {
+        let mut scraped = None;
+        let mut entries = metric.metadata.iter();
+        while let Some(entry) = entries.next()? {
+            let pair = Pair::read(entry)?;
+            // What a scraped metric was before it became OTLP, as the specification keeps it.
+            if pair.key == b"prometheus.type"
+                && let Ok(word) = text(pair.value)
+            {
+                scraped = Some(MetricKind::from_word(&word));
+            }
         }
-        let Some(deltas) = self.deltas.as_deref_mut() else {
-            let detail = || format!("metric {:?} has delta temporality, and nothing adds it up", short(family.name));
-            return Some(Err(Refused::new("unsupported_delta", detail)));
-        };
-        Some(add(deltas, owned(labels), self.now))
-    }
-
-    fn end_delta(&mut self, family: &Family<'_, 'a>, labels: &[Label<'a>]) {
-        if family.temporality == AggregationTemporality::Delta
-            && let Some(deltas) = self.deltas.as_deref_mut()
-        {
-            deltas.end(owned(labels));
+        let kind = scraped.unwrap_or(match kind {
+            Kind::Gauge | Kind::UpDownCounter => MetricKind::Gauge,
+            Kind::Counter => MetricKind::Counter,
+            Kind::Histogram => MetricKind::Histogram,
+            Kind::Summary => MetricKind::Summary,
+        });
+        match utf8(metric.description) {
+            Ok(help) => {
+                let metadata = MetricMetadata { name, kind, help: help.to_owned(), unit: unit_name(unit) };
+                self.sink.metadata(metadata).map_err(Stopped::Full)
+            }
+            Err(refused) => {
+                self.report.dropped_beside(Refused { reason: "invalid_metadata", ..refused });
+                Ok(())
+            }
         }
-    }
-}
-
-/// Writes the series of one histogram or summary point.
-struct Emit<'e, 'a, S> {
-    sink: &'e mut S,
-    name: &'e str,
-    labels: Vec<Label<'a>>,
-    at_ms: i64,
-    stale: bool,
-}
-
-impl<'a, S: Sink<'a>> Emit<'_, 'a, S> {
-    fn sample(&mut self, suffix: &str, extra: Option<(&'static str, String)>, value: f64) -> Result<(), S::Full> {
-        let mut labels = self.labels.clone();
-        set(&mut labels, Cow::Borrowed(METRIC_NAME), Cow::Owned(format!("{}{suffix}", self.name)));
-        if let Some((name, value)) = extra {
-            set(&mut labels, Cow::Borrowed(name), Cow::Owned(value));
-        }
-        let value = if self.stale { stale_marker() } else { value };
-        self.sink.series(&labels, Sample { timestamp_ms: self.at_ms, value })
     }
 }
 
-fn owned(labels: &[Label<'_>]) -> Labels {
+/// Sets the metric's name.
+pub(super) fn named<'a>(labels: &mut Vec<Label<'a>>, name: &str, suffix: &str) {
+    set(labels, Cow::Borrowed(METRIC_NAME), Cow::Owned(format!("{name}{suffix}")));
+}
+
+pub(super) fn owned(labels: &[Label<'_>]) -> Labels {
     Labels::from_sorted(labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
 }
 
-fn ended(flags: u32) -> bool {
-    flags & DataPointFlags::NoRecordedValueMask as u32 != 0
-}
-
-fn kind_of(data: &Data) -> (Kind, AggregationTemporality) {
+fn kind_of(data: DataKind, metric: &Metric<'_>) -> (Kind, u32) {
     match data {
-        Data::Gauge(_) => (Kind::Gauge, AggregationTemporality::Cumulative),
-        Data::Sum(sum) if sum.is_monotonic => (Kind::Counter, sum.aggregation_temporality()),
-        Data::Sum(sum) => (Kind::UpDownCounter, sum.aggregation_temporality()),
-        Data::Histogram(histogram) => (Kind::Histogram, histogram.aggregation_temporality()),
-        Data::ExponentialHistogram(histogram) => (Kind::Histogram, histogram.aggregation_temporality()),
-        Data::Summary(_) => (Kind::Summary, AggregationTemporality::Cumulative),
+        DataKind::Gauge => (Kind::Gauge, wire::CUMULATIVE),
+        DataKind::Sum if metric.is_monotonic => (Kind::Counter, metric.temporality),
+        DataKind::Sum => (Kind::UpDownCounter, metric.temporality),
+        DataKind::Histogram | DataKind::Exponential => (Kind::Histogram, metric.temporality),
+        DataKind::Summary => (Kind::Summary, wire::CUMULATIVE),
     }
-}
-
-fn metadata(metric: &Metric, name: String, kind: Kind) -> MetricMetadata {
-    // What a scraped metric was before it became OTLP, as the specification keeps it.
-    let scraped = metric.metadata.iter().find(|pair| pair.key == "prometheus.type");
-    let scraped = scraped.map(|pair| MetricKind::from_word(&crate::value::any_text(pair.value.as_ref())));
-    let kind = scraped.unwrap_or(match kind {
-        Kind::Gauge | Kind::UpDownCounter => MetricKind::Gauge,
-        Kind::Counter => MetricKind::Counter,
-        Kind::Histogram => MetricKind::Histogram,
-        Kind::Summary => MetricKind::Summary,
-    });
-    MetricMetadata { name, kind, help: metric.description.clone(), unit: unit_name(&metric.unit) }
-}
-
-fn check_buckets(point: &HistogramDataPoint, name: &str, limit: usize) -> Result<(), Refused> {
-    let (counts, bounds) = (point.bucket_counts.len(), point.explicit_bounds.len());
-    if bounds > limit {
-        let detail = || format!("a point of {:?} has {bounds} bounds, the limit is {limit}", short(name));
-        return Err(Refused::new("too_many_buckets", detail));
-    }
-    if counts != bounds + 1 && (counts, bounds) != (0, 0) {
-        let detail = || format!("a point of {:?} has {counts} buckets and {bounds} bounds", short(name));
-        return Err(Refused::new("invalid_histogram", detail));
-    }
-    if !point.explicit_bounds.is_sorted_by(|a, b| a < b) || point.explicit_bounds.iter().any(|bound| bound.is_nan()) {
-        let detail = || format!("the bounds of a point of {:?} do not ascend", short(name));
-        return Err(Refused::new("invalid_histogram", detail));
-    }
-    Ok(())
 }
 
 /// Prints a bound or quantile as Prometheus' OTLP receiver does: decimal, without exponent.
-fn number_text(number: f64) -> String {
+pub(super) fn number_text(number: f64) -> String {
     if number.is_nan() {
         "NaN".to_owned()
     } else if number.is_infinite() {
@@ -454,9 +342,4 @@ fn number_text(number: f64) -> String {
     } else {
         number.to_string()
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus has doubles only")]
-fn count_value(count: u64) -> f64 {
-    count as f64
 }
