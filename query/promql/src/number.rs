@@ -4,14 +4,26 @@ use std::cmp::Ordering;
 
 pub(crate) use model::number::{format_float, kahan_add};
 
-/// The larger one; NaN when either is.
+/// The larger one; NaN when either is, unless the other is infinite.
 pub(crate) fn max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
 }
 
-/// The smaller one; NaN when either is.
+/// The smaller one; NaN when either is, unless the other is infinite.
 pub(crate) fn min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.min(b)
+    }
 }
 
 /// Orders ascending with NaN first.
@@ -85,4 +97,53 @@ impl Mean {
 /// Returns x mod y with the sign of x, as Go's `math.Mod`.
 pub(crate) fn modulo(a: f64, b: f64) -> f64 {
     a % b
+}
+
+/// Writes a number in its shortest form, with an exponent where that is much shorter, as Go's `%v` and `%g` do.
+pub(crate) fn format_short(value: f64) -> String {
+    if value != 0.0 && value.is_finite() && !(1e-4..1e6).contains(&value.abs()) {
+        return with_exponent(&format!("{value:e}"));
+    }
+    format_float(value)
+}
+
+/// Writes a number with at most `digits` significant digits, as Go's `%.2g` does.
+pub(crate) fn format_significant(value: f64, digits: usize) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format_float(value);
+    }
+    let text = format!("{value:.*e}", digits.saturating_sub(1));
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let power: i32 = exponent.parse().unwrap_or(0);
+    let most = i32::try_from(digits).unwrap_or(i32::MAX);
+    let rounded: f64 = text.parse().unwrap_or(value);
+    if (-4..most).contains(&power) {
+        return format_float(rounded);
+    }
+    let short = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    with_exponent(&format!("{short}e{exponent}"))
+}
+
+/// Turns `1e-7` into `1e-07`, and `1e21` into `1e+21`.
+fn with_exponent(text: &str) -> String {
+    let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_go_does() {
+        let short = [(1e21, "1e+21"), (1e6, "1e+06"), (123_456.5, "123456.5"), (1.5e-5, "1.5e-05"), (-0.25, "-0.25")];
+        for (value, text) in short {
+            assert_eq!(format_short(value), text);
+        }
+        let two = [(5.0, "5"), (1234.0, "1.2e+03"), (0.123, "0.12"), (100.0, "1e+02"), (99.9, "1e+02"), (12.3, "12")];
+        for (value, text) in two {
+            assert_eq!(format_significant(value, 2), text);
+        }
+    }
 }

@@ -23,6 +23,16 @@ fn check(name: &str, failing: usize) {
     assert_eq!(failures.len(), failing, "{passed} cases of {name} passed, {} failed", failures.len());
 }
 
+/// Our own script in the same language.
+#[test]
+fn every_operator_and_function() {
+    let (passed, failures) = run::script(include_str!("cases/semantics.test"), &run::Variants::read("[]"));
+    for failure in &failures {
+        println!("semantics.test:{failure}\n");
+    }
+    assert!(failures.is_empty(), "{passed} cases passed, {} failed", failures.len());
+}
+
 macro_rules! scripts {
     ($($test:ident $name:literal $failing:literal,)*) => {
         $(#[test] fn $test() { check($name, $failing); })*

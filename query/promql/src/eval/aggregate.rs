@@ -8,14 +8,16 @@ use rayon::prelude::*;
 
 use super::Evaluator;
 use super::fold::Fold;
+use super::heap::Heap;
 use super::label;
 use super::over_time::{Note, combine};
-use super::window::{mixed_floats, mixed_schemas};
+use super::window::mixed_schemas;
 use crate::error::{Error, Result};
 use crate::histogram::Histogram;
 use crate::notes::Notes;
-use crate::number::{format_float, nan_first, quantile};
+use crate::number::{format_float, format_short, quantile};
 use crate::parse::ast::{Aggregate, AggregateOp, ExprKind, Span};
+use crate::parse::text::quote;
 use crate::value::{ABSENT, Grid, Point, Series, is_absent, without_metadata};
 
 /// The series of one group, by place in the input.
@@ -94,12 +96,15 @@ fn reduce_mixed(
     span: Span,
     notes: &Notes,
 ) -> Option<Point> {
-    let points: Vec<Point> = group.members.iter().filter_map(|member| vector[*member].get(i)).collect();
+    let present: Vec<usize> = group.members.iter().copied().filter(|member| vector[*member].has(i)).collect();
+    let points: Vec<Point> = present.iter().filter_map(|member| vector[*member].get(i)).collect();
     if points.is_empty() {
         return None;
     }
     match op {
-        AggregateOp::Sum | AggregateOp::Avg => sum_points(op, &points, span, notes),
+        AggregateOp::Sum | AggregateOp::Avg => {
+            sum_points(op, &points, |place| vector[present[place]].labels.metric_name(), span, notes)
+        }
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         AggregateOp::Count => Some(Point::Float(points.len() as f64)),
         AggregateOp::Group => Some(Point::Float(1.0)),
@@ -127,7 +132,14 @@ fn ignored_histograms(op: &str) -> String {
     format!("ignored histogram in {op} aggregation")
 }
 
-fn sum_points(op: AggregateOp, points: &[Point], span: Span, notes: &Notes) -> Option<Point> {
+/// Adds or averages the samples of a step; `name_of` tells the metric of one of them.
+fn sum_points<'a>(
+    op: AggregateOp,
+    points: &[Point],
+    name_of: impl Fn(usize) -> &'a str,
+    span: Span,
+    notes: &Notes,
+) -> Option<Point> {
     let floats: Vec<f64> = points.iter().filter_map(float_of).collect();
     if floats.len() == points.len() {
         let value = if op == AggregateOp::Sum {
@@ -138,46 +150,42 @@ fn sum_points(op: AggregateOp, points: &[Point], span: Span, notes: &Notes) -> O
         return Some(Point::Float(value));
     }
     if !floats.is_empty() {
-        notes.warn(span, mixed_floats_in_aggregation());
+        notes.warn(span, "encountered a mix of histograms and floats for aggregation");
         return None;
     }
-    let histograms: Vec<&Arc<Histogram>> = points
+    let histograms: Vec<&Histogram> = points
         .iter()
         .filter_map(|point| match point {
-            Point::Histogram(histogram) => Some(histogram),
+            Point::Histogram(histogram) => Some(histogram.as_ref()),
             Point::Float(_) => None,
         })
         .collect();
-    let histograms: Vec<&Histogram> = histograms.into_iter().map(Arc::as_ref).collect();
     let combined = combine(&histograms, op == AggregateOp::Avg, |note| match note {
         Note::Resets => notes.warn(span, "conflicting counter resets during histogram aggregation"),
-        Note::Schemas => notes.warn(span, mixed_schemas("\"\"")),
+        Note::Schemas(place) => notes.warn(span, mixed_schemas(&quote(name_of(place)))),
         Note::Bounds => notes.info(span, "mismatched custom buckets were reconciled during aggregation"),
     });
     combined.map(|sum| Point::Histogram(Arc::new(sum)))
 }
 
-fn mixed_floats_in_aggregation() -> String {
-    mixed_floats("\"\"").replace(" for metric name \"\"", " in aggregation")
-}
-
 impl Evaluator<'_> {
-    pub(super) fn aggregate(&self, aggregate: &Aggregate, grid: &Grid) -> Result<Vec<Series>> {
+    pub(super) fn aggregate(&self, aggregate: &Aggregate, span: Span, grid: &Grid) -> Result<Vec<Series>> {
         let steps = grid.len();
         let params = match &aggregate.param {
-            Some(param) if aggregate.op != AggregateOp::CountValues => {
-                let values = self.scalar(param, grid)?;
-                self.check_param(aggregate.op, &values, param.span)?;
-                values
-            }
+            Some(param) if aggregate.op != AggregateOp::CountValues => self.scalar(param, grid)?,
             _ => Vec::new(),
         };
         if let Some(folded) = self.fold(aggregate, grid)? {
             return Ok(folded);
         }
         let vector = self.vector(&aggregate.expr, grid)?;
+        let param_span = aggregate.param.as_ref().map_or(span, |param| param.unparen().span);
+        if !self.check_param(aggregate.op, &params, param_span)? {
+            self.release(vector.len(), steps);
+            return Ok(Vec::new());
+        }
         let groups = groups(&vector, &aggregate.grouping, aggregate.without);
-        let span = aggregate.expr.span;
+        let inner = aggregate.expr.unparen().span;
         let result = match aggregate.op {
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
                 let count = vector.len();
@@ -185,15 +193,15 @@ impl Evaluator<'_> {
                 self.release(count - picked.len(), steps);
                 return Ok(picked);
             }
-            AggregateOp::Quantile => self.quantiles(&vector, &groups, &params, span),
+            AggregateOp::Quantile => self.quantiles(&vector, &groups, &params, inner),
             AggregateOp::CountValues => {
                 let Some(ExprKind::Text(label)) = aggregate.param.as_ref().map(|param| &param.unparen().kind) else {
                     return Err(Error::evaluation("expected a label name"));
                 };
                 label::check_name(label).map_err(|name| Error::evaluation(format!("invalid label name {name}")))?;
-                self.count_values(&vector, &groups, label)?
+                self.count_values(&vector, aggregate, label, steps)?
             }
-            op => reduce(op, &vector, &groups, span, self.notes),
+            op => reduce(op, &vector, &groups, inner, self.notes),
         };
         self.release(vector.len(), steps);
         if aggregate.op != AggregateOp::CountValues {
@@ -202,27 +210,53 @@ impl Evaluator<'_> {
         Ok(result)
     }
 
-    fn check_param(&self, op: AggregateOp, values: &[f64], span: Span) -> Result<()> {
-        for value in values {
-            match op {
-                AggregateOp::Quantile => self.note_quantile(*value, span),
-                AggregateOp::LimitRatio if value.is_nan() => return Err(Error::evaluation("Ratio value is NaN")),
-                AggregateOp::LimitRatio if !(-1.0..=1.0).contains(value) => {
-                    let (got, cap) = (format_float(*value), if *value > 0.0 { "1" } else { "-1" });
+    /// Checks the parameter over all steps; says whether any step can have a result.
+    fn check_param(&self, op: AggregateOp, values: &[f64], span: Span) -> Result<bool> {
+        /// From here on numbers do not fit 64 bits.
+        const WHOLE_MAX: f64 = 9_223_372_036_854_775_807.0;
+        let has_nan = values.iter().any(|value| value.is_nan());
+        let most = values.iter().copied().fold(f64::NEG_INFINITY, crate::number::max);
+        let least = values.iter().copied().fold(f64::INFINITY, crate::number::min);
+        match op {
+            AggregateOp::Quantile => {
+                let noted = [(has_nan, f64::NAN), (most > 1.0, most), (least < 0.0, least)];
+                for (_, q) in noted.into_iter().filter(|(holds, _)| *holds) {
+                    self.note_quantile(q, span);
+                }
+            }
+            AggregateOp::LimitRatio => {
+                if most == 0.0 && least == 0.0 {
+                    return Ok(false);
+                }
+                if has_nan {
+                    return Err(Error::evaluation("Ratio value is NaN"));
+                }
+                for (_, got, cap) in [(most > 1.0, most, 1), (least < -1.0, least, -1)].iter().filter(|one| one.0) {
+                    let got = format_short(*got);
                     let text = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
                     self.notes.warn(span, text);
                 }
-                AggregateOp::LimitRatio => {}
-                _ if value.is_nan() => return Err(Error::evaluation("Parameter value is NaN")),
-                _ if *value >= 9.223_372_036_854_775e18 || *value <= -9.223_372_036_854_775e18 => {
-                    let (way, value) = if *value > 0.0 { ("over", value) } else { ("under", value) };
-                    let text = format!("Scalar value {} {way}flows int64", format_float(*value));
-                    return Err(Error::evaluation(text));
-                }
-                _ => {}
             }
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => {
+                if most < 1.0 {
+                    return Ok(false);
+                }
+                if has_nan {
+                    return Err(Error::evaluation("Parameter value is NaN"));
+                }
+                let overflow = |value: f64, how: &str| {
+                    Err(Error::evaluation(format!("Scalar value {} {how}flows int64", format_short(value))))
+                };
+                if least <= -WHOLE_MAX {
+                    return overflow(least, "under");
+                }
+                if most >= WHOLE_MAX {
+                    return overflow(most, "over");
+                }
+            }
+            _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// `topk`, `bottomk`, `limitk`, `limit_ratio`: keeps some samples of each group at each step.
@@ -230,37 +264,13 @@ impl Evaluator<'_> {
         let steps = params.len();
         let mut kept = vec![vec![false; steps]; vector.len()];
         let mut order: Vec<usize> = Vec::with_capacity(vector.len());
-        let top = op == AggregateOp::Topk;
         for group in groups {
             for (i, param) in params.iter().enumerate() {
-                let mut present: Vec<usize> =
-                    group.members.iter().copied().filter(|member| vector[*member].has(i)).collect();
-                match op {
-                    AggregateOp::LimitRatio => present.retain(|member| in_ratio(&vector[*member].labels, *param)),
-                    _ => {
-                        if !matches!(op, AggregateOp::Limitk) {
-                            let before = present.len();
-                            present.retain(|member| !is_absent(vector[*member].values[i]));
-                            if present.len() < before {
-                                self.notes.info(span, ignored_histograms(op.as_str()));
-                            }
-                            present.sort_by(|a, b| {
-                                let (a, b) = (&vector[*a], &vector[*b]);
-                                rank(a.values[i], b.values[i], top).then_with(|| a.labels.cmp(&b.labels))
-                            });
-                        }
-                        #[expect(
-                            clippy::cast_possible_truncation,
-                            clippy::cast_sign_loss,
-                            reason = "a cast saturates"
-                        )]
-                        present.truncate(param.max(0.0) as usize);
-                    }
-                }
+                let picked = self.pick_step(op, &vector, group, *param, i, span);
                 if steps == 1 {
-                    order.extend(&present);
+                    order.extend(&picked);
                 }
-                for member in present {
+                for member in picked {
                     kept[member][i] = true;
                 }
             }
@@ -284,27 +294,69 @@ impl Evaluator<'_> {
         picked
     }
 
-    fn count_values(&self, vector: &[Series], groups: &[Group], label: &str) -> Result<Vec<Series>> {
-        // The label may be one of the grouping's own: then values of several groups meet under the same labels.
+    /// Returns the members of a group that are kept at step `i`, in the order of an instant query's answer.
+    fn pick_step(
+        &self,
+        op: AggregateOp,
+        vector: &[Series],
+        group: &Group,
+        param: f64,
+        i: usize,
+        span: Span,
+    ) -> Vec<usize> {
+        let present = group.members.iter().copied().filter(|member| vector[*member].has(i));
+        if op == AggregateOp::LimitRatio {
+            let mut heap = Heap::new(true);
+            for member in present.filter(|member| param != 0.0 && in_ratio(&vector[*member].labels, param)) {
+                heap.push(floats_or_zero(&vector[member], i), member);
+            }
+            return heap.places();
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+        let most = param.max(0.0) as usize;
+        let mut heap = Heap::new(op != AggregateOp::Bottomk);
+        if most == 0 {
+            return Vec::new();
+        }
+        for member in present {
+            let value = vector[member].values[i];
+            if op == AggregateOp::Limitk {
+                if heap.len() < most {
+                    heap.push(floats_or_zero(&vector[member], i), member);
+                }
+            } else if is_absent(value) {
+                self.notes.info(span, ignored_histograms(op.as_str()));
+            } else {
+                heap.offer(value, member, most);
+            }
+        }
+        if op == AggregateOp::Limitk { heap.places() } else { heap.sorted() }
+    }
+
+    fn count_values(&self, vector: &[Series], aggregate: &Aggregate, label: &str, steps: usize) -> Result<Vec<Series>> {
+        // The label is set before the series are grouped, so that `without` may take it away again.
+        let mut grouping = aggregate.grouping.clone();
+        if !aggregate.without {
+            grouping.push(label.to_owned());
+        }
         let mut counts: Vec<Series> = Vec::new();
         let mut places: HashMap<Labels, usize> = HashMap::new();
-        for group in groups {
-            let steps = vector[group.members[0]].values.len();
-            for (member, i) in group.members.iter().flat_map(|member| (0..steps).map(move |i| (*member, i))) {
-                let text = match vector[member].get(i) {
+        for series in vector {
+            for i in 0..steps {
+                let text = match series.get(i) {
                     None => continue,
                     Some(Point::Float(value)) => format_float(value),
                     Some(Point::Histogram(histogram)) => histogram.to_string(),
                 };
-                let labels = group.labels.to_builder().set(label, &text).build();
+                let labelled = series.labels.to_builder().set(label, &text).build();
+                let labels = group_labels(&labelled, &grouping, aggregate.without);
                 let place = match places.get(&labels) {
                     Some(place) => *place,
                     None => {
                         // Before it is made: each different value has a column of its own.
                         self.context.check()?;
                         self.charge(1, steps)?;
-                        let drop_name = group.drop_name && label != model::METRIC_NAME;
-                        counts.push(Series::absent(labels.clone(), drop_name, steps));
+                        counts.push(Series::absent(labels.clone(), false, steps));
                         places.insert(labels, counts.len() - 1);
                         counts.len() - 1
                     }
@@ -335,13 +387,8 @@ impl Evaluator<'_> {
     }
 }
 
-/// Orders the best first; NaN last.
-fn rank(a: f64, b: f64, top: bool) -> std::cmp::Ordering {
-    match (a.is_nan(), b.is_nan()) {
-        (true, _) | (_, true) => a.is_nan().cmp(&b.is_nan()),
-        _ if top => nan_first(b, a),
-        _ => nan_first(a, b),
-    }
+fn floats_or_zero(series: &Series, i: usize) -> f64 {
+    if is_absent(series.values[i]) { 0.0 } else { series.values[i] }
 }
 
 /// Says whether `limit_ratio` keeps the series: its hash, as a share of all hashes, lies below the ratio, or above one
@@ -352,18 +399,38 @@ fn in_ratio(labels: &Labels, ratio: f64) -> bool {
     if ratio >= 0.0 { share < ratio } else { share >= 1.0 + ratio }
 }
 
-/// Returns a number in [0, 1) that depends on the labels alone: FNV-1a, mixed.
+/// Returns a number in [0, 1] that depends on the labels alone, the one that Prometheus takes: XXH64 of names and values,
+/// each with its length before.
 fn hash_share(labels: &Labels) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for (name, value) in labels.iter() {
-        for byte in name.bytes().chain([0xff]).chain(value.bytes()).chain([0xff]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut bytes = Vec::with_capacity(256);
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        match u8::try_from(text.len()) {
+            Ok(len) if len < u8::MAX => bytes.push(len),
+            _ => {
+                bytes.push(u8::MAX);
+                bytes.extend(text.len().to_le_bytes().into_iter().take(3));
+            }
         }
+        bytes.extend_from_slice(text.as_bytes());
     }
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
-    let share = (hash >> 11) as f64 / (1u64 << 53) as f64;
+    #[expect(clippy::cast_precision_loss, reason = "as Prometheus rounds")]
+    let share = xxhash_rust::xxh64::xxh64(&bytes, 0) as f64 / u64::MAX as f64;
     share
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_a_series_is_that_of_prometheus() {
+        let share = |pairs: &[(&str, &str)]| hash_share(&Labels::from_pairs(pairs.iter().copied()));
+        let long = "x".repeat(300);
+        let check =
+            |pairs: &[(&str, &str)], expected: f64| assert!((share(pairs) - expected).abs() < 1e-12, "{pairs:?}");
+        check(&[], 0.9346749315317059);
+        check(&[("__name__", "up")], 0.9251613065717192);
+        check(&[("__name__", "up"), ("job", "a")], 0.6707049764675038);
+        check(&[("a", &long)], 0.4500190390509748);
+    }
 }

@@ -1,6 +1,7 @@
 //! Binary operators: scalars, vectors with scalars, vectors matched by labels.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use model::Labels;
@@ -45,12 +46,32 @@ enum Outcome {
     Nothing,
 }
 
+/// Why an operator gave nothing, or what was odd about what it gave.
+#[derive(Debug, Clone, PartialEq)]
+enum Refusal {
+    /// It does not go with these types of samples.
+    Types(&'static str, &'static str),
+    /// Exponential and custom buckets do not go together.
+    Layouts,
+    /// One side was reset, the other was not.
+    Resets,
+    /// Custom bounds differ.
+    Bounds,
+}
+
 impl Evaluator<'_> {
     pub(super) fn binary(&self, binary: &Binary, span: Span, grid: &Grid) -> Result<Value> {
-        let lhs = self.eval(&binary.lhs, grid)?;
-        let rhs = self.eval(&binary.rhs, grid)?;
+        let cuts = matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        let buckets = if cuts { super::Buckets::Needed } else { self.buckets };
+        let sides = Self { buckets, ..*self };
+        let lhs = sides.eval(&binary.lhs, grid)?;
+        let rhs = sides.eval(&binary.rhs, grid)?;
         let steps = grid.len();
         let vector = match (lhs, rhs) {
+            (Value::Scalar(_), Value::Scalar(_)) if cuts => {
+                let op = binary.op.as_str();
+                return Err(Error::evaluation(format!("operator \"{op}\" not allowed for Scalar operations")));
+            }
             (Value::Scalar(a), Value::Scalar(b)) => {
                 return Ok(Value::Scalar(a.iter().zip(&b).map(|(a, b)| float_op(binary.op, *a, *b)).collect()));
             }
@@ -76,6 +97,8 @@ impl Evaluator<'_> {
     fn with_scalar(&self, binary: &Binary, vector: Vec<Series>, scalar: &[f64], swap: bool, span: Span) -> Vec<Series> {
         let op = binary.op;
         let mut kept = Vec::with_capacity(vector.len());
+        // As in Prometheus, only what is odd about the last series of a step is told.
+        let mut refusals: HashMap<usize, Refusal> = HashMap::new();
         for mut series in vector {
             if computes(op) || binary.returns_bool {
                 series.drop_name = true;
@@ -88,7 +111,11 @@ impl Evaluator<'_> {
                 let Some(point) = series.get(i) else { continue };
                 let (a, b) =
                     if swap { (Point::Float(*scalar), point.clone()) } else { (point.clone(), Point::Float(*scalar)) };
-                let result = match self.element(op, &a, &b, span) {
+                let (outcome, refusal) = element(op, &a, &b);
+                if let Some(refusal) = refusal {
+                    refusals.insert(i, refusal);
+                }
+                let result = match outcome {
                     Outcome::Nothing => None,
                     Outcome::Filtered => binary.returns_bool.then_some(Point::Float(0.0)),
                     Outcome::Keep(_) if binary.returns_bool => Some(Point::Float(1.0)),
@@ -102,70 +129,10 @@ impl Evaluator<'_> {
                 kept.push(series);
             }
         }
+        for refusal in refusals.values() {
+            self.note_refusal(refusal, op, span);
+        }
         kept
-    }
-
-    /// Computes an operator on two samples.
-    fn element(&self, op: BinaryOp, a: &Point, b: &Point, span: Span) -> Outcome {
-        let histogram = |histogram: Histogram| Outcome::Keep(super::call::histogram_point(histogram));
-        let refused = |left: &str, right: &str| {
-            let text = format!(
-                "incompatible sample types encountered for binary operator \"{}\": {left} {} {right}",
-                op.as_str(),
-                op.as_str()
-            );
-            self.notes.info(span, text);
-            Outcome::Nothing
-        };
-        match (a, b) {
-            (Point::Float(a), Point::Float(b)) => match op {
-                BinaryOp::TrimUpper | BinaryOp::TrimLower => refused("float", "float"),
-                _ if !op.is_comparison() => Outcome::Keep(Point::Float(float_op(op, *a, *b))),
-                _ if float_op(op, *a, *b) == 1.0 => Outcome::Keep(Point::Float(*a)),
-                _ => Outcome::Filtered,
-            },
-            (Point::Float(a), Point::Histogram(b)) => match op {
-                BinaryOp::Mul => histogram(b.scaled(*a)),
-                _ => refused("float", "histogram"),
-            },
-            (Point::Histogram(a), Point::Float(b)) => match op {
-                BinaryOp::Mul => histogram(a.scaled(*b)),
-                BinaryOp::Div => histogram(a.divided(*b)),
-                BinaryOp::TrimUpper => histogram(super::classic::trim(a, *b, true)),
-                BinaryOp::TrimLower => histogram(super::classic::trim(a, *b, false)),
-                _ => refused("histogram", "float"),
-            },
-            (Point::Histogram(a), Point::Histogram(b)) => match op {
-                BinaryOp::Add | BinaryOp::Sub => self.combine(op, a, b, span),
-                BinaryOp::Equal | BinaryOp::NotEqual => {
-                    if a.same_as(b) == (op == BinaryOp::Equal) {
-                        Outcome::Keep(Point::Histogram(Arc::clone(a)))
-                    } else {
-                        Outcome::Filtered
-                    }
-                }
-                _ => refused("histogram", "histogram"),
-            },
-        }
-    }
-
-    fn combine(&self, op: BinaryOp, a: &Histogram, b: &Histogram, span: Span) -> Outcome {
-        let add = op == BinaryOp::Add;
-        let Some((mut result, odd)) = (if add { a.add(b) } else { a.sub(b) }) else {
-            self.notes.warn(span, "vector contains a mix of histograms with exponential and custom buckets schemas");
-            return Outcome::Nothing;
-        };
-        let what = if add { "addition" } else { "subtraction" };
-        if odd.reset_conflict {
-            self.notes.warn(span, format!("conflicting counter resets during histogram {what}"));
-        }
-        if odd.bounds_reconciled {
-            self.notes.info(span, format!("mismatched custom buckets were reconciled during {what}"));
-        }
-        if !add {
-            result.hint = ResetHint::Gauge;
-        }
-        Outcome::Keep(super::call::histogram_point(result))
     }
 
     /// Matches series of two sides by labels and computes the operator on each pair.
@@ -179,35 +146,79 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Series>> {
         let matching = &binary.matching;
         let fills = (matching.fill_left, matching.fill_right);
-        if (lhs.is_empty() && rhs.is_empty())
-            || (lhs.is_empty() && fills.0.is_none())
-            || (rhs.is_empty() && fills.1.is_none())
-        {
+        let fills_any = fills.0.is_some() || fills.1.is_some();
+        if (lhs.is_empty() || rhs.is_empty()) && !fills_any {
             return Ok(Vec::new());
         }
+        // A step at which a whole side has no sample is not looked at, unless something stands for what is missing.
+        let live = |side: &[Series]| -> Vec<bool> { (0..steps).map(|i| side.iter().any(|one| one.has(i))).collect() };
+        let live = (!fills_any).then(|| live(&lhs).into_iter().zip(live(&rhs)).map(|(a, b)| a && b).collect());
         let swapped = matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
-        let (fill_many, fill_one) = if swapped { (fills.1, fills.0) } else { fills };
-        let mut pairs: HashMap<Labels, Pair> = HashMap::new();
-        let mut order: Vec<Labels> = Vec::new();
+        let mut pairs: HashMap<Labels, usize> = HashMap::new();
+        let mut all: Vec<(Labels, Pair)> = Vec::new();
         for (side, vector) in [(0, &many), (1, &one)] {
             for (i, series) in vector.iter().enumerate() {
                 let signature = signature(&series.labels, matching);
-                let pair = pairs.entry(signature.clone()).or_insert_with(|| {
-                    order.push(signature);
-                    Pair::default()
+                let place = *pairs.entry(signature.clone()).or_insert_with(|| {
+                    all.push((signature, Pair::default()));
+                    all.len() - 1
                 });
+                let pair = &mut all[place].1;
                 if side == 0 { pair.many.push(i) } else { pair.one.push(i) }
             }
         }
-        let job = Match { evaluator: self, binary, span, swapped, fill_many, fill_one, many: &many, one: &one };
-        let mut merger = Merger::default();
-        for signature in order {
+        let notes = vec![None; steps];
+        // As in Prometheus, what is filled in goes by the sides as they are matched, not as they are written.
+        let (fill_many, fill_one) = fills;
+        let mut job = Match {
+            evaluator: self,
+            binary,
+            swapped,
+            fill_many,
+            fill_one,
+            many: &many,
+            one: &one,
+            live,
+            steps,
+            fault: None,
+            notes,
+            results: Vec::new(),
+        };
+        for (signature, pair) in &all {
             self.context.check()?;
-            let Some(pair) = pairs.get(&signature) else { continue };
-            job.pair(&signature, pair, steps, &mut merger)?;
+            job.pair(signature, pair)?;
+        }
+        if let Some((_, message)) = job.fault {
+            return Err(Error::evaluation(message));
+        }
+        for note in job.notes.into_iter().flatten() {
+            self.note_refusal(&note.1, binary.op, span);
+        }
+        let mut merger = Merger::default();
+        for series in job.results {
+            merger.push(series)?;
         }
         Ok(merger.finish())
+    }
+
+    /// Notes why an operator gave nothing, or something odd.
+    fn note_refusal(&self, why: &Refusal, op: BinaryOp, span: Span) {
+        let what = if op == BinaryOp::Add { "addition" } else { "subtraction" };
+        let op = op.as_str();
+        match why {
+            Refusal::Types(left, right) => self.notes.info(
+                span,
+                format!("incompatible sample types encountered for binary operator \"{op}\": {left} {op} {right}"),
+            ),
+            Refusal::Layouts => {
+                self.notes.warn(span, format!("incompatible bucket layout encountered for binary operator {op}"));
+            }
+            Refusal::Resets => self.notes.warn(span, format!("conflicting counter resets during histogram {what}")),
+            Refusal::Bounds => {
+                self.notes.info(span, format!("mismatched custom buckets were reconciled during {what}"));
+            }
+        }
     }
 }
 
@@ -218,113 +229,156 @@ struct Pair {
     one: Vec<usize>,
 }
 
+/// Where something happens: the step, then what is looked at first at each step, then the place of the series.
+type Moment = (usize, u8, usize);
+
+const CHECK_ONE: u8 = 0;
+const MATCH: u8 = 1;
+const FILL: u8 = 2;
+
+/// Stands for the place of a series that is not there, but filled in.
+const FILLED: usize = usize::MAX;
+
 struct Match<'a> {
     evaluator: &'a Evaluator<'a>,
     binary: &'a Binary,
-    span: Span,
     swapped: bool,
     fill_many: Option<f64>,
     fill_one: Option<f64>,
     many: &'a [Series],
     one: &'a [Series],
+    /// The steps to look at, where not all are.
+    live: Option<Vec<bool>>,
+    steps: usize,
+    /// The first fault, in the order in which a step-by-step evaluation would find it.
+    fault: Option<(Moment, String)>,
+    /// The last note of each step, again in that order: there is one at most.
+    notes: Vec<Option<(Moment, Refusal)>>,
+    results: Vec<Series>,
 }
 
 impl Match<'_> {
-    fn pair(&self, signature: &Labels, pair: &Pair, steps: usize, merger: &mut Merger) -> Result<()> {
+    fn fail(&mut self, at: Moment, message: impl FnOnce() -> String) {
+        if self.fault.as_ref().is_none_or(|(first, _)| at < *first) {
+            self.fault = Some((at, message()));
+        }
+    }
+
+    fn pair(&mut self, signature: &Labels, pair: &Pair) -> Result<()> {
         let mut results: HashMap<(usize, usize), Series> = HashMap::new();
         let mut order: Vec<(usize, usize)> = Vec::new();
-        let one_to_one = self.binary.matching.cardinality == Cardinality::OneToOne;
-        const FILLED: usize = usize::MAX;
-        for i in 0..steps {
-            let one = self.present_one(signature, pair, i)?;
-            let mut present: Vec<usize> = pair.many.iter().copied().filter(|m| self.many[*m].has(i)).collect();
-            if present.is_empty() && one.is_some() && self.fill_many.is_some() {
-                present.push(FILLED);
+        for i in 0..self.steps {
+            if self.live.as_ref().is_some_and(|live| !live[i]) {
+                continue;
             }
-            let mut matched = false;
-            for many in present {
+            let one = self.present_one(signature, pair, i);
+            let mut taken: Vec<(usize, usize)> = Vec::new();
+            for many in pair.many.iter().copied().filter(|place| self.many[*place].has(i)) {
                 let one_place = match (one, self.fill_one) {
                     (Some(one), _) => one,
                     (None, Some(_)) => FILLED,
-                    (None, None) => continue,
+                    (None, None) => break,
                 };
-                let sample = |side: &[Series], place: usize, fill: Option<f64>| match place {
-                    FILLED => fill.map(Point::Float),
-                    place => side[place].get(i),
-                };
-                let (Some(a), Some(b)) =
-                    (sample(self.many, many, self.fill_many), sample(self.one, one_place, self.fill_one))
-                else {
-                    continue;
-                };
-                let Some(point) = self.compute(a, b) else { continue };
-                if one_to_one && matched {
-                    return Err(Error::evaluation(
-                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                    ));
-                }
-                matched = true;
-                let key = (many, one_place);
-                if !results.contains_key(&key) {
-                    // Before it is made: partners that change over the steps make many columns.
-                    self.evaluator.charge(1, steps)?;
-                    order.push(key);
-                }
-                let result = results.entry(key).or_insert_with(|| self.result_series(signature, key, steps));
-                result.set(i, Some(point));
+                self.step(signature, (many, one_place), (i, MATCH, many), &mut taken, &mut results, &mut order)?;
+            }
+            if let (Some(one), true, true) = (one, taken.is_empty(), self.fill_many.is_some()) {
+                self.step(signature, (FILLED, one), (i, FILL, one), &mut taken, &mut results, &mut order)?;
             }
         }
-        for key in order {
-            if let Some(series) = results.remove(&key) {
-                merger.push(series).map_err(|_| {
-                    if one_to_one {
-                        Error::evaluation("vector cannot contain metrics with the same labelset")
-                    } else {
-                        Error::evaluation("multiple matches for labels: grouping labels must ensure unique matches")
-                    }
-                })?;
-            }
-        }
+        self.results.extend(order.iter().filter_map(|key| results.remove(key)));
         Ok(())
     }
 
-    /// Returns the series of the "one" side with a sample at step `i`.
-    fn present_one(&self, signature: &Labels, pair: &Pair, i: usize) -> Result<Option<usize>> {
-        let mut present = pair.one.iter().copied().filter(|place| self.one[*place].has(i));
-        let (first, second) = (present.next(), present.next());
-        if let (Some(first), Some(second)) = (first, second) {
-            let side = if self.swapped { "left" } else { "right" };
-            let spelled = |place: usize| spell(&self.one[place].labels);
-            return Err(Error::evaluation(format!(
-                "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-                spell(signature),
-                spelled(first),
-                spelled(second),
-            )));
+    /// Computes one pair at one step.
+    fn step(
+        &mut self,
+        signature: &Labels,
+        key: (usize, usize),
+        at: Moment,
+        taken: &mut Vec<(usize, usize)>,
+        results: &mut HashMap<(usize, usize), Series>,
+        order: &mut Vec<(usize, usize)>,
+    ) -> Result<()> {
+        let sample = |side: &[Series], place: usize, fill: Option<f64>| match place {
+            FILLED => fill.map(Point::Float),
+            place => side[place].get(at.0),
+        };
+        let (many, one) = (sample(self.many, key.0, self.fill_many), sample(self.one, key.1, self.fill_one));
+        let (Some(many), Some(one)) = (many, one) else { return Ok(()) };
+        let (a, b) = if self.swapped { (&one, &many) } else { (&many, &one) };
+        let (outcome, refusal) = element(self.binary.op, a, b);
+        if let Some(refusal) = refusal {
+            self.notes[at.0] = self.notes[at.0].take().filter(|(last, _)| *last > at).or(Some((at, refusal)));
         }
-        Ok(first)
-    }
-
-    fn compute(&self, many: Point, one: Point) -> Option<Point> {
-        let (a, b) = if self.swapped { (one, many) } else { (many, one) };
-        match self.evaluator.element(self.binary.op, &a, &b, self.span) {
-            Outcome::Nothing => None,
+        let point = match outcome {
+            Outcome::Nothing => return Ok(()),
             Outcome::Filtered => self.binary.returns_bool.then_some(Point::Float(0.0)),
             Outcome::Keep(_) if self.binary.returns_bool => Some(Point::Float(1.0)),
             Outcome::Keep(point) => Some(point),
+        };
+        self.check_unique(signature, key, at, taken);
+        taken.push(key);
+        let Some(point) = point else { return Ok(()) };
+        let result = match results.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                // Before it is made: partners that change over the steps make many columns.
+                self.evaluator.charge(1, self.steps)?;
+                order.push(key);
+                entry.insert(self.result_series(signature, key))
+            }
+        };
+        result.set(at.0, Some(point));
+        Ok(())
+    }
+
+    /// Checks that no other pair of the step gave the same labels.
+    fn check_unique(&mut self, signature: &Labels, key: (usize, usize), at: Moment, taken: &[(usize, usize)]) {
+        if taken.is_empty() {
+            return;
+        }
+        if self.binary.matching.cardinality == Cardinality::OneToOne {
+            let message = || {
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)".to_owned()
+            };
+            self.fail(at, message);
+            return;
+        }
+        let labels = self.result_series(signature, key).labels;
+        if taken.iter().any(|other| self.result_series(signature, *other).labels == labels) {
+            let message = || "multiple matches for labels: grouping labels must ensure unique matches".to_owned();
+            self.fail(at, message);
         }
     }
 
-    fn result_series(&self, signature: &Labels, (many, one): (usize, usize), steps: usize) -> Series {
+    /// Returns the series of the "one" side with a sample at step `i`; two of them are a fault.
+    fn present_one(&mut self, signature: &Labels, pair: &Pair, i: usize) -> Option<usize> {
+        let one = self.one;
+        let mut present = pair.one.iter().copied().filter(|place| one[*place].has(i));
+        let (first, second) = (present.next()?, present.next());
+        if let Some(second) = second {
+            let side = if self.swapped { "left" } else { "right" };
+            self.fail((i, CHECK_ONE, second), || {
+                let mut both = [spell(&one[first].labels), spell(&one[second].labels)];
+                both.sort();
+                format!(
+                    "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}];many-to-many matching not allowed: matching labels must be unique on one side",
+                    spell(signature),
+                    both.join(", "),
+                )
+            });
+        }
+        Some(first)
+    }
+
+    fn result_series(&self, signature: &Labels, (many, one): (usize, usize)) -> Series {
         let side = |vector: &[Series], place: usize| match vector.get(place) {
-            Some(series) => (series.labels.clone(), series.drop_name),
-            None => (signature.clone(), false),
+            Some(series) => series.labels.clone(),
+            None => signature.clone(),
         };
         let (many, one) = (side(self.many, many), side(self.one, one));
-        let op = self.binary.op;
         let matching = &self.binary.matching;
-        let computes = computes(op);
-        let mut labels = if computes { without_metadata(&many.0) } else { many.0 };
+        let mut labels = if computes(self.binary.op) { without_metadata(&many) } else { many };
         if matching.cardinality == Cardinality::OneToOne {
             labels = if matching.on {
                 labels.filtered(|name| matching.labels.iter().any(|label| label == name))
@@ -335,13 +389,62 @@ impl Match<'_> {
         if !matching.include.is_empty() {
             let mut builder = labels.to_builder();
             for name in &matching.include {
-                builder.set(name, one.0.get(name).unwrap_or(""));
+                builder.set(name, one.get(name).unwrap_or(""));
             }
             labels = builder.build();
         }
-        let drop_name = computes || self.binary.returns_bool || many.1;
-        Series::absent(labels, drop_name, steps)
+        // A comparison brings a name back that was only to be dropped at the end: Prometheus does.
+        Series::absent(labels, self.binary.returns_bool, self.steps)
     }
+}
+
+/// Computes an operator on two samples; says what was odd.
+fn element(op: BinaryOp, a: &Point, b: &Point) -> (Outcome, Option<Refusal>) {
+    let keep = |point: Point| (Outcome::Keep(point), None);
+    let histogram = |histogram: Histogram| keep(super::call::histogram_point(histogram));
+    let refused = |left, right| (Outcome::Nothing, Some(Refusal::Types(left, right)));
+    match (a, b) {
+        (Point::Float(a), Point::Float(b)) => match op {
+            BinaryOp::TrimUpper | BinaryOp::TrimLower => refused("float", "float"),
+            _ if !op.is_comparison() => keep(Point::Float(float_op(op, *a, *b))),
+            _ if float_op(op, *a, *b) == 1.0 => keep(Point::Float(*a)),
+            _ => (Outcome::Filtered, None),
+        },
+        (Point::Float(a), Point::Histogram(b)) => match op {
+            BinaryOp::Mul => histogram(b.scaled(*a)),
+            _ => refused("float", "histogram"),
+        },
+        (Point::Histogram(a), Point::Float(b)) => match op {
+            BinaryOp::Mul => histogram(a.scaled(*b)),
+            BinaryOp::Div => histogram(a.divided(*b)),
+            BinaryOp::TrimUpper => histogram(super::trim::trim(a, *b, true)),
+            BinaryOp::TrimLower => histogram(super::trim::trim(a, *b, false)),
+            _ => refused("histogram", "float"),
+        },
+        (Point::Histogram(a), Point::Histogram(b)) => match op {
+            BinaryOp::Add | BinaryOp::Sub => combine(op, a, b),
+            BinaryOp::Equal | BinaryOp::NotEqual if a.same_as(b) == (op == BinaryOp::Equal) => {
+                keep(Point::Histogram(Arc::clone(a)))
+            }
+            BinaryOp::Equal | BinaryOp::NotEqual => (Outcome::Filtered, None),
+            _ => refused("histogram", "histogram"),
+        },
+    }
+}
+
+fn combine(op: BinaryOp, a: &Histogram, b: &Histogram) -> (Outcome, Option<Refusal>) {
+    let add = op == BinaryOp::Add;
+    let Some((mut result, odd)) = (if add { a.add(b) } else { a.sub(b) }) else {
+        return (Outcome::Nothing, Some(Refusal::Layouts));
+    };
+    if !add {
+        result.hint = ResetHint::Gauge;
+    }
+    // With a conflict of resets Prometheus gives no result between vectors.
+    if odd.reset_conflict {
+        return (Outcome::Nothing, Some(Refusal::Resets));
+    }
+    (Outcome::Keep(super::call::histogram_point(result)), odd.bounds_reconciled.then_some(Refusal::Bounds))
 }
 
 /// Says whether the result is another quantity, so that the metric's name no longer fits. Trimming keeps it.
@@ -426,7 +529,7 @@ pub fn binary(op: &Binary, lhs: Value, rhs: Value, grid: &Grid) -> Result<Value>
         context: &context,
         query,
         notes: &notes,
-        finds_resets: false,
+        buckets: super::Buckets::Kept,
         taker: None,
         tally: None,
     };

@@ -7,13 +7,13 @@ use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use storage_api::MillisRange;
 
 use super::elementwise::{self, map_floats};
+use super::heap::Heap;
 use super::select::{Reach, without_stale};
 use super::tally::weight_of;
 use super::window::{self, Window, WindowFn};
-use super::{Evaluator, classic, label, time};
+use super::{Buckets, Evaluator, classic, label, time};
 use crate::error::{Error, Result};
 use crate::functions::Function;
-use crate::number::nan_first;
 use crate::parse::ast::{Borders, Expr, ExprKind, Span, ValueType};
 use crate::value::{Grid, Point, Samples, Series, Value};
 
@@ -23,12 +23,16 @@ const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
 
 impl Evaluator<'_> {
     pub(super) fn call(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Value> {
-        let stats = matches!(function.name, "histogram_count" | "histogram_sum" | "histogram_avg");
-        if stats != self.finds_resets && function.name.starts_with("histogram_") {
-            return Self { finds_resets: stats, ..*self }.call(expr, function, args, grid);
+        let buckets = match function.name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => self.buckets.unless_needed(Buckets::Skipped),
+            name if name.starts_with("histogram_") => Buckets::Needed,
+            _ => self.buckets,
+        };
+        if buckets != self.buckets {
+            return Self { buckets, ..*self }.call(expr, function, args, grid);
         }
         if args.iter().any(|arg| arg.value_type() == ValueType::Matrix) {
-            return self.range_call(expr, function, args, grid).map(Value::Vector);
+            return self.range_call(function, args, grid).map(Value::Vector);
         }
         if function.returns == ValueType::Scalar {
             return self.scalar_call(function.name, args, grid).map(Value::Scalar);
@@ -45,7 +49,8 @@ impl Evaluator<'_> {
             "start" => all(window::seconds(query.start_ms)),
             "end" => all(window::seconds(query.end_ms)),
             "range" => all(window::seconds(query.end_ms - query.start_ms)),
-            "step" => all(if self.query.is_range { window::seconds(query.step_ms) } else { 0.0 }),
+            // A query of one point has no step, even where it names one.
+            "step" => all(if query.start_ms == query.end_ms { 0.0 } else { window::seconds(query.step_ms) }),
             "min_of" | "max_of" => {
                 let (a, b) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
                 let pick = if name == "min_of" { crate::number::min } else { crate::number::max };
@@ -87,6 +92,17 @@ impl Evaluator<'_> {
             }
             "absent" => self.absent(&args[0], grid),
             "timestamp" => self.timestamp(&args[0], grid),
+            "start_timestamp" => match &args[0].unparen().kind {
+                // Only samples have it, not what is made of them.
+                ExprKind::Selector(selector) => {
+                    Ok(map_floats(self.select_start_times(selector, grid)?, |value, _| Some(value)))
+                }
+                _ => {
+                    let vector = self.vector(&args[0], grid)?;
+                    self.release(vector.len(), grid.len());
+                    Ok(Vec::new())
+                }
+            },
             "round" => {
                 let to = args.get(1).map_or_else(|| Ok(vec![1.0; grid.len()]), |to| self.scalar(to, grid))?;
                 Ok(map_floats(self.vector(&args[0], grid)?, |value, i| Some(elementwise::round(value, to[i]))))
@@ -102,13 +118,14 @@ impl Evaluator<'_> {
             "histogram_quantile" => {
                 let q = self.scalar(&args[0], grid)?;
                 let vector = self.vector(&args[1], grid)?;
-                self.histogram_quantile(&[(None, q)], vector, args[0].span, args[1].span, grid)
+                let quantiles = [(None, q, args[0].unparen().span)];
+                self.histogram_quantile(&quantiles, vector, args[1].unparen().span, grid)
             }
             "histogram_quantiles" => self.histogram_quantiles(args, grid),
             "histogram_fraction" => {
                 let (low, high) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
                 let vector = self.vector(&args[2], grid)?;
-                self.histogram_fraction(&low, &high, vector, args[2].span, grid)
+                self.histogram_fraction(&low, &high, vector, args[2].unparen().span, grid)
             }
             _ => Err(Error::evaluation(format!("unknown function with name \"{name}\""))),
         }
@@ -147,7 +164,7 @@ impl Evaluator<'_> {
 
     fn timestamp(&self, arg: &Expr, grid: &Grid) -> Result<Vec<Series>> {
         let mut vector = match &arg.unparen().kind {
-            ExprKind::Selector(selector) if selector.borders == Borders::Plain => self.select_times(selector, grid)?,
+            ExprKind::Selector(selector) => self.select_times(selector, grid)?,
             _ => {
                 let mut vector = self.vector(arg, grid)?;
                 for series in &mut vector {
@@ -167,29 +184,26 @@ impl Evaluator<'_> {
     }
 
     fn sort(&self, expr: &Expr, name: &str, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
-        if self.query.is_range {
-            let text = format!("{name} is ineffective for range queries since results are always ordered by labels");
+        if grid.len() > 1 {
+            let text = "sort is ineffective for range queries since results are always ordered by labels";
             self.notes.warn(expr.span, text);
         }
         let mut vector = self.vector(&args[0], grid)?;
         if name.starts_with("sort_by_label") {
             let names = texts(&args[1..]);
             let descending = name.ends_with("desc");
-            vector.sort_by(|a, b| {
-                let order = label::compare(&a.labels, &b.labels, &names);
-                if descending { order.reverse() } else { order }
-            });
+            label::sort(&mut vector, &names, descending);
             return Ok(vector);
         }
         // Histograms have no order among floats and are left out; NaN comes last either way.
         vector.retain(|series| series.values.iter().any(|value| !crate::value::is_absent(*value)));
-        let descending = name == "sort_desc";
-        vector.sort_by(|a, b| match (a.values[0], b.values[0]) {
-            (a, b) if a.is_nan() || b.is_nan() => a.is_nan().cmp(&b.is_nan()),
-            (a, b) if descending => nan_first(b, a),
-            (a, b) => nan_first(a, b),
-        });
-        Ok(vector)
+        for series in &mut vector {
+            series.histograms = None;
+        }
+        let values = vector.iter().map(|series| series.values[0]);
+        let order = Heap::of(values, name == "sort_desc").sorted();
+        let mut vector: Vec<Option<Series>> = vector.into_iter().map(Some).collect();
+        Ok(order.into_iter().filter_map(|place| vector[place].take()).collect())
     }
 
     fn histogram_quantiles(&self, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
@@ -199,13 +213,13 @@ impl Evaluator<'_> {
         label::check_name(name).map_err(|name| Error::evaluation(format!("invalid label name {name}")))?;
         let mut quantiles = Vec::new();
         for arg in &args[2..] {
-            quantiles.push((Some(name.as_str()), self.scalar(arg, grid)?));
+            quantiles.push((Some(name.as_str()), self.scalar(arg, grid)?, arg.unparen().span));
         }
         let vector = self.vector(&args[0], grid)?;
-        self.histogram_quantile(&quantiles, vector, args[2].span, args[0].span, grid)
+        self.histogram_quantile(&quantiles, vector, args[0].unparen().span, grid)
     }
 
-    fn range_call(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
+    fn range_call(&self, function: &Function, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
         let name = function.name;
         let work = window::find(name).ok_or_else(|| Error::evaluation(format!("unknown function {name}")))?;
         let mut matrix = None;
@@ -219,8 +233,11 @@ impl Evaluator<'_> {
             }
         }
         let matrix = matrix.ok_or_else(|| Error::evaluation("expected a range vector"))?;
-        self.check_params(name, &scalars, args)?;
-        let job = WindowJob { name, work, scalars, span: matrix.span, grid: *grid };
+        // What Prometheus makes of a subquery has no place in the text any more.
+        let first = args[0].unparen();
+        let placeless = matches!(first.kind, ExprKind::Subquery(_));
+        let span = if placeless { Span::default() } else { first.span };
+        let job = WindowJob { name, work, scalars, span, grid: *grid };
         let series = match &matrix.kind {
             ExprKind::Range(selector, range) => {
                 self.check_borders(name, selector.borders)?;
@@ -230,20 +247,20 @@ impl Evaluator<'_> {
                 let lookback = self.query.options.lookback_ms;
                 let before = if selector.borders == Borders::Plain { 0 } else { lookback };
                 let after = if selector.borders == Borders::Smoothed { lookback } else { 0 };
-                let span = MillisRange {
-                    min_ms: first.saturating_sub(range_ms).saturating_sub(before).saturating_add(1),
-                    max_ms: last.saturating_add(after),
-                };
+                let min_ms = first.saturating_sub(range_ms).saturating_sub(before).saturating_add(1);
+                let max_ms = last.saturating_add(after);
+                // A range below a millisecond takes in nothing.
+                let span = MillisRange { min_ms: min_ms.min(max_ms), max_ms };
                 let reach = WindowReach { reach, range_ms, before, after, borders: selector.borders };
                 let compute = |samples| {
                     self.charge(1, grid.len())?;
-                    let series = self.windows(&without_stale(samples), &job, &reach);
+                    let series = self.windows(&without_stale(samples), &job, &reach)?;
                     if series.is_none() {
                         self.release(1, grid.len());
                     }
                     Ok(series)
                 };
-                self.read_series(selector, span, compute, |series| self.note_names(expr, name, series))?
+                self.read_series(selector, span, compute, |series| self.note_names(job.span, name, series))?
             }
             ExprKind::Subquery(subquery) => {
                 let (samples, range_ms, reach) = self.subquery(subquery, grid)?;
@@ -253,10 +270,10 @@ impl Evaluator<'_> {
                 let mut series = Vec::with_capacity(samples.len());
                 for one in samples {
                     self.context.check()?;
-                    series.extend(self.windows(&one, &job, &reach));
+                    series.extend(self.windows(&one, &job, &reach)?);
                 }
                 self.release(loaded, 1);
-                self.note_names(expr, name, &series);
+                self.note_names(job.span, name, &series);
                 series
             }
             _ => return Err(Error::evaluation("expected a range vector")),
@@ -280,48 +297,21 @@ impl Evaluator<'_> {
         Err(Error::evaluation(format!("{what} modifier can only be used with: {list} - not with {name}")))
     }
 
-    fn check_params(&self, name: &str, scalars: &[Vec<f64>], args: &[Expr]) -> Result<()> {
-        match (name, scalars) {
-            ("double_exponential_smoothing", [smoothing, trending]) => {
-                for (what, values) in [("smoothing", smoothing), ("trend", trending)] {
-                    if let Some(bad) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
-                        let sign = if what == "smoothing" { "sf" } else { "tf" };
-                        let text = format!("invalid {what} factor. Expected: 0 <= {sign} <= 1, got: {bad:.6}");
-                        return Err(Error::evaluation(text));
-                    }
-                }
-            }
-            ("quantile_over_time", [q]) => {
-                for q in q {
-                    self.note_quantile(*q, args[0].span);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Warns when a quantile is none.
     pub(super) fn note_quantile(&self, q: f64, span: Span) {
         if q.is_nan() || !(0.0..=1.0).contains(&q) {
-            let q = crate::number::format_float(q);
+            let q = crate::number::format_short(q);
             self.notes.warn(span, format!("quantile value should be between 0 and 1, got {q}"));
         }
     }
 
     /// Tells of metrics that, going by their names, are no counters.
-    fn note_names(&self, expr: &Expr, name: &str, series: &[Series]) {
-        if !matches!(name, "rate" | "increase" | "irate" | "resets") {
+    fn note_names(&self, span: Span, name: &str, series: &[Series]) {
+        if !matches!(name, "rate" | "increase") {
             return;
         }
-        let Some(arg) = (match &expr.kind {
-            ExprKind::Call(_, args) => args.first(),
-            _ => None,
-        }) else {
-            return;
-        };
         for one in series {
-            if one.values.iter().all(|value| crate::value::is_absent(*value)) {
+            if one.labels.metric_name().is_empty() || one.values.iter().all(|value| crate::value::is_absent(*value)) {
                 continue;
             }
             let metric = one.labels.metric_name();
@@ -331,17 +321,17 @@ impl Evaluator<'_> {
                 Some(kind) if !matches!(kind, "counter" | "histogram") => format!(
                     "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got \"{kind}\": \"{metric}\""
                 ),
-                None if !metric.is_empty() && !suffixed => format!(
+                None if !suffixed => format!(
                     "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"{metric}\""
                 ),
                 _ => continue,
             };
-            self.notes.info(arg.span, text);
+            self.notes.info(span, text);
         }
     }
 
     /// Slides the window over the steps. Returns `None` when no step has a result.
-    fn windows(&self, samples: &Samples, job: &WindowJob<'_>, reach: &WindowReach) -> Option<Series> {
+    fn windows(&self, samples: &Samples, job: &WindowJob<'_>, reach: &WindowReach) -> Result<Option<Series>> {
         let steps = job.grid.len();
         let keeps_name = matches!(job.name, "last_over_time" | "first_over_time");
         let mut series = Series::absent(samples.labels.clone(), samples.drop_name || !keeps_name, steps);
@@ -364,6 +354,7 @@ impl Evaluator<'_> {
                 tally.add(i, weight_of(samples, from, to));
             }
             let param = |n: usize| job.scalars.get(n).map_or(0.0, |column| column[i]);
+            check_params(job.name, [param(0), param(1)])?;
             let like = Window {
                 labels: &samples.labels,
                 times: &[],
@@ -390,8 +381,23 @@ impl Evaluator<'_> {
                 }
             }
         }
-        any.then_some(series)
+        Ok(any.then_some(series))
     }
+}
+
+/// Checks the scalar arguments of a function at a step at which there is a window.
+fn check_params(name: &str, params: [f64; 2]) -> Result<()> {
+    if name != "double_exponential_smoothing" {
+        return Ok(());
+    }
+    for (what, sign, value) in [("smoothing", "sf", params[0]), ("trend", "tf", params[1])] {
+        if value <= 0.0 || value >= 1.0 {
+            let value = if value.is_finite() { format!("{value:.6}") } else { crate::number::format_float(value) };
+            let text = format!("invalid {what} factor. Expected: 0 < {sign} < 1, got: {value}");
+            return Err(Error::evaluation(text));
+        }
+    }
+    Ok(())
 }
 
 /// What is computed over windows.

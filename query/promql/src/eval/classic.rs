@@ -8,7 +8,8 @@ use super::Evaluator;
 use super::elementwise::map_floats;
 use crate::error::Result;
 use crate::histogram::{Bucket, Histogram};
-use crate::number::{format_float, kahan_add};
+use crate::notes::{Detail, for_metric};
+use crate::number::{format_short, kahan_add};
 use crate::parse::ast::Span;
 use crate::parse::text::quote;
 use crate::value::{ABSENT, Grid, Merger, Series, is_absent};
@@ -72,10 +73,8 @@ impl Evaluator<'_> {
             let bound = series.labels.get("le").unwrap_or("");
             let upper = parse_bound(bound);
             if has_floats && upper.is_none() {
-                let (bound, metric) = (quote(bound), quote(metric));
-                let text = format!(
-                    "bucket label \"le\" is missing or has a malformed value of {bound} for metric name {metric}"
-                );
+                let (bound, metric) = (quote(bound), for_metric(metric));
+                let text = format!("bucket label \"le\" is missing or has a malformed value of {bound}{metric}");
                 self.notes.warn(span, text);
             }
             let native = series.histograms.is_some();
@@ -97,25 +96,25 @@ impl Evaluator<'_> {
     }
 
     fn note_mix(&self, family: &Family, span: Span) {
-        let metric = quote(&family.metric);
-        let text = format!("vector contains a mix of classic and native histograms for metric name {metric}");
-        self.notes.warn(span, text);
+        let metric = for_metric(&family.metric);
+        self.notes.warn(span, format!("vector contains a mix of classic and native histograms{metric}"));
     }
 
     /// Computes quantiles; each may be told apart by a label with its value.
     pub(super) fn histogram_quantile(
         &self,
-        quantiles: &[(Option<&str>, Vec<f64>)],
+        quantiles: &[(Option<&str>, Vec<f64>, Span)],
         vector: Vec<Series>,
-        quantile_span: Span,
         span: Span,
         grid: &Grid,
     ) -> Result<Vec<Series>> {
         let families = self.families(&vector, span);
         let mut merger = Merger::default();
-        for (label, q) in quantiles {
+        for (k, (label, q, quantile_span)) in quantiles.iter().enumerate() {
+            // Buckets that were mended for one quantile are whole for the next.
+            let mended = |i: usize| quantiles[..k].iter().any(|(_, q, _)| (0.0..=1.0).contains(&q[i]));
             for q in q {
-                self.note_quantile(*q, quantile_span);
+                self.note_quantile(*q, *quantile_span);
             }
             for family in &families {
                 self.context.check()?;
@@ -129,7 +128,7 @@ impl Evaluator<'_> {
                 self.charge(1, grid.len())?;
                 let mut result = Series::absent(labels, true, grid.len());
                 for (i, q) in q.iter().enumerate() {
-                    if let Some(value) = self.family_quantile(family, &vector, *q, i, span) {
+                    if let Some(value) = self.family_quantile(family, &vector, *q, (i, grid.at(i)), span, mended(i)) {
                         result.values[i] = value;
                     }
                 }
@@ -142,7 +141,15 @@ impl Evaluator<'_> {
         Ok(merger.finish())
     }
 
-    fn family_quantile(&self, family: &Family, vector: &[Series], q: f64, i: usize, span: Span) -> Option<f64> {
+    fn family_quantile(
+        &self,
+        family: &Family,
+        vector: &[Series],
+        q: f64,
+        (i, at_ms): (usize, i64),
+        span: Span,
+        mended: bool,
+    ) -> Option<f64> {
         let native = family.native.iter().find_map(|place| vector[*place].histogram(i));
         let mut buckets = classic_buckets(family, vector, i);
         if let Some(native) = native {
@@ -152,10 +159,8 @@ impl Evaluator<'_> {
             }
             let (value, nans) = native_quantile(q, native);
             if let Some(effect) = nans {
-                let metric = quote(&family.metric);
-                let text = format!(
-                    "input to histogram_quantile has NaN observations, result is {effect} for metric name {metric}"
-                );
+                let metric = for_metric(&family.metric);
+                let text = format!("input to histogram_quantile has NaN observations, result is {effect}{metric}");
                 self.notes.info(span, text);
             }
             return Some(value);
@@ -163,13 +168,14 @@ impl Evaluator<'_> {
         if buckets.is_empty() {
             return None;
         }
-        let (value, fixed) = classic_quantile(q, &mut buckets);
-        if fixed {
-            let metric = quote(&family.metric);
+        let (value, falls) = classic_quantile(q, &mut buckets);
+        if let Some(falls) = falls.filter(|_| !mended) {
+            let metric = for_metric(&family.metric);
             let text = format!(
-                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name {metric}"
+                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){metric}"
             );
-            self.notes.info(span, text);
+            let detail = Detail::Falls { buckets: falls.buckets, most: falls.most, count: 1, at_ms: (at_ms, at_ms) };
+            self.notes.add(false, span, text, detail);
         }
         Some(value)
     }
@@ -194,14 +200,15 @@ impl Evaluator<'_> {
                 match native {
                     Some(_) if !buckets.is_empty() => self.note_mix(family, span),
                     Some(native) => {
-                        if native.sum.is_nan() {
-                            let metric = quote(&family.metric);
+                        let (fraction, has_nans) = native_fraction(low[i], high[i], native);
+                        result.values[i] = fraction;
+                        if has_nans {
+                            let metric = for_metric(&family.metric);
                             let text = format!(
-                                "input to histogram_fraction has NaN observations, which are excluded from all fractions for metric name {metric}"
+                                "input to histogram_fraction has NaN observations, which are excluded from all fractions{metric}"
                             );
                             self.notes.info(span, text);
                         }
-                        result.values[i] = native_fraction(low[i], high[i], native);
                     }
                     None if buckets.is_empty() => {}
                     None => result.values[i] = classic_fraction(low[i], high[i], &mut buckets),
@@ -218,8 +225,8 @@ impl Evaluator<'_> {
 
 /// Writes a label's value as OpenMetrics writes numbers: with a fraction, even where it is zero.
 fn format_quantile(q: f64) -> String {
-    let text = format_float(q);
-    if q.is_finite() && !text.contains('.') { format!("{text}.0") } else { text }
+    let text = format_short(q);
+    if q.is_finite() && !text.contains(['.', 'e']) { format!("{text}.0") } else { text }
 }
 
 /// Reads `le` as Go reads a float: `+Inf`, `1e3`, `0.5`.
@@ -263,10 +270,19 @@ fn almost_equal(a: f64, b: f64) -> bool {
     distance / sum.min(f64::MAX) < TOLERANCE
 }
 
-/// Makes cumulative counts rise; says whether a real fall was mended.
-fn make_monotonic(buckets: &mut [(f64, f64)]) -> bool {
-    let Some(mut before) = buckets.first().map(|bucket| bucket.1) else { return false };
-    let mut forced = false;
+/// The buckets whose cumulative counts fell, though they cannot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Falls {
+    /// The first and the last upper bound.
+    buckets: (f64, f64),
+    /// The largest fall.
+    most: f64,
+}
+
+/// Makes cumulative counts rise; tells of the falls that are more than rounding.
+fn make_monotonic(buckets: &mut [(f64, f64)]) -> Option<Falls> {
+    let mut before = buckets.first()?.1;
+    let mut falls: Option<Falls> = None;
     for bucket in &mut buckets[1..] {
         if bucket.1 == before {
             continue;
@@ -274,40 +290,43 @@ fn make_monotonic(buckets: &mut [(f64, f64)]) -> bool {
         if almost_equal(before, bucket.1) {
             bucket.1 = before;
         } else if bucket.1 < before {
+            let fall = before - bucket.1;
+            let have = falls.unwrap_or(Falls { buckets: (bucket.0, bucket.0), most: 0.0 });
+            falls = Some(Falls { buckets: (have.buckets.0, bucket.0), most: have.most.max(fall) });
             bucket.1 = before;
-            forced = true;
         } else {
             before = bucket.1;
         }
     }
-    forced
+    falls
 }
 
-/// Returns the quantile and whether the buckets had to be mended. Source: Prometheus' documentation.
-fn classic_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> (f64, bool) {
+/// Returns the quantile and what had to be mended. Source: Prometheus' documentation.
+fn classic_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> (f64, Option<Falls>) {
     if q.is_nan() {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
     if !(0.0..=1.0).contains(&q) {
-        return (if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY }, false);
+        return (if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY }, None);
     }
     if prepare(buckets).is_none() {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
-    let fixed = make_monotonic(buckets);
+    let falls = make_monotonic(buckets);
     let last = buckets.len() - 1;
     let observations = buckets[last].1;
-    if buckets.len() < 2 || observations == 0.0 || observations.is_nan() {
-        return (f64::NAN, fixed);
+    if buckets.len() < 2 || observations == 0.0 {
+        return (f64::NAN, falls);
     }
     let mut rank = q * observations;
-    let place = buckets[..last].partition_point(|bucket| bucket.1 < rank);
+    // Where the rank is NaN no bucket reaches it.
+    let place = buckets[..last].iter().position(|bucket| bucket.1 >= rank).unwrap_or(last);
     if place == last {
-        return (buckets[last - 1].0, fixed);
+        return (buckets[last - 1].0, falls);
     }
     let end = buckets[place].0;
     if place == 0 && end <= 0.0 {
-        return (end, fixed);
+        return (end, falls);
     }
     let (mut start, mut count) = (0.0, buckets[place].1);
     if place > 0 {
@@ -315,14 +334,13 @@ fn classic_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> (f64, bool) {
         count -= buckets[place - 1].1;
         rank -= buckets[place - 1].1;
     }
-    (start + (end - start) * (rank / count), fixed)
+    (start + (end - start) * (rank / count), falls)
 }
 
 fn classic_fraction(low: f64, high: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
-    if prepare(buckets).is_none() || buckets.len() < 2 {
+    if prepare(buckets).is_none() {
         return f64::NAN;
     }
-    make_monotonic(buckets);
     let count = buckets[buckets.len() - 1].1;
     if count == 0.0 || low.is_nan() || high.is_nan() {
         return f64::NAN;
@@ -330,8 +348,7 @@ fn classic_fraction(low: f64, high: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
     if low >= high {
         return 0.0;
     }
-    // A bucket without lower border cannot be cut: it counts neither from nor up to a point inside it.
-    let rank_of = |value: f64, is_low: bool| {
+    let rank_of = |value: f64| {
         let mut rank = 0.0;
         let mut lower = if buckets[0].0 > 0.0 { 0.0 } else { f64::NEG_INFINITY };
         for (upper, cumulative) in buckets.iter() {
@@ -339,11 +356,9 @@ fn classic_fraction(low: f64, high: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
                 return rank;
             }
             if *upper > value {
-                if lower.is_infinite() {
-                    return if is_low { *cumulative } else { rank };
-                }
-                if upper.is_infinite() {
-                    return rank;
+                // A bucket without lower border cannot be cut.
+                if lower == f64::NEG_INFINITY {
+                    return *cumulative;
                 }
                 return rank + (cumulative - rank) * (value - lower) / (upper - lower);
             }
@@ -352,7 +367,11 @@ fn classic_fraction(low: f64, high: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
         }
         count
     };
-    (rank_of(high, false).min(count) - rank_of(low, true).min(count)) / count
+    let rank_up_to_count = |value: f64| {
+        let rank = rank_of(value);
+        if rank > count { count } else { rank }
+    };
+    (rank_up_to_count(high) - rank_up_to_count(low)) / count
 }
 
 /// Returns the quantile, and how NaN observations changed it, if there are any.
@@ -372,30 +391,42 @@ fn native_quantile(q: f64, histogram: &Histogram) -> (f64, Option<&'static str>)
     if !forward {
         buckets.reverse();
     }
-    let rank = if forward { q } else { 1.0 - q } * histogram.count;
+    let mut rank = if forward { q } else { 1.0 - q } * histogram.count;
     let mut count = 0.0;
-    let mut found = None;
-    for bucket in buckets {
-        count += bucket.count;
-        found = Some(bucket);
+    let nothing = Bucket { lower: 0.0, upper: 0.0, lower_inside: true, upper_inside: true, count: 0.0 };
+    let mut bucket = nothing;
+    let mut rest = buckets.into_iter();
+    for one in rest.by_ref() {
+        count += one.count;
+        bucket = one;
         if count >= rank {
             break;
         }
     }
-    let Some(mut bucket) = found else { return (f64::NAN, has_nans.then_some("NaN")) };
-    let skewed = has_nans.then_some("skewed higher");
     if let Some(value) = adjust(histogram, &mut bucket) {
-        return if has_nans && count < rank { (f64::NAN, Some("NaN")) } else { (value, skewed) };
+        return (value, None);
     }
-    let count = count.min(histogram.count);
+    // Rounding may lead beyond the count.
+    if count > histogram.count {
+        count = histogram.count;
+    }
     if count < rank {
         return if has_nans { (f64::NAN, Some("NaN")) } else { (bucket.upper, None) };
     }
-    let rank = if forward { rank - (count - bucket.count) } else { count - rank };
+    rank = if forward { rank - (count - bucket.count) } else { count - rank };
+    let mut skewed = None;
+    if has_nans {
+        // As in Prometheus, the last bucket is then the one to interpolate in.
+        for one in rest {
+            count += one.count;
+            bucket = one;
+        }
+        skewed = (count < histogram.count).then_some("skewed higher");
+    }
     (interpolate(histogram, &bucket, rank / bucket.count), skewed)
 }
 
-/// Narrows the zero bucket to the side that has observations, and custom buckets without border; returns the value
+/// Narrows the zero bucket to the side that has observations, and a custom bucket without lower border; returns the value
 /// where there is nothing to interpolate.
 fn adjust(histogram: &Histogram, bucket: &mut Bucket) -> Option<f64> {
     if histogram.is_custom() {
@@ -404,20 +435,22 @@ fn adjust(histogram: &Histogram, bucket: &mut Bucket) -> Option<f64> {
                 return Some(bucket.upper);
             }
             bucket.lower = 0.0;
-        }
-        if bucket.upper == f64::INFINITY {
+        } else if bucket.upper == f64::INFINITY {
             return Some(bucket.lower);
         }
-        return None;
-    }
-    if bucket.lower < 0.0 && bucket.upper > 0.0 {
-        if histogram.negative.is_empty() && !histogram.positive.is_empty() {
-            bucket.lower = 0.0;
-        } else if histogram.positive.is_empty() && !histogram.negative.is_empty() {
-            bucket.upper = 0.0;
-        }
+    } else if bucket.lower < 0.0 && bucket.upper > 0.0 {
+        narrow(histogram, bucket);
     }
     None
+}
+
+/// Takes zero as the border on the side on which there are no observations.
+fn narrow(histogram: &Histogram, bucket: &mut Bucket) {
+    if histogram.negative.is_empty() && !histogram.positive.is_empty() {
+        bucket.lower = 0.0;
+    } else if histogram.positive.is_empty() && !histogram.negative.is_empty() {
+        bucket.upper = 0.0;
+    }
 }
 
 /// Returns the value at `part` of the bucket, linearly in the zero and custom buckets, else exponentially.
@@ -434,8 +467,8 @@ fn interpolate(histogram: &Histogram, bucket: &Bucket, part: f64) -> f64 {
 }
 
 /// Returns which part of the bucket lies below `value`, from 0 to 1.
-fn part_below(histogram: &Histogram, bucket: &Bucket, value: f64) -> f64 {
-    if histogram.is_custom() || (bucket.lower <= 0.0 && bucket.upper >= 0.0) {
+pub(super) fn share_below(bucket: &Bucket, value: f64, linear: bool) -> f64 {
+    if linear {
         return (value - bucket.lower) / (bucket.upper - bucket.lower);
     }
     let (lower, upper) = (bucket.lower.abs().log2(), bucket.upper.abs().log2());
@@ -443,105 +476,46 @@ fn part_below(histogram: &Histogram, bucket: &Bucket, value: f64) -> f64 {
     if value > 0.0 { (at - lower) / (upper - lower) } else { 1.0 - (at - upper) / (lower - upper) }
 }
 
-fn native_fraction(low: f64, high: f64, histogram: &Histogram) -> f64 {
+/// Returns the share of observations between two values, and whether there are NaN ones, which are in no share.
+fn native_fraction(low: f64, high: f64, histogram: &Histogram) -> (f64, bool) {
     if histogram.count == 0.0 || low.is_nan() || high.is_nan() {
-        return f64::NAN;
+        return (f64::NAN, false);
     }
     if low >= high {
-        return 0.0;
+        return (0.0, false);
     }
     let buckets = histogram.buckets();
-    let in_buckets: f64 = buckets.iter().map(|bucket| bucket.count).sum();
-    let whole = if histogram.sum.is_nan() { in_buckets } else { histogram.count };
-    let rank_of = |value: f64, is_low: bool| {
+    let mut whole = histogram.count;
+    let mut has_nans = false;
+    if histogram.sum.is_nan() {
+        whole = buckets.iter().map(|bucket| bucket.count).sum();
+        has_nans = whole < histogram.count;
+    }
+    let rank_of = |value: f64| {
         let mut rank = 0.0;
         for bucket in &buckets {
             let mut bucket = *bucket;
-            let fixed = adjust(histogram, &mut bucket);
-            if fixed.is_some() && bucket.upper == f64::INFINITY {
-                return if bucket.lower >= value || value < f64::INFINITY { rank } else { rank + bucket.count };
-            }
-            if fixed.is_some() && value < bucket.upper {
-                return if is_low && value != f64::NEG_INFINITY { rank + bucket.count } else { rank };
+            let around_zero = bucket.lower <= 0.0 && bucket.upper >= 0.0;
+            if around_zero {
+                narrow(histogram, &mut bucket);
             }
             if bucket.lower >= value {
                 return rank;
             }
             if bucket.upper > value {
-                return rank + bucket.count * part_below(histogram, &bucket, value);
+                let linear = histogram.is_custom() || around_zero;
+                if linear && bucket.lower == f64::NEG_INFINITY {
+                    return bucket.count;
+                }
+                return rank + bucket.count * share_below(&bucket, value, linear);
             }
             rank += bucket.count;
         }
         whole
     };
-    (rank_of(high, false).min(whole) - rank_of(low, true).min(whole)) / histogram.count
-}
-
-/// Keeps the observations below (`upper`) or above the bound; the sum is estimated from the buckets' middles.
-pub(super) fn trim(histogram: &Histogram, bound: f64, upper: bool) -> Histogram {
-    let mut result = histogram.clone();
-    let keep_of = |bucket: &Bucket| -> (f64, f64, f64) {
-        let (low, high) = if upper { (f64::NEG_INFINITY, bound) } else { (bound, f64::INFINITY) };
-        if bucket.upper <= low || bucket.lower >= high {
-            return (0.0, 0.0, 0.0);
-        }
-        if bucket.lower.is_infinite() && bucket.upper.is_infinite() {
-            return if bound.is_infinite() { (bucket.count, low, high) } else { (0.0, 0.0, 0.0) };
-        }
-        let mut narrowed = *bucket;
-        adjust(histogram, &mut narrowed);
-        let below = |value: f64| {
-            if value <= narrowed.lower {
-                0.0
-            } else if value >= narrowed.upper {
-                1.0
-            } else if narrowed.lower.is_infinite() || narrowed.upper.is_infinite() {
-                // What has no border goes whole to the side of the border that it has.
-                if narrowed.lower.is_infinite() { 1.0 } else { 0.0 }
-            } else {
-                part_below(histogram, &narrowed, value)
-            }
-        };
-        let part = below(high) - below(low);
-        (bucket.count * part, narrowed.lower.max(low), narrowed.upper.min(high))
+    let rank_up_to_whole = |value: f64| {
+        let rank = rank_of(value);
+        if rank > whole { whole } else { rank }
     };
-    let middle = |linear: bool, low: f64, high: f64| {
-        if low.is_infinite() {
-            high
-        } else if high.is_infinite() {
-            low
-        } else if linear {
-            f64::midpoint(low, high)
-        } else {
-            (low * high).sqrt().copysign(high)
-        }
-    };
-    let (mut count, mut sum, mut changed) = (0.0, 0.0, false);
-    let mut visit = |bucket: Bucket| {
-        let (kept, low, high) = keep_of(&bucket);
-        changed |= kept != bucket.count;
-        count += kept;
-        if kept != 0.0 {
-            let linear = histogram.is_custom() || (bucket.lower <= 0.0 && bucket.upper >= 0.0);
-            sum += kept * middle(linear, low, high);
-        }
-        kept
-    };
-    let positive = histogram.positive_buckets().zip(&histogram.positive).map(|(b, (i, _))| (*i, visit(b))).collect();
-    let negative = histogram.negative_buckets().zip(&histogram.negative).map(|(b, (i, _))| (*i, visit(b))).collect();
-    let zero = histogram
-        .buckets()
-        .into_iter()
-        .find(|b| b.lower == -histogram.zero_threshold && b.upper == histogram.zero_threshold);
-    let zero_count = if histogram.is_custom() { 0.0 } else { zero.map_or(0.0, &mut visit) };
-    if !changed {
-        return result;
-    }
-    let keep = |side: Vec<(i32, f64)>| side.into_iter().filter(|(_, count)| *count != 0.0).collect::<Vec<_>>();
-    result.positive = keep(positive);
-    result.negative = keep(negative);
-    result.zero_count = zero_count;
-    result.count = count;
-    result.sum = sum;
-    result
+    ((rank_up_to_whole(high) - rank_up_to_whole(low)) / histogram.count, has_nans)
 }

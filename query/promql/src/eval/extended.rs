@@ -20,7 +20,7 @@ pub(super) fn extended(w: &Window<'_>, is_counter: bool, is_rate: bool) -> Optio
     if smoothed {
         last = w.times[..last].partition_point(|at| *at < w.end_ms);
     }
-    if w.times[last] <= w.start_ms {
+    if w.times[last] <= w.start_ms || (smoothed && w.times[first] > w.end_ms) {
         return None;
     }
     let change = if histograms > 0 {
@@ -48,32 +48,38 @@ fn part(w: &Window<'_>, a: usize, at: i64) -> f64 {
     seconds(at - w.times[a]) / seconds(w.times[a + 1] - w.times[a])
 }
 
+/// Returns the value at `at`, which lies between samples `a` and `a + 1`; a counter that was reset comes from zero.
+fn float_between(w: &Window<'_>, a: usize, at: i64, is_counter: bool) -> f64 {
+    let (mut from, to) = (w.values[a], w.values[a + 1]);
+    if is_counter && to < from {
+        from = 0.0;
+    }
+    from + (to - from) * seconds(at - w.times[a]) / seconds(w.times[a + 1] - w.times[a])
+}
+
 fn float_change(w: &Window<'_>, first: usize, last: usize, is_counter: bool) -> f64 {
     let smoothed = w.borders == Borders::Smoothed;
-    let mut left = w.values[first];
-    if smoothed && w.times[first] < w.start_ms && first + 1 < w.len() {
-        let next = w.values[first + 1];
-        let from = if is_counter && next < left { 0.0 } else { left };
-        left = from + (next - from) * part(w, first, w.start_ms);
-    }
-    let mut right = w.values[last];
-    if smoothed && last > 0 && w.times[last] > w.end_ms {
-        let before = w.values[last - 1];
-        let to = if is_counter && right < before { right + before } else { right };
-        right = before + (to - before) * part(w, last - 1, w.end_ms);
-    }
+    let left = if smoothed && w.times[first] < w.start_ms && first + 1 < w.len() {
+        float_between(w, first, w.start_ms, is_counter)
+    } else {
+        w.values[first]
+    };
+    let right = if smoothed && last > 0 && w.times[last] > w.end_ms {
+        float_between(w, last - 1, w.end_ms, is_counter)
+    } else {
+        w.values[last]
+    };
     let mut change = right - left;
     if is_counter {
+        let mut correction = 0.0;
         let mut before = left;
-        for value in &w.values[inner(w, first, last)] {
+        for value in w.values[inner(w, first, last)].iter().chain([&right]) {
             if *value < before {
-                change += before;
+                correction += before;
             }
             before = *value;
         }
-        if right < before {
-            change += before;
-        }
+        change += correction;
     }
     change
 }
@@ -81,59 +87,115 @@ fn float_change(w: &Window<'_>, first: usize, last: usize, is_counter: bool) -> 
 fn histogram_change(w: &Window<'_>, first: usize, last: usize, is_counter: bool) -> Option<Histogram> {
     let used: Vec<&Arc<Histogram>> = (first..=last).filter_map(|i| w.histogram(i)).collect();
     let uses_custom = used.first()?.is_custom();
-    if used.iter().any(|one| one.is_custom() != uses_custom) {
-        w.warn(mixed_schemas(&w.metric()));
-        return None;
-    }
-    if is_counter && used.iter().any(|one| one.hint == ResetHint::Gauge) {
-        w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
-    }
-    if !is_counter && used.iter().any(|one| one.hint != ResetHint::Gauge) {
-        w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
+    for one in &used {
+        if one.is_custom() != uses_custom {
+            w.warn(mixed_schemas(&w.metric()));
+            return None;
+        }
+        if is_counter && one.hint == ResetHint::Gauge {
+            w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
+        }
     }
     let smoothed = w.borders == Borders::Smoothed;
-    let empty = |like: &Histogram| like.scaled(0.0);
-    let mut left = w.histogram(first)?.as_ref().clone();
-    if smoothed && w.times[first] < w.start_ms && first + 1 < w.len() {
-        let next = w.histogram(first + 1)?;
-        let from = if is_counter && next.detect_reset(&left) { empty(&left) } else { left };
-        left = between(&from, next, part(w, first, w.start_ms))?;
+    let between = |a: usize, at: i64| interpolated(w, a, at, is_counter);
+    let raw = |i: usize| w.histogram(i).map(|one| one.as_ref().clone());
+    let left_is_between = smoothed && w.times[first] < w.start_ms;
+    let left = if left_is_between { between(first, w.start_ms)? } else { raw(first)? };
+    let right =
+        if smoothed && last > 0 && w.times[last] > w.end_ms { between(last - 1, w.end_ms)? } else { raw(last)? };
+    if !is_counter && (left.hint != ResetHint::Gauge || right.hint != ResetHint::Gauge) {
+        w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
     }
-    let right_raw = w.histogram(last)?;
-    let mut right = right_raw.as_ref().clone();
-    let mut right_is_reset = last > 0 && last > first && right_raw.detect_reset(w.histogram(last - 1)?);
-    if smoothed && last > 0 && w.times[last] > w.end_ms {
-        let before = w.histogram(last - 1)?;
-        let to = if is_counter && right_raw.detect_reset(before) { right.add(before)?.0 } else { right };
-        right = between(before, &to, part(w, last - 1, w.end_ms))?;
-        right_is_reset = false;
-    }
-    let mut change = right.sub(&left)?.0;
-    if is_counter {
-        let mut before = left;
-        let range = inner(w, first, last);
-        for i in range.clone() {
-            let now = w.histogram(i)?;
-            let raw_before = if i > 0 { w.histogram(i - 1) } else { None };
-            let reset = raw_before.map_or_else(|| now.detect_reset(&before), |raw| now.detect_reset(raw));
-            if i > first && reset && (i > range.start || !smoothed_reset_at_left(w, first, i)) {
-                change = change.add(&before)?.0;
-            }
-            before = now.as_ref().clone();
-        }
-        if right_is_reset && !range.contains(&last) {
-            change = change.add(&before)?.0;
-        }
+    let mut change = subtracted(w, &right, &left)?;
+    if is_counter && let Some(correction) = correction(w, (first, last), (&left, &right), left_is_between)? {
+        change = added(w, &change, &correction)?;
     }
     change.hint = ResetHint::Gauge;
     Some(change)
 }
 
-/// Says whether the reset before sample `i` was already taken into the interpolated value at the left border.
-fn smoothed_reset_at_left(w: &Window<'_>, first: usize, i: usize) -> bool {
-    w.borders == Borders::Smoothed && i == first + 1 && w.times[first] < w.start_ms
+/// Returns what was counted up to each reset between the borders; `None` within when there was none.
+fn correction(
+    w: &Window<'_>,
+    (first, last): (usize, usize),
+    (left, right): (&Histogram, &Histogram),
+    left_is_between: bool,
+) -> Option<Option<Histogram>> {
+    let mut from = first + 1;
+    let mut before = left;
+    if left_is_between && first + 1 < w.len() {
+        let (now, raw) = (w.histogram(first + 1)?, w.histogram(first)?);
+        if now.detect_reset(raw) {
+            // The value at the left border has taken this reset into account.
+            before = now;
+            from += 1;
+        }
+    }
+    if from > last {
+        return Some(None);
+    }
+    let mut sum: Option<Histogram> = None;
+    let inside = (from..last).map(|i| w.histogram(i).map(Arc::as_ref));
+    // The value at the right border stands for the last sample, whose hint it has.
+    for now in inside.chain([Some(right)]) {
+        let now = now?;
+        if now.detect_reset(before) {
+            sum = Some(match &sum {
+                None => before.clone(),
+                Some(sum) => added(w, sum, before)?,
+            });
+        }
+        before = now;
+    }
+    Some(sum)
 }
 
-fn between(a: &Histogram, b: &Histogram, part: f64) -> Option<Histogram> {
-    super::window::interpolate_histograms(a, b, part).map(Arc::unwrap_or_clone)
+fn added(w: &Window<'_>, a: &Histogram, b: &Histogram) -> Option<Histogram> {
+    let (sum, odd) = a.add(b)?;
+    if odd.bounds_reconciled {
+        w.info("mismatched custom buckets were reconciled during addition");
+    }
+    Some(sum)
+}
+
+fn subtracted(w: &Window<'_>, a: &Histogram, b: &Histogram) -> Option<Histogram> {
+    let (difference, odd) = a.sub(b)?;
+    if odd.bounds_reconciled {
+        w.info("mismatched custom buckets were reconciled during subtraction");
+    }
+    Some(difference)
+}
+
+/// Returns the histogram at `at`, which lies between the samples `a` and `a + 1`.
+fn interpolated(w: &Window<'_>, a: usize, at: i64, is_counter: bool) -> Option<Histogram> {
+    let (before, next) = (w.histogram(a)?, w.histogram(a + 1)?);
+    between(before, next, part(w, a, at), is_counter, |what| w.info(what))
+}
+
+/// Returns the histogram at a part of the way from `a` to `b`; a counter that was reset comes from zero.
+pub(super) fn between(
+    a: &Histogram,
+    b: &Histogram,
+    part: f64,
+    is_counter: bool,
+    info: impl Fn(&'static str),
+) -> Option<Histogram> {
+    if part == 0.0 {
+        return Some(a.clone());
+    }
+    if part == 1.0 {
+        return Some(b.clone());
+    }
+    if is_counter && b.detect_reset(a) {
+        return Some(b.scaled(part));
+    }
+    let (difference, odd) = b.sub(a)?;
+    if odd.bounds_reconciled {
+        info("mismatched custom buckets were reconciled during subtraction");
+    }
+    let (sum, odd) = difference.scaled(part).add(a)?;
+    if odd.bounds_reconciled {
+        info("mismatched custom buckets were reconciled during addition");
+    }
+    Some(sum)
 }

@@ -73,18 +73,70 @@ pub(super) fn join(vector: Vec<Series>, args: &[Cow<'_, str>]) -> Result<Vec<Ser
     })
 }
 
-/// Compares by the values of `names` in natural order (`a2` before `a10`), then by all labels.
-pub(super) fn compare(a: &Labels, b: &Labels, names: &[Cow<'_, str>]) -> Ordering {
-    for name in names {
-        let (left, right) = (a.get(name).unwrap_or(""), b.get(name).unwrap_or(""));
-        if left != right {
-            let order = natural(left, right);
-            if order != Ordering::Equal {
-                return order;
+/// Sorts by the values of `names` in natural order (`a2` before `a10`), then by all labels.
+///
+/// Prometheus' comparison of values contradicts itself for empty values and for numbers with leading zeros; short lists
+/// are sorted as it does it, by insertion, so that these stand where it puts them.
+pub(super) fn sort(vector: &mut [Series], names: &[Cow<'_, str>], descending: bool) {
+    /// Up to here Go sorts by insertion.
+    const INSERTION_MAX: usize = 12;
+    let in_order = |order: Ordering| if descending { order.reverse() } else { order };
+    if vector.len() > INSERTION_MAX {
+        // Those without the label come last, and first the other way round.
+        let compare_one = |a: &Labels, b: &Labels, name: &str| {
+            let (a, b) = (a.get(name).unwrap_or(""), b.get(name).unwrap_or(""));
+            a.is_empty().cmp(&b.is_empty()).then_with(|| natural(a, b))
+        };
+        vector.sort_by(|a, b| {
+            let (a, b) = (&a.labels, &b.labels);
+            let by_names = names.iter().map(|name| compare_one(a, b, name)).find(|order| order.is_ne());
+            in_order(by_names.unwrap_or_else(|| a.cmp(b)))
+        });
+        return;
+    }
+    let before = |a: &Labels, b: &Labels| {
+        for name in names {
+            let (left, right) = (a.get(name).unwrap_or(""), b.get(name).unwrap_or(""));
+            if left != right {
+                return precedes(left, right) != descending;
             }
         }
+        in_order(a.cmp(b)).is_lt()
+    };
+    for i in 1..vector.len() {
+        for j in (1..=i).rev() {
+            if !before(&vector[j].labels, &vector[j - 1].labels) {
+                break;
+            }
+            vector.swap(j, j - 1);
+        }
     }
-    a.cmp(b)
+}
+
+/// Says whether `a` comes before `b`, run by run of digits and of other characters.
+fn precedes(a: &str, b: &str) -> bool {
+    let runs = |text: &str| -> Vec<String> {
+        text.as_bytes()
+            .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
+            .map(|run| String::from_utf8_lossy(run).into_owned())
+            .collect()
+    };
+    let (a, b) = (runs(a), runs(b));
+    for (i, left) in a.iter().enumerate() {
+        let Some(right) = b.get(i) else { return false };
+        let are_equal = match (left.parse::<i64>(), right.parse::<i64>()) {
+            (Ok(left), Ok(right)) if left != right => return left < right,
+            (Ok(_), Ok(_)) => true,
+            _ => left == right,
+        };
+        if !are_equal {
+            return left < right;
+        }
+        if i + 1 == a.len() || i + 1 == b.len() {
+            return i + 1 == a.len();
+        }
+    }
+    false
 }
 
 /// Compares text with runs of digits as numbers.

@@ -7,6 +7,7 @@ mod classic;
 pub mod elementwise;
 mod extended;
 mod fold;
+mod heap;
 mod info;
 mod label;
 mod over_time;
@@ -15,6 +16,7 @@ mod select;
 mod subquery;
 mod tally;
 pub(crate) mod time;
+mod trim;
 pub(crate) mod window;
 
 use storage_api::QueryContext;
@@ -97,7 +99,7 @@ pub fn evaluate_counted(
     }
     let notes = Notes::default();
     let evaluator =
-        Evaluator { source, context, query: *query, notes: &notes, finds_resets: false, taker: None, tally };
+        Evaluator { source, context, query: *query, notes: &notes, buckets: Buckets::Kept, taker: None, tally };
     let value = match found {
         ValueType::Matrix => Value::Matrix(evaluator.matrix(query.expr, &query.grid)?),
         _ => evaluator.eval(query.expr, &query.grid)?,
@@ -108,6 +110,23 @@ pub fn evaluate_counted(
     Ok(Answer { value, grid: query.grid, warnings, infos })
 }
 
+/// What becomes of the buckets of histograms in selectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Buckets {
+    /// They are kept.
+    Kept,
+    /// Only counts and sums are looked at, as under `histogram_count`: resets are found, then the buckets go.
+    Skipped,
+    /// They are kept whatever is below: in subqueries, under what cuts histograms or looks into them.
+    Needed,
+}
+
+impl Buckets {
+    fn unless_needed(self, other: Self) -> Self {
+        if self == Self::Needed { self } else { other }
+    }
+}
+
 /// One evaluation.
 #[derive(Clone, Copy)]
 pub(crate) struct Evaluator<'a> {
@@ -115,9 +134,8 @@ pub(crate) struct Evaluator<'a> {
     context: &'a QueryContext,
     query: Query<'a>,
     notes: &'a Notes,
-    /// Whether selectors say of each histogram if it was reset. Under `histogram_count` and the like only counts and
-    /// sums are looked at, so that resets must be found before the buckets are out of sight.
-    finds_resets: bool,
+    /// Whether selectors may leave the buckets of histograms away.
+    buckets: Buckets,
     /// Who takes the series of the selector that is evaluated next, where they are not to be held all at once.
     taker: Option<&'a fold::Taker<'a>>,
     /// Who counts samples by step of the grid that is evaluated next.
@@ -143,7 +161,7 @@ impl Evaluator<'_> {
             ExprKind::Selector(selector) => Ok(Value::Vector(self.select(selector, expr.span, grid)?)),
             ExprKind::Range(..) | ExprKind::Subquery(_) => Ok(Value::Matrix(self.matrix(expr, grid)?)),
             ExprKind::Call(function, args) => self.call(expr, function, args, grid),
-            ExprKind::Aggregate(aggregate) => Ok(Value::Vector(self.aggregate(aggregate, grid)?)),
+            ExprKind::Aggregate(aggregate) => Ok(Value::Vector(self.aggregate(aggregate, expr.span, grid)?)),
             ExprKind::Binary(binary) => self.binary(binary, expr.span, grid),
             ExprKind::Unary(negative, inner) => {
                 let value = self.eval(inner, grid)?;
@@ -207,17 +225,27 @@ impl Evaluator<'_> {
             (step, (grid.end_ms - grid.start_ms) as f64 / 1000.0)
         };
         let seconds = duration.compute(Some(query)).map_err(Error::evaluation)?;
-        if !seconds.is_finite() || seconds.abs() > crate::parse::SECONDS_MAX {
-            return Err(Error::evaluation("duration out of range"));
+        if !seconds.is_finite() {
+            return Err(Error::evaluation(duration.complain("duration is NaN or infinite")));
         }
+        if seconds.abs() > crate::parse::SECONDS_MAX {
+            return Err(Error::evaluation(duration.complain("duration is out of range")));
+        }
+        // A literal is rounded to nanoseconds first.
         #[expect(clippy::cast_possible_truncation, reason = "bounds were checked")]
-        Ok((seconds * 1000.0).round() as i64)
+        Ok(match duration.literal() {
+            Some(_) => (seconds * 1e9).round() as i64 / 1_000_000,
+            None => (seconds * 1000.0) as i64,
+        })
     }
 
-    /// Returns a duration that must be above zero.
+    /// Returns a duration that must be above zero; a literal below a millisecond is none.
     fn positive_ms(&self, duration: &Duration) -> Result<i64> {
         let ms = self.duration_ms(duration)?;
-        if ms <= 0 { Err(Error::evaluation("duration must be greater than 0")) } else { Ok(ms) }
+        if ms < 0 || (ms == 0 && duration.literal().is_none()) {
+            return Err(Error::evaluation(duration.complain("duration must be greater than 0")));
+        }
+        Ok(ms)
     }
 
     fn offset_ms(&self, offset: Option<&Duration>) -> Result<i64> {

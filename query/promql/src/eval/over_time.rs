@@ -40,7 +40,7 @@ fn add_all(w: &Window<'_>, mean: bool) -> Option<Histogram> {
     let all: Vec<&Histogram> = w.histograms?.iter().flatten().map(Arc::as_ref).collect();
     combine(&all, mean, |note| match note {
         Note::Resets => w.warn("conflicting counter resets during histogram aggregation"),
-        Note::Schemas => w.warn(mixed_schemas(&w.metric())),
+        Note::Schemas(_) => w.warn(mixed_schemas(&w.metric())),
         Note::Bounds => w.info("mismatched custom buckets were reconciled during aggregation"),
     })
 }
@@ -50,22 +50,22 @@ fn add_all(w: &Window<'_>, mean: bool) -> Option<Histogram> {
 pub(super) enum Note {
     /// One says that there was a reset, another that there was none.
     Resets,
-    /// Exponential and custom buckets do not go together.
-    Schemas,
+    /// The histogram at this place has exponential or custom buckets, those before it have the other kind.
+    Schemas(usize),
     /// Custom bounds differ.
     Bounds,
 }
 
 /// Returns the sum or the mean of histograms; `None` when they do not go together.
 pub(super) fn combine(all: &[&Histogram], mean: bool, note: impl Fn(Note)) -> Option<Histogram> {
+    let first = all.first()?;
+    if let Some(place) = all.iter().position(|one| one.is_custom() != first.is_custom()) {
+        note(Note::Schemas(place));
+        return None;
+    }
     let has = |hint: ResetHint| all.iter().any(|one| one.hint == hint);
     if has(ResetHint::Reset) && has(ResetHint::NotReset) {
         note(Note::Resets);
-    }
-    let first = all.first()?;
-    if all.iter().any(|one| one.is_custom() != first.is_custom()) {
-        note(Note::Schemas);
-        return None;
     }
     let mut sum = HistogramSum::new(first);
     for one in &all[1..] {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::window::{Window, mixed_schemas, seconds};
 use crate::histogram::{Histogram, ResetHint};
+use crate::notes::Detail;
 use crate::parse::ast::Borders;
 use crate::value::Point;
 
@@ -40,8 +41,12 @@ pub(super) fn extrapolated(w: &Window<'_>, is_counter: bool, is_rate: bool) -> O
         // The counter was zero at a known time inside the window: no need to guess.
         change = match (change, w.get(0)) {
             (Point::Float(change), Point::Float(first)) => Point::Float(change + first),
+            (Point::Histogram(_), Point::Histogram(first)) if w.len() == 1 => Point::Histogram(first),
             (Point::Histogram(change), Point::Histogram(first)) => {
-                let mut sum = change.add(&first)?.0;
+                let (mut sum, odd) = change.add(&first)?;
+                if odd.bounds_reconciled {
+                    w.info("mismatched custom buckets were reconciled during addition");
+                }
                 sum.hint = ResetHint::Gauge;
                 Point::Histogram(Arc::new(sum))
             }
@@ -97,7 +102,8 @@ fn note_overlaps(w: &Window<'_>) {
     });
     if overlaps {
         let metric = w.metric();
-        w.warn(format!("sample has start time that overlaps with previous sample timestamp for metric {metric}"));
+        let text = format!("sample has start time that overlaps with previous sample timestamp for metric {metric}");
+        w.notes.add(true, w.span, text, Detail::Occasions(1));
     }
 }
 
@@ -122,7 +128,8 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
     let mut all: Vec<&Arc<Histogram>> = column.iter().flatten().collect();
     let (mut first, last) = (*all.first()?, *all.last()?);
     let gauge = |one: &Histogram| one.hint == ResetHint::Gauge;
-    let gauges = [gauge(first), gauge(last)];
+    let mut is_odd = gauge(first) || gauge(last);
+    let is_gauge = gauge(first) && gauge(last);
     // A reset after the first sample makes it worth nothing, whatever its buckets are.
     let nothing;
     if let (true, Some(second)) = (is_counter, all.get(1).copied())
@@ -132,19 +139,33 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
         first = &nothing;
         all[0] = first;
     }
+    let warn_of_gauge = || w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
     let uses_custom = last.is_custom();
-    if all.iter().any(|one| one.is_custom() != uses_custom) {
+    if first.is_custom() != uses_custom {
+        if is_counter && is_odd {
+            warn_of_gauge();
+        }
         w.warn(mixed_schemas(&w.metric()));
         return None;
     }
-    if is_counter && (gauges[0] || all.iter().any(|one| gauge(one))) {
-        w.warn(format!("this native histogram metric is not a counter: {}", w.metric()));
-    }
-    if !is_counter && gauges != [true, true] {
+    let mut schema = last.schema.min(first.schema);
+    if is_counter {
+        // What lies between matters only where it may be a reset.
+        for one in all.iter().skip(1) {
+            is_odd |= gauge(one);
+            schema = schema.min(one.schema);
+            if one.is_custom() != uses_custom {
+                w.warn(mixed_schemas(&w.metric()));
+                return None;
+            }
+        }
+        if is_odd {
+            warn_of_gauge();
+        }
+    } else if !is_gauge {
         w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
     }
     // All are brought to the coarsest resolution first, so that no intermediate step loses more than the result does.
-    let schema = all.iter().map(|one| one.schema).min()?;
     let reduced = |one: &Histogram| {
         let mut one = one.clone();
         if !uses_custom {
@@ -152,9 +173,10 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
         }
         one
     };
-    let mut reconciled = false;
     let (mut change, odd) = reduced(last).sub(&reduced(first))?;
-    reconciled |= odd.bounds_reconciled;
+    if odd.bounds_reconciled {
+        w.info("mismatched custom buckets were reconciled during subtraction");
+    }
     if is_counter {
         for (i, two) in all.windows(2).enumerate() {
             if let [before, now] = two
@@ -163,13 +185,12 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
                 && (now.detect_reset(before) || w.started_anew(i + 1))
             {
                 let (sum, odd) = change.add(&reduced(before))?;
-                reconciled |= odd.bounds_reconciled;
+                if odd.bounds_reconciled {
+                    w.info("mismatched custom buckets were reconciled during addition");
+                }
                 change = sum;
             }
         }
-    }
-    if reconciled {
-        w.info("mismatched custom buckets were reconciled during subtraction");
     }
     change.hint = ResetHint::Gauge;
     Some(change)

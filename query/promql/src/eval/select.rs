@@ -59,7 +59,7 @@ impl Evaluator<'_> {
     /// Returns the range to read: where resets are to be found, it begins earlier, so that the first sample inside has one
     /// to be compared with.
     fn with_one_before(&self, range: MillisRange) -> MillisRange {
-        let more = if self.finds_resets { self.query.options.lookback_ms } else { 0 };
+        let more = if self.buckets == super::Buckets::Skipped { self.query.options.lookback_ms } else { 0 };
         MillisRange { min_ms: range.min_ms.saturating_sub(more), ..range }
     }
 
@@ -105,7 +105,7 @@ impl Evaluator<'_> {
                 for mut one in series {
                     self.context.check()?;
                     mark_as_stored(&mut one);
-                    if self.finds_resets {
+                    if self.buckets == super::Buckets::Skipped {
                         mark_resets(&mut one);
                         cut_before(&mut one, range.min_ms);
                     }
@@ -132,14 +132,24 @@ impl Evaluator<'_> {
 
     /// As [`select`](Self::select), but gives the samples' own times in seconds.
     pub(super) fn select_times(&self, selector: &Selector, grid: &Grid) -> Result<Vec<Series>> {
-        self.select_with(selector, grid, |samples, i| {
-            let stale = match samples.get(i) {
-                Point::Float(value) => is_stale(value),
-                Point::Histogram(histogram) => histogram.is_stale(),
-            };
-            #[expect(clippy::cast_precision_loss, reason = "as Prometheus converts a time")]
-            let seconds = samples.timestamps_ms[i] as f64 / 1000.0;
-            (!stale).then_some(Point::Float(seconds))
+        self.select_with(&self.without_offset_after_at(selector)?, grid, |samples, i| {
+            let at = super::window::seconds(samples.timestamps_ms[i]);
+            (!is_stale_at(samples, i)).then_some(Point::Float(at))
+        })
+    }
+
+    /// Takes a negative offset from a selector with `@`: Prometheus looks no further where only times are asked for.
+    fn without_offset_after_at(&self, selector: &Selector) -> Result<Selector> {
+        let looks_ahead = selector.at.is_some() && self.offset_ms(selector.offset.as_ref())? < 0;
+        let offset = if looks_ahead { None } else { selector.offset.clone() };
+        Ok(Selector { offset, ..selector.clone() })
+    }
+
+    /// As [`select`](Self::select), but gives the times in seconds from which the samples count, 0 where not known.
+    pub(super) fn select_start_times(&self, selector: &Selector, grid: &Grid) -> Result<Vec<Series>> {
+        self.select_with(&self.without_offset_after_at(selector)?, grid, |samples, i| {
+            let start = samples.starts_ms.as_ref().map_or(0, |starts| starts[i]);
+            (!is_stale_at(samples, i)).then_some(Point::Float(super::window::seconds(start)))
         })
     }
 
@@ -217,38 +227,42 @@ impl Evaluator<'_> {
     fn smoothed_at(&self, samples: &Samples, time: i64, span: Span) -> Option<Point> {
         let lookback = self.query.options.lookback_ms;
         let times = &samples.timestamps_ms;
-        let next = times.partition_point(|at| *at < time);
-        let has_next = next < times.len() && times[next] <= time.saturating_add(lookback);
-        if has_next && times[next] == time {
+        let from = times.partition_point(|at| *at <= time.saturating_sub(lookback));
+        let to = times.partition_point(|at| *at <= time.saturating_add(lookback)).max(from);
+        let is_histogram = |i: usize| samples.histograms.as_ref().is_some_and(|column| column[i].is_some());
+        let name = || crate::parse::text::quote(samples.labels.metric_name());
+        if (from..to).any(|i| is_histogram(i) != is_histogram(from)) {
+            self.notes.warn(span, super::window::mixed_floats(&name()));
+            return None;
+        }
+        let next = times.partition_point(|at| *at < time).clamp(from, to);
+        if next < to && times[next] == time {
             return Some(samples.get(next));
         }
-        let before = next.checked_sub(1).filter(|i| times[*i] > time.saturating_sub(lookback))?;
-        if !has_next {
-            return Some(samples.get(before));
+        let before = next.checked_sub(1).filter(|i| *i >= from)?;
+        if next == to {
+            return Some(match samples.get(before) {
+                // What is said of a reset is said of the sample, not of its value later on.
+                Point::Histogram(one) => {
+                    super::call::histogram_point(Histogram { hint: ResetHint::Unknown, ..one.as_ref().clone() })
+                }
+                point => point,
+            });
         }
         #[expect(clippy::cast_precision_loss, reason = "spans of time are far below 2^52 ms")]
         let part = (time - times[before]) as f64 / (times[next] - times[before]) as f64;
         match (samples.get(before), samples.get(next)) {
             (Point::Float(a), Point::Float(b)) => Some(Point::Float(a + (b - a) * part)),
-            // After a reset the counter comes from zero.
-            (Point::Histogram(a), Point::Histogram(b)) if a.is_custom() == b.is_custom() && b.detect_reset(&a) => {
-                Some(super::call::histogram_point(b.scaled(part)))
+            (Point::Histogram(a), Point::Histogram(b)) => {
+                if a.is_custom() != b.is_custom() {
+                    self.notes.warn(span, super::window::mixed_schemas(&name()));
+                    return None;
+                }
+                let is_counter = a.hint != ResetHint::Gauge || b.hint != ResetHint::Gauge;
+                let info = |what: &'static str| self.notes.info(span, what);
+                super::extended::between(&a, &b, part, is_counter, info).map(super::call::histogram_point)
             }
-            (Point::Histogram(a), Point::Histogram(b)) => super::window::interpolate_histograms(&a, &b, part)
-                .map_or_else(
-                    || {
-                        let name = crate::parse::text::quote(samples.labels.metric_name());
-                        self.notes.warn(span, super::window::mixed_schemas(&name));
-                        None
-                    },
-                    |histogram| Some(Point::Histogram(histogram)),
-                ),
-            _ => {
-                let name = crate::parse::text::quote(samples.labels.metric_name());
-                let text = format!("encountered a mix of histograms and floats for metric name {name}");
-                self.notes.warn(span, text);
-                None
-            }
+            _ => None,
         }
     }
 
@@ -312,6 +326,13 @@ fn cut_before(samples: &mut Samples, min_ms: i64) {
     }
 }
 
+fn is_stale_at(samples: &Samples, i: usize) -> bool {
+    match samples.get(i) {
+        Point::Float(value) => is_stale(value),
+        Point::Histogram(histogram) => histogram.is_stale(),
+    }
+}
+
 /// Says of each histogram after the first whether it was reset, where the store does not.
 fn mark_resets(samples: &mut Samples) {
     let Some(column) = &mut samples.histograms else { return };
@@ -321,10 +342,18 @@ fn mark_resets(samples: &mut Samples) {
         let raw = Arc::clone(histogram);
         if let (ResetHint::Unknown, Some(before)) = (raw.hint, &before) {
             let hint = if raw.detect_reset(before) { ResetHint::Reset } else { ResetHint::NotReset };
-            *slot = Some(Arc::new(Histogram { hint, ..raw.as_ref().clone() }));
+            *slot = Some(only_totals(&raw, hint));
+        } else {
+            *slot = Some(only_totals(&raw, raw.hint));
         }
         before = Some(raw);
     }
+}
+
+/// Returns what is looked at where only counts and sums are asked for.
+fn only_totals(histogram: &Histogram, hint: ResetHint) -> Arc<Histogram> {
+    let (schema, count, sum) = (histogram.schema, histogram.count, histogram.sum);
+    Arc::new(Histogram { schema, count, sum, hint, ..Histogram::default() })
 }
 
 /// Takes the stale markers out.

@@ -1,8 +1,11 @@
 //! Subqueries: an expression on a grid of its own, as samples for windows.
 
+use std::sync::Arc;
+
 use super::select::{Reach, to_samples};
-use super::{Evaluator, StepTally};
+use super::{Buckets, Evaluator, StepTally};
 use crate::error::{Error, Result};
+use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::Subquery;
 use crate::value::{Grid, Samples};
 
@@ -15,7 +18,7 @@ impl Evaluator<'_> {
     pub(super) fn subquery(&self, subquery: &Subquery, grid: &Grid) -> Result<(Vec<Samples>, i64, Reach)> {
         let range_ms = self.positive_ms(&subquery.range)?;
         let step_ms = match &subquery.step {
-            Some(step) => self.positive_ms(step)?,
+            Some(step) => self.positive_ms(step)?.max(1),
             None => self.query.options.subquery_step_ms,
         };
         let offset_ms = self.offset_ms(subquery.offset.as_ref())?;
@@ -35,15 +38,27 @@ impl Evaluator<'_> {
             )));
         }
         let tally = self.tally.map(|_| StepTally::new(inner.len()));
-        let series = Evaluator { tally: tally.as_ref(), ..*self }.vector(&subquery.expr, &inner)?;
+        let series =
+            Evaluator { tally: tally.as_ref(), buckets: Buckets::Needed, ..*self }.vector(&subquery.expr, &inner)?;
         if let (Some(outer), Some(inner)) = (self.tally, tally) {
             outer.add_to_last(inner.total());
         }
         let count = series.len();
-        let samples = series.into_iter().map(|one| to_samples(one, &inner)).filter(|one| !one.values.is_empty());
+        let samples = series.into_iter().map(|one| forget_resets(to_samples(one, &inner)));
+        let samples = samples.filter(|one| !one.values.is_empty());
         let samples: Vec<Samples> = samples.collect();
         self.release(count, inner.len());
         self.charge(samples.iter().map(|one| one.values.len()).sum(), 1)?;
         Ok((samples, range_ms, reach))
     }
+}
+
+/// Takes back what is said of counter resets: the points of a subquery are not those for which it was said.
+fn forget_resets(mut samples: Samples) -> Samples {
+    for histogram in samples.histograms.iter_mut().flatten().flatten() {
+        if matches!(histogram.hint, ResetHint::Reset | ResetHint::NotReset) {
+            *histogram = Arc::new(Histogram { hint: ResetHint::Unknown, ..histogram.as_ref().clone() });
+        }
+    }
+    samples
 }

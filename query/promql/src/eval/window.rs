@@ -165,12 +165,6 @@ pub(crate) fn mixed_schemas(quoted_name: &str) -> String {
     )
 }
 
-/// Interpolates linearly between two histograms; `None` when their buckets do not go together.
-pub(crate) fn interpolate_histograms(a: &Histogram, b: &Histogram, part: f64) -> Option<Arc<Histogram>> {
-    let difference = b.sub(a)?.0;
-    Some(Arc::new(a.add(&difference.scaled(part))?.0))
-}
-
 #[expect(clippy::unnecessary_wraps, reason = "the shape of all window functions")]
 fn some(value: f64) -> Option<Point> {
     Some(Point::Float(value))
@@ -202,6 +196,9 @@ fn quantile_over_time(w: &Window<'_>) -> Option<Point> {
     let floats = w.floats_noting_histograms();
     if floats.is_empty() {
         return None;
+    }
+    if q.is_nan() || !(0.0..=1.0).contains(&q) {
+        w.warn(format!("quantile value should be between 0 and 1, got {}", number::format_short(q)));
     }
     let mut values: Vec<f64> = floats.into_iter().map(|(_, value)| value).collect();
     some(quantile(q, &mut values))

@@ -192,15 +192,33 @@ impl Duration {
         }
     }
 
+    /// Says what is wrong with this duration, with its place in bytes.
+    pub(crate) fn complain(&self, what: &str) -> String {
+        let (start, end) = self.ends();
+        format!("{start}:{end}: {what}")
+    }
+
+    /// Returns where it begins and ends, without what encloses an operator's two sides.
+    fn ends(&self) -> (u32, u32) {
+        match &self.kind {
+            DurationKind::Paren(inner) if inner.literal().is_none() => inner.ends(),
+            DurationKind::Binary(_, a, b) | DurationKind::MinOf(a, b) | DurationKind::MaxOf(a, b) => {
+                (a.ends().0, b.ends().1)
+            }
+            DurationKind::Neg(inner) => (self.span.start, inner.ends().1),
+            _ => (self.span.start, self.span.end),
+        }
+    }
+
     /// Returns the seconds; `query` gives the step and the length of the query's range in seconds.
     ///
     /// # Errors
     /// A message: division by zero, or `step()` without a query.
-    pub fn compute(&self, query: Option<(f64, f64)>) -> Result<f64, &'static str> {
+    pub fn compute(&self, query: Option<(f64, f64)>) -> Result<f64, String> {
         Ok(match &self.kind {
             DurationKind::Seconds(number) => number.value,
-            DurationKind::Step => query.ok_or("no step")?.0,
-            DurationKind::Range => query.ok_or("no range")?.1,
+            DurationKind::Step => query.ok_or_else(|| self.complain("no step"))?.0,
+            DurationKind::Range => query.ok_or_else(|| self.complain("no range"))?.1,
             DurationKind::MinOf(a, b) => a.compute(query)?.min(b.compute(query)?),
             DurationKind::MaxOf(a, b) => a.compute(query)?.max(b.compute(query)?),
             DurationKind::Neg(a) => -a.compute(query)?,
@@ -211,8 +229,8 @@ impl Duration {
                     DurationOp::Add => a + b,
                     DurationOp::Sub => a - b,
                     DurationOp::Mul => a * b,
-                    DurationOp::Div if b == 0.0 => return Err("division by zero"),
-                    DurationOp::Mod if b == 0.0 => return Err("modulo by zero"),
+                    DurationOp::Div if b == 0.0 => return Err(self.complain("division by zero")),
+                    DurationOp::Mod if b == 0.0 => return Err(self.complain("modulo by zero")),
                     DurationOp::Div => a / b,
                     DurationOp::Mod => a % b,
                     DurationOp::Pow => a.powf(b),

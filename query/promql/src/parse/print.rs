@@ -10,6 +10,7 @@ use super::ast::{
 };
 use super::parser::is_label_name;
 use super::text::quote;
+use crate::number::format_short;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -266,13 +267,13 @@ impl Display for Operator<'_> {
             labels(&matching.include, f)?;
         }
         match (matching.fill_left, matching.fill_right) {
-            (Some(a), Some(b)) if a == b => write!(f, " fill ({})", short(a)),
+            (Some(a), Some(b)) if a == b => write!(f, " fill ({})", format_short(a)),
             (left, right) => {
                 if let Some(value) = left {
-                    write!(f, " fill_left ({})", short(value))?;
+                    write!(f, " fill_left ({})", format_short(value))?;
                 }
                 if let Some(value) = right {
-                    write!(f, " fill_right ({})", short(value))?;
+                    write!(f, " fill_right ({})", format_short(value))?;
                 }
                 Ok(())
             }
@@ -284,15 +285,4 @@ impl Display for Binary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.lhs, Operator(self), self.rhs)
     }
-}
-
-/// Writes a number with an exponent where that is much shorter, as Go's `%v` does.
-fn short(value: f64) -> String {
-    if value != 0.0 && value.is_finite() && !(1e-4..1e21).contains(&value.abs()) {
-        let text = format!("{value:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
-        return format!("{digits}e{sign}{exponent:0>2}");
-    }
-    Number { value, is_duration: false }.to_string()
 }
