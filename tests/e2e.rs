@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod admin;
 mod agent;
 mod cli;
 mod config;

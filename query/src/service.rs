@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runtime::{Clock, Counter, CounterVec, CpuPool, Gauge, HistogramVec, MemoryBudget, Reservation, Telemetry};
-use storage_api::{Limits, LogQuerier, MetricQuerier, QueryContext};
+use storage_api::{Limits, LogQuerier, MetricAdmin, MetricQuerier, QueryContext};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
@@ -22,6 +22,8 @@ const ANSWERS_BYTES_MAX: u64 = 1 << 30;
 pub struct Services {
     /// Reads metrics.
     pub metrics: Arc<dyn MetricQuerier>,
+    /// Deletes and copies metrics; without it the admin API is off.
+    pub admin: Option<Arc<dyn MetricAdmin>>,
     /// Reads logs.
     pub logs: Arc<dyn LogQuerier>,
     /// Evaluates.
@@ -83,6 +85,7 @@ impl Services {
         let answers = MemoryBudget::new(ANSWERS_BYTES_MAX);
         Self {
             metrics,
+            admin: None,
             logs,
             cpu,
             clock,
@@ -100,6 +103,12 @@ impl Services {
     #[must_use]
     pub fn with_facts(self, facts: Facts) -> Self {
         Self { facts: Arc::new(facts), ..self }
+    }
+
+    /// Turns the admin API on.
+    #[must_use]
+    pub fn with_admin(self, admin: Arc<dyn MetricAdmin>) -> Self {
+        Self { admin: Some(admin), ..self }
     }
 
     /// Returns a context with the service's limits.

@@ -167,7 +167,8 @@ fn routers(
             config.query_limits.clone(),
             config.query_concurrency,
             &ground.telemetry,
-        );
+        )
+        .with_admin(storage.metrics_admin());
         main = main.merge(query::router(services.with_facts(facts))).merge(assets::router());
     }
     if config.role.collects() {

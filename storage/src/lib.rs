@@ -1,11 +1,12 @@
 //! One data directory: its lock, the two stores in it, and the work that goes on beside the requests.
 //!
-//! The layout is `LOCK`, `wal/{metrics,logs}/`, `metrics/`, `logs/`. The stores decide how data lie; this crate decides
+//! The layout is `LOCK`, `wal/{metrics,logs}/`, `metrics/`, `logs/`, `snapshots/`. The stores decide how data lie; this crate decides
 //! when heads are flushed, blocks compacted and old data dropped.
 
 mod error;
 mod lock;
 mod maintenance;
+mod snapshot;
 
 pub use error::{Error, Result};
 
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::{Clock, CpuPool, Ledger, Shutdown, Telemetry};
-use storage_api::{LogAppender, LogQuerier, MetricAppender, MetricQuerier};
+use storage_api::{LogAppender, LogQuerier, MetricAdmin, MetricAppender, MetricQuerier};
 use storage_logs::LogStore;
 use storage_metrics::MetricStore;
 
 use lock::DirLock;
 use maintenance::Maintenance;
+use snapshot::Admin;
 
 /// How a data directory is opened.
 #[derive(Debug, Clone)]
@@ -44,6 +46,7 @@ pub struct Storage {
     metrics: Arc<MetricStore>,
     logs: Arc<LogStore>,
     maintenance: Arc<Maintenance>,
+    admin: Arc<Admin>,
     /// Held as long as the directory is open.
     _lock: DirLock,
 }
@@ -64,6 +67,7 @@ impl Storage {
         let dir = &options.data_dir;
         std::fs::create_dir_all(dir).map_err(|source| Error::io("creating", dir, source))?;
         let lock = DirLock::take(dir)?;
+        snapshot::remove_unfinished(dir)?;
         let wal = dir.join("wal");
         let metrics = MetricStore::open(
             &dir.join("metrics"),
@@ -93,9 +97,15 @@ impl Storage {
             cpu.clone(),
         )?;
         let (metrics, logs) = (Arc::new(metrics), Arc::new(logs));
+        let admin = Admin {
+            data_dir: dir.clone(),
+            metrics: Arc::clone(&metrics),
+            logs: Arc::clone(&logs),
+            clock: clock.clone(),
+        };
         let stores: [Arc<dyn maintenance::Store>; 2] = [Arc::clone(&metrics) as _, Arc::clone(&logs) as _];
         let maintenance = Maintenance::new(stores.into(), options.retention, options.flush_interval, clock, telemetry);
-        Ok(Self { metrics, logs, maintenance: Arc::new(maintenance), _lock: lock })
+        Ok(Self { metrics, logs, maintenance: Arc::new(maintenance), admin: Arc::new(admin), _lock: lock })
     }
 
     /// Returns the metrics for reading.
@@ -108,6 +118,12 @@ impl Storage {
     #[must_use]
     pub fn logs(&self) -> Arc<dyn LogQuerier> {
         Arc::clone(&self.logs) as _
+    }
+
+    /// Returns what deletes metrics and copies the directory.
+    #[must_use]
+    pub fn metrics_admin(&self) -> Arc<dyn MetricAdmin> {
+        Arc::clone(&self.admin) as _
     }
 
     /// Returns the metrics for appending.

@@ -1,5 +1,6 @@
 //! The Prometheus HTTP API under `/api/v1`, and `/federate`.
 
+mod admin;
 mod answer;
 mod cardinality;
 mod exemplars;
@@ -51,6 +52,9 @@ pub fn router(services: Services) -> Router {
         .route("/api/v1/status/walreplay", get(status::wal_replay))
         .route("/api/v1/notifications", get(status::notifications))
         .route("/api/v1/features", get(status::features))
+        .route("/api/v1/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route("/api/v1/admin/tsdb/clean_tombstones", post(admin::clean_tombstones).put(admin::clean_tombstones))
+        .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route_layer(crate::compress::layer())
         // Bytes that are compressed already, and frames that should come one by one.
         .route("/api/v1/read", post(read::read))

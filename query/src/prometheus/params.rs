@@ -24,7 +24,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_form = content_type.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
         let mut all = Vec::new();
-        if request.method() == Method::POST && is_form {
+        if [Method::POST, Method::PUT].contains(request.method()) && is_form {
             let Form(in_body) =
                 Form::<Vec<(String, String)>>::from_request(request, state).await.map_err(|error| bad(&error))?;
             all = in_body;

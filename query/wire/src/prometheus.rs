@@ -432,6 +432,13 @@ pub struct TsdbStatus {
     pub series_count_by_label_value_pair: Vec<NameCount>,
 }
 
+/// The data of `/api/v1/admin/tsdb/snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The folder in `snapshots/` of the data directory.
+    pub name: String,
+}
+
 /// Counts of one place and signal, from `/api/v1/ledger`: received = accepted + the sum of `dropped`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {

@@ -328,6 +328,12 @@ impl MillisRange {
         self.min_ms <= other.max_ms && other.min_ms <= self.max_ms
     }
 
+    /// Returns the part of it that lies in `other`, too; its ends are the wrong way round when there is none.
+    #[must_use]
+    pub fn within(&self, other: Self) -> Self {
+        Self { min_ms: self.min_ms.max(other.min_ms), max_ms: self.max_ms.min(other.max_ms) }
+    }
+
     /// Says whether `at_ms` lies inside.
     #[must_use]
     pub fn contains(&self, at_ms: i64) -> bool {

@@ -17,6 +17,7 @@ mod options;
 mod query;
 mod retry;
 mod room;
+mod snapshot;
 mod store;
 mod tally;
 mod telemetry;

@@ -18,7 +18,7 @@ fn cost(exemplar: &Exemplar) -> u64 {
     COST + exemplar.labels.size_bytes() as u64 / 16
 }
 
-fn passes_any(labels: &Labels, selectors: &[Vec<Matcher>]) -> bool {
+pub(crate) fn passes_any(labels: &Labels, selectors: &[Vec<Matcher>]) -> bool {
     let passes = |matcher: &Matcher| matcher.matches(labels.get(&matcher.name).unwrap_or(""));
     selectors.is_empty() || selectors.iter().any(|matchers| matchers.iter().all(passes))
 }
@@ -33,7 +33,8 @@ impl MetricStore {
     ) -> Result<Vec<SeriesExemplars>> {
         let Some(range) = self.visible(range) else { return Ok(Vec::new()) };
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
-        self.each_source(&self.snapshot(), range, context, &mut |_, source| {
+        let view = self.snapshot();
+        self.each_source(&view, range, context, &mut |_, source| {
             let mut of_source: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
             let mut keep = |labels: &Labels, exemplar: Exemplar| {
                 context.charge_samples(cost(&exemplar))?;
@@ -51,6 +52,11 @@ impl MetricStore {
                     if let Some(table) = block.extras.exemplars.as_ref().filter(|_| block.meta.range().overlaps(&range))
                     {
                         let is_wanted = |labels: &Labels| passes_any(labels, selectors);
+                        let deleted = view.tombstones.of(block.name());
+                        let mut keep = |labels: &Labels, exemplar: Exemplar| {
+                            let is_hidden = deleted.is_some_and(|deleted| deleted.hides_exemplar(labels, &exemplar));
+                            if is_hidden { Ok(()) } else { keep(labels, exemplar) }
+                        };
                         exemplars::each(table, range, &is_wanted, &mut || context.check(), &mut keep)?;
                     }
                 }

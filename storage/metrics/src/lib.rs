@@ -11,6 +11,7 @@
 mod append;
 mod block;
 mod compaction;
+mod delete;
 mod error;
 mod exemplars;
 mod flush;
@@ -24,8 +25,10 @@ mod postings;
 mod record;
 mod replay;
 mod select;
+mod snapshot;
 mod store;
 mod telemetry;
+mod tombstones;
 mod varint;
 mod view;
 

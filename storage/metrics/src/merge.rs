@@ -27,6 +27,18 @@ pub(crate) fn trim(times: &mut Vec<i64>, values: &mut Vec<f64>, range: MillisRan
     values.drain(..start);
 }
 
+/// Keeps the samples at `places`, which ascend and do not overlap.
+pub(crate) fn retain((times, values): &mut Column, places: &[std::ops::Range<usize>]) {
+    let mut end = 0;
+    for place in places {
+        times.copy_within(place.clone(), end);
+        values.copy_within(place.clone(), end);
+        end += place.len();
+    }
+    times.truncate(end);
+    values.truncate(end);
+}
+
 /// Samples of one series from one place, ascending by time.
 pub(crate) type Column = (Vec<i64>, Vec<f64>);
 

@@ -12,7 +12,7 @@ use crate::block::file::write_new_file;
 use crate::record::{self, Record};
 
 /// The file's name beside the blocks.
-const FILE: &str = "metadata";
+pub(crate) const FILE: &str = "metadata";
 /// The file's first bytes: magic and version.
 const MAGIC: [u8; 8] = *b"DAYBKMD\x01";
 

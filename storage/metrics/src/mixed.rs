@@ -76,6 +76,24 @@ impl Mixed {
         }
     }
 
+    /// Keeps the samples at `places`, which ascend and do not overlap.
+    pub(crate) fn retain(&mut self, places: &[std::ops::Range<usize>]) {
+        if let [all] = places
+            && *all == (0..self.times.len())
+        {
+            return;
+        }
+        if self.is_plain() {
+            let mut column = (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
+            crate::merge::retain(&mut column, places);
+            (self.times, self.values) = column;
+            return;
+        }
+        let mut kept = Self::default();
+        places.iter().cloned().flatten().for_each(|at| kept.push_from(self, at));
+        *self = kept;
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

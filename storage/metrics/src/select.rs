@@ -15,6 +15,7 @@ use crate::mixed::{Mixed, merge_mixed};
 use crate::postings::{Postings, find_any};
 use crate::store::MetricStore;
 use crate::telemetry::Metrics;
+use crate::tombstones::DAMAGED_FILE;
 use crate::view::{Source, View};
 
 /// Series that are read together at most: enough to share pages, few enough for several threads.
@@ -66,6 +67,11 @@ impl MetricStore {
         for damaged in view.damaged.iter().filter(|damaged| damaged.range.overlaps(&range)) {
             context.warn(format!("block {} is damaged and left out: {}", damaged.name, damaged.reason));
         }
+        if view.tombstones.is_damaged {
+            context.warn(format!(
+                "the list of deletes was damaged: deleted samples may be shown, until {DAMAGED_FILE} is removed"
+            ));
+        }
         for (number, source) in view.sources().enumerate() {
             context.check()?;
             match (each(number as u32, source), source) {
@@ -89,15 +95,20 @@ impl MetricStore {
         each: &mut dyn FnMut(&dyn LabelIndex, &RoaringBitmap) -> Result<()>,
     ) -> Result<()> {
         let Some(range) = self.visible(range) else { return Ok(()) };
-        self.each_source(&self.snapshot(), range, context, &mut |_, source| match source {
+        let view = self.snapshot();
+        self.each_source(&view, range, context, &mut |_, source| match source {
             Source::Head(head) => head.each_shard(selectors, range, &mut |shard, found| each(shard, found)),
             Source::Block(block) if block.meta.range().overlaps(&range) => {
                 let mut found = find_any(&block.index, selectors)?;
                 let inside = range.min_ms <= block.meta.min_time_ms && block.meta.max_time_ms <= range.max_ms;
-                if !inside {
+                let deleted = view.tombstones.of(block.name());
+                if !inside || deleted.is_some() {
                     let mut overlapping = RoaringBitmap::new();
                     for id in found {
-                        if block.index.entry(id)?.range().overlaps(&range) {
+                        let have = block.index.entry(id)?.range();
+                        if have.overlaps(&range)
+                            && !deleted.is_some_and(|deleted| deleted.covers(id, have.within(range)))
+                        {
                             overlapping.insert(id);
                         }
                     }
@@ -156,7 +167,7 @@ impl MetricQuerier for MetricStore {
         self.each_source(&view, range, context, &mut |number, source| {
             match source {
                 Source::Block(block) => {
-                    let series = block.select(matchers, range)?;
+                    let series = block.select(matchers, range, view.tombstones.of(block.name()))?;
                     found.extend(series.into_iter().map(|(labels, id)| (labels, number, id)));
                 }
                 Source::Head(head) => {
@@ -308,7 +319,11 @@ impl Part {
         } else {
             read.into_iter().map(Mixed::from).collect()
         };
-        for (place, samples) in wanted.into_iter().zip(read) {
+        let deleted = self.view.tombstones.of(block.name());
+        for (place, mut samples) in wanted.into_iter().zip(read) {
+            if let Some(deleted) = deleted {
+                samples.retain(&deleted.kept(place.id, &samples.times));
+            }
             if let Some(columns) = columns.get_mut(place.series as usize) {
                 columns.push((source, samples));
             }

@@ -12,12 +12,14 @@ use storage_wal::Wal;
 
 use crate::block::{self, Block, BlockCursor, BlockName, BlockWriter, NewBlock};
 use crate::compaction::{self, Bounds, Candidate, Choice};
+use crate::delete::LeftOut;
 use crate::flush::write_head;
 use crate::head::Head;
 use crate::metadata::{self, Metadata};
 use crate::options::Options;
 use crate::replay::{Ground, replay};
 use crate::telemetry::Metrics;
+use crate::tombstones::{self, Tombstones};
 use crate::view::{Frozen, View};
 
 /// A merged block covers at most this part of the retention, so that whole blocks can be dropped.
@@ -28,10 +30,10 @@ const RETENTION_PLACE: &str = "storage_retention";
 /// Metrics under one directory: a head, covered by a WAL, and blocks.
 #[derive(Debug)]
 pub struct MetricStore {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     clock: Clock,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     cpu: CpuPool,
     pub(crate) metrics: Metrics,
     pub(crate) wal: Wal,
@@ -43,7 +45,11 @@ pub struct MetricStore {
     /// Held by the one flush that runs, and holds the number of its block. Taken before `gate`.
     flushing: Mutex<NextBlock>,
     /// Held by the one merge or removal that runs, which may flush meanwhile. Taken before `flushing`.
-    merging: Mutex<()>,
+    pub(crate) merging: Mutex<()>,
+    /// Held by who changes the view's tombstones. Taken after `merging` and before `flushing`.
+    pub(crate) deleting: Mutex<()>,
+    /// Held for writing by who removes the folder of a block, for reading by who links its files. Taken last.
+    pub(crate) removing: RwLock<()>,
     pub(crate) is_closed: AtomicBool,
 }
 
@@ -102,10 +108,18 @@ impl MetricStore {
             metrics.corruptions.inc();
             Metadata::default()
         });
+        let (deletes, is_damaged) = tombstones::load_or_set_aside(dir)?;
+        if is_damaged {
+            metrics.corruptions.inc();
+        }
+        // What comes now was written after the deletes, even if no block is left to tell.
+        let tombstones = Tombstones::loaded(deletes, is_damaged);
+        found.last_sequence = found.last_sequence.max(tombstones.last_sequence());
         let ground = Ground { options: &options, metrics: &metrics, ledger: &ledger, cpu: &cpu };
         let (wal, head) = replay(dir, wal_dir, ground, &mut found, &mut metadata)?;
-        let blocks = found.blocks.into_iter().map(Arc::new).collect();
-        let view = View { head: Arc::new(head), frozen: None, blocks, damaged: found.damaged };
+        let blocks: Vec<Arc<Block>> = found.blocks.into_iter().map(Arc::new).collect();
+        let tombstones = Arc::new(tombstones.next(tombstones.list().to_vec(), &blocks)?);
+        let view = View { head: Arc::new(head), frozen: None, blocks, damaged: found.damaged, tombstones };
         let store = Self {
             dir: dir.to_owned(),
             options,
@@ -119,10 +133,13 @@ impl MetricStore {
             metadata: RwLock::new(metadata),
             flushing: Mutex::new(NextBlock { sequence: found.last_sequence + 1 }),
             merging: Mutex::default(),
+            deleting: Mutex::default(),
+            removing: RwLock::default(),
             is_closed: AtomicBool::new(false),
         };
         store.show_head();
         store.show_blocks();
+        store.show_tombstones();
         Ok(store)
     }
 
@@ -131,7 +148,7 @@ impl MetricStore {
         Arc::clone(&self.view.read())
     }
 
-    fn change_view(&self, change: impl FnOnce(&mut View)) {
+    pub(crate) fn change_view(&self, change: impl FnOnce(&mut View)) {
         let mut view = self.view.write();
         let mut next = View::clone(&view);
         change(&mut next);
@@ -154,7 +171,7 @@ impl MetricStore {
         self.metrics.wal_bytes.set(self.wal.size_bytes() as f64);
     }
 
-    fn show_blocks(&self) {
+    pub(crate) fn show_blocks(&self) {
         let stats = self.stats();
         self.metrics.blocks.set(stats.blocks as f64);
         self.metrics.block_bytes.set(stats.block_bytes as f64);
@@ -213,6 +230,11 @@ impl MetricStore {
         self.show_head();
         self.show_blocks();
         flushed.map(drop)
+    }
+
+    /// Returns the greatest sequence number that a block has or had; blocks to come have greater ones.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.flushing.lock().sequence.saturating_sub(1)
     }
 
     /// Puts an empty head in the place of the full one. Says whether there was something to freeze.
@@ -302,7 +324,8 @@ impl MetricStore {
         compaction::choose(&candidates, Bounds { samples_max: self.options.block_rows_max, span_ms_max })
     }
 
-    fn merge(&self, view: &View, names: &[BlockName]) -> Result<()> {
+    /// Writes neighbours, or one block whose samples are deleted in part, as one block; for who holds `merging`.
+    pub(crate) fn merge(&self, view: &View, names: &[BlockName]) -> Result<()> {
         let blocks: Vec<&Arc<Block>> = view.blocks.iter().filter(|block| names.contains(&block.name())).collect();
         let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(()) };
         let level = blocks.iter().map(|block| block.meta.level).max().unwrap_or(0) + 1;
@@ -314,7 +337,8 @@ impl MetricStore {
         };
         let mut cursors = Vec::with_capacity(blocks.len());
         for block in &blocks {
-            cursors.push(BlockCursor::new(block).inspect_err(|error| self.note_damage(block, error))?);
+            let deleted = view.tombstones.of(block.name());
+            cursors.push(BlockCursor::new(block, deleted).inspect_err(|error| self.note_damage(block, error))?);
         }
         let mut writer = BlockWriter::create(&self.dir, new, &self.options.faults)?;
         let mut may_flush = true;
@@ -325,19 +349,16 @@ impl MetricStore {
             }
             error
         })?;
+        let deleted = LeftOut {
+            samples: cursors.iter().map(|cursor| cursor.deleted_samples).sum(),
+            exemplars: cursors.iter().map(|cursor| cursor.deleted_exemplars).sum(),
+        };
         drop(cursors);
-        let Some(path) = writer.finish()? else { return Ok(()) };
-        let merged = Arc::new(Block::open(&path, new.name)?);
-        self.change_view(|view| {
-            let place = view.blocks.iter().position(|block| names.contains(&block.name()));
-            view.blocks.retain(|block| !names.contains(&block.name()));
-            view.blocks.insert(place.unwrap_or(view.blocks.len()).min(view.blocks.len()), merged);
-        });
-        for block in blocks {
-            if let Err(error) = block::discard(&block.dir) {
-                tracing::warn!(%error, "a merged block could not be removed, the next start will do it");
-            }
+        match writer.finish()? {
+            Some(path) => self.publish_merged(names, &Arc::new(Block::open(&path, new.name)?), deleted)?,
+            None => self.publish_nothing(&blocks, deleted)?,
         }
+        self.discard_blocks(&blocks);
         Ok(())
     }
 
@@ -383,6 +404,7 @@ impl MetricStore {
             self.ledger.dropped(RETENTION_PLACE, Signal::Metrics, "too_old", samples);
             self.metrics.retention_samples.inc_by(samples);
             self.metrics.retention_exemplars.inc_by(block.meta.exemplars);
+            let _removing = self.removing.write();
             block::discard(&block.dir)?;
         }
         self.show_blocks();

@@ -36,6 +36,9 @@ pub(crate) struct Metrics {
     pub(crate) wal_lost: CounterVec,
     pub(crate) retention_samples: Counter,
     pub(crate) retention_exemplars: Counter,
+    pub(crate) tombstones: Gauge,
+    pub(crate) deleted_samples: Counter,
+    pub(crate) deleted_exemplars: Counter,
     pub(crate) metadata_dropped: CounterVec,
 }
 
@@ -124,6 +127,15 @@ impl Metrics {
             retention_exemplars: telemetry.counter(
                 "daybook_metrics_retention_dropped_exemplars_total",
                 "Exemplars that were dropped with their block as it was older than the retention.",
+            ),
+            tombstones: gauge("daybook_metrics_tombstones", "Deletes whose samples still lie in blocks, out of sight."),
+            deleted_samples: telemetry.counter(
+                "daybook_metrics_deleted_samples_total",
+                "Deleted samples that were left out when their block was written anew.",
+            ),
+            deleted_exemplars: telemetry.counter(
+                "daybook_metrics_deleted_exemplars_total",
+                "Deleted exemplars that were left out when their block was written anew.",
             ),
             metadata_dropped: telemetry.counter_vec(
                 "daybook_metrics_metadata_dropped_total",

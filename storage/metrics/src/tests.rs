@@ -1,6 +1,7 @@
 //! The store as a whole.
 
 mod crash;
+mod delete;
 mod encoding;
 mod extras;
 mod keyed;

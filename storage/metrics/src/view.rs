@@ -6,6 +6,7 @@ use storage_wal::SegmentId;
 
 use crate::block::{Block, DamagedBlock};
 use crate::head::Head;
+use crate::tombstones::Tombstones;
 
 /// A head that takes no more samples and is on its way into a block.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct View {
     /// From the oldest write to the newest; the heads come after.
     pub(crate) blocks: Vec<Arc<Block>>,
     pub(crate) damaged: Vec<DamagedBlock>,
+    /// What is deleted of the blocks; nothing is of the heads.
+    pub(crate) tombstones: Arc<Tombstones>,
 }
 
 /// A place where samples lie. Of two samples for one time the one of the later source wins.

@@ -52,7 +52,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// A block's name, which says what it stands for even when `meta.json` is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BlockName {
     pub(crate) first: u64,
     pub(crate) last: u64,

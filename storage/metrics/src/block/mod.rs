@@ -31,6 +31,7 @@ pub(crate) use reader::{BlockCursor, Wanted};
 pub(crate) use writer::{BlockWriter, NewBlock, ROW_GROUP_ROWS};
 
 use crate::error::corrupt;
+use crate::tombstones::Deleted;
 use file::{CheckedFile, read_small, sync_dir};
 use index::INDEX_FILE;
 
@@ -117,15 +118,22 @@ impl Block {
         self.is_damaged.load(Ordering::Relaxed)
     }
 
-    /// Returns the series that pass all matchers and may have samples in `range`, in the block's order.
-    pub(crate) fn select(&self, matchers: &[Matcher], range: MillisRange) -> Result<Vec<(Labels, u32)>> {
+    /// Returns the series that pass all matchers and may have samples in `range` that are not deleted, in the block's
+    /// order.
+    pub(crate) fn select(
+        &self,
+        matchers: &[Matcher],
+        range: MillisRange,
+        deleted: Option<&Deleted>,
+    ) -> Result<Vec<(Labels, u32)>> {
         let mut found = Vec::new();
         if !self.meta.range().overlaps(&range) {
             return Ok(found);
         }
         for id in crate::postings::find(&self.index, matchers)? {
             let entry = self.index.entry(id)?;
-            if entry.range().overlaps(&range) {
+            let is_deleted = deleted.is_some_and(|deleted| deleted.covers(id, entry.range().within(range)));
+            if entry.range().overlaps(&range) && !is_deleted {
                 found.push((self.index.labels(&entry)?, id));
             }
         }

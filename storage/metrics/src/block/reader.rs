@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::Labels;
+use model::{Exemplar, Labels};
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{DataType, DoubleType, Int64Type};
 use parquet::file::metadata::ParquetMetaData;
@@ -15,7 +15,8 @@ use super::decimal::{self, Form};
 use super::extras::{EXTRAS_FILE, ExtrasCursor};
 use super::writer::{COLUMN_MANTISSA, COLUMN_TIMESTAMP, COLUMN_VALUE};
 use crate::error::corrupt;
-use crate::merge::{Column, trim};
+use crate::merge::{Column, retain, trim};
+use crate::tombstones::Deleted;
 
 /// Samples that a compaction decodes at a time.
 const BATCH_ROWS: u64 = 8_192;
@@ -286,6 +287,11 @@ pub(crate) struct BlockCursor<'a> {
     pub(crate) batch: Column,
     /// What the block has beside plain samples; most have nothing.
     pub(crate) extras: Option<ExtrasCursor<'a>>,
+    /// What is left out.
+    deleted: Option<&'a Deleted>,
+    /// How many samples and exemplars were left out so far.
+    pub(crate) deleted_samples: u64,
+    pub(crate) deleted_exemplars: u64,
 }
 
 impl std::fmt::Debug for BlockCursor<'_> {
@@ -295,12 +301,23 @@ impl std::fmt::Debug for BlockCursor<'_> {
 }
 
 impl<'a> BlockCursor<'a> {
-    /// Stands at the first series.
-    pub(crate) fn new(block: &'a Block) -> Result<Self> {
+    /// Stands at the first series. Samples that are `deleted` are left out.
+    pub(crate) fn new(block: &'a Block, deleted: Option<&'a Deleted>) -> Result<Self> {
         let rows = Rows::new(block)?;
         let left = Wanted { first_row: 0, rows: 0 };
         let extras = block.meta.file(EXTRAS_FILE).map(|_| ExtrasCursor::new(&block.extras)).transpose()?;
-        let mut cursor = Self { rows, next_series: 0, labels: None, left, batch: Column::default(), extras };
+        let batch = Column::default();
+        let mut cursor = Self {
+            rows,
+            next_series: 0,
+            labels: None,
+            left,
+            batch,
+            extras,
+            deleted,
+            deleted_samples: 0,
+            deleted_exemplars: 0,
+        };
         cursor.next_series()?;
         Ok(cursor)
     }
@@ -312,6 +329,16 @@ impl<'a> BlockCursor<'a> {
     /// Returns the number of the series the cursor stands at.
     pub(crate) fn series(&self) -> u32 {
         self.next_series.saturating_sub(1)
+    }
+
+    /// Says whether a sample of the series the cursor stands at is left out.
+    pub(crate) fn is_deleted(&self, time: i64) -> bool {
+        self.deleted.is_some_and(|deleted| deleted.kept(self.series(), &[time]).is_empty())
+    }
+
+    /// Says whether an exemplar is left out.
+    pub(crate) fn is_deleted_exemplar(&self, labels: &Labels, exemplar: &Exemplar) -> bool {
+        self.deleted.is_some_and(|deleted| deleted.hides_exemplar(labels, exemplar))
     }
 
     /// Goes to the next series; what is left of this one is passed over.
@@ -333,10 +360,19 @@ impl<'a> BlockCursor<'a> {
     pub(crate) fn next_batch(&mut self) -> Result<bool> {
         self.batch.0.clear();
         self.batch.1.clear();
-        let now = Wanted { first_row: self.left.first_row, rows: self.left.rows.min(BATCH_ROWS) };
-        self.rows.read(now, MillisRange::ALL, &mut self.batch)?;
-        self.left.first_row += now.rows;
-        self.left.rows -= now.rows;
-        Ok(now.rows > 0)
+        // A batch of which all is deleted is passed over: an empty one is the end.
+        while self.left.rows > 0 && self.batch.0.is_empty() {
+            let now = Wanted { first_row: self.left.first_row, rows: self.left.rows.min(BATCH_ROWS) };
+            self.rows.read(now, MillisRange::ALL, &mut self.batch)?;
+            self.left.first_row += now.rows;
+            self.left.rows -= now.rows;
+            if let Some(deleted) = self.deleted {
+                let before = self.batch.0.len();
+                let kept = deleted.kept(self.series(), &self.batch.0);
+                retain(&mut self.batch, &kept);
+                self.deleted_samples += (before - self.batch.0.len()) as u64;
+            }
+        }
+        Ok(!self.batch.0.is_empty())
     }
 }

@@ -45,11 +45,18 @@ struct Side<'c, 'a> {
 impl Side<'_, '_> {
     fn find_histogram(&mut self) -> Result<()> {
         let series = self.cursor.series();
-        self.histogram_time = match &mut self.cursor.extras {
-            Some(extras) => extras.histogram_time(series)?,
-            None => None,
-        };
-        Ok(())
+        loop {
+            self.histogram_time = match &mut self.cursor.extras {
+                Some(extras) => extras.histogram_time(series)?,
+                None => None,
+            };
+            let is_deleted = self.histogram_time.is_some_and(|time| self.cursor.is_deleted(time));
+            match self.cursor.extras.as_mut().filter(|_| is_deleted) {
+                Some(extras) => drop(extras.next_histogram(series)?),
+                None => return Ok(()),
+            }
+            self.cursor.deleted_samples += 1;
+        }
     }
 
     fn next_time(&self) -> Option<i64> {
@@ -141,8 +148,15 @@ pub(super) fn merge_exemplars(
             }
         }
         let Some((place, exemplar)) = first else { return Ok(()) };
-        if let Some(extras) = cursors.get_mut(place).and_then(|cursor| cursor.extras.as_mut()) {
-            extras.next_exemplar().map_err(|error| (Some(place), error))?;
+        if let Some(cursor) = cursors.get_mut(place) {
+            if let Some(extras) = cursor.extras.as_mut() {
+                extras.next_exemplar().map_err(|error| (Some(place), error))?;
+            }
+            // A later block may have an equal one, which is not deleted.
+            if cursor.is_deleted_exemplar(labels, &exemplar) {
+                cursor.deleted_exemplars += 1;
+                continue;
+            }
         }
         if last.as_ref().is_none_or(|last| exemplar_order(last, &exemplar).is_lt()) {
             writer.push_exemplar(&exemplar).map_err(|error| (None, error))?;

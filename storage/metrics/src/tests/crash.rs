@@ -8,7 +8,7 @@ use storage_api::{Error, MetricQuerier, MillisRange, QueryContext};
 use super::{TestStore, files_in};
 use crate::Options;
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
