@@ -48,7 +48,7 @@ unit: ## unit, end-to-end and documentation tests
 	fi
 	cargo test $(HOST_CRATES) --doc --locked
 
-real: venv ## tests with real senders and clients: OpenTelemetry SDK, Prometheus, promtool, rotel, real log files
+real: venv ## tests with real senders and clients: OpenTelemetry SDK, Prometheus, promtool, rotel, PromQL scripts, log files
 	$(BUILD_BINARY)
 	$(VENV)/bin/python -m pytest tests/real
 

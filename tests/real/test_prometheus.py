@@ -53,7 +53,7 @@ def promtool(*arguments):
     return done.stdout
 
 
-def test_promtool_reads_every_way(written):
+def test_promtool_reads_every_way(written, tmp_path):
     server, _, _ = written
     assert re.search(r'up\{.*job="node".*\} => 1 @', promtool("query", "instant", server.url, "up"))
     now = int(time.time())
@@ -62,6 +62,8 @@ def test_promtool_reads_every_way(written):
     series = promtool("query", "series", "--match=up", server.url)
     assert len(series.strip().splitlines()) == 2 and 'cluster="test"' in series
     assert promtool("query", "labels", server.url, "job").split() == ["node", "prometheus"]
+    debugged = subprocess.run(["promtool", "debug", "metrics", server.url], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert debugged.returncode == 0 and (tmp_path / "debug.tar.gz").stat().st_size > 1000, debugged.stderr
     failed = subprocess.run(["promtool", "query", "instant", server.url, "rate("], capture_output=True, text=True, timeout=60)
     assert failed.returncode != 0 and "parse error" in failed.stderr
 

@@ -53,10 +53,11 @@ pub(super) struct Label {
     pub(super) value: String,
 }
 
+/// The value is always sent: the default that may be left out is zero, which minus zero is taken for.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(super) struct WireSample {
-    #[prost(double, tag = "1")]
-    pub(super) value: f64,
+    #[prost(double, optional, tag = "1")]
+    pub(super) value: Option<f64>,
     #[prost(int64, tag = "2")]
     pub(super) timestamp: i64,
 }
@@ -66,8 +67,8 @@ pub(super) struct WireSample {
 pub(super) struct Histogram {
     #[prost(double, optional, tag = "2")]
     pub(super) count_float: Option<f64>,
-    #[prost(double, tag = "3")]
-    pub(super) sum: f64,
+    #[prost(double, optional, tag = "3")]
+    pub(super) sum: Option<f64>,
     #[prost(sint32, tag = "4")]
     pub(super) schema: i32,
     #[prost(double, tag = "5")]
@@ -135,7 +136,7 @@ pub(super) fn labels(labels: &Labels) -> Vec<Label> {
 
 impl From<Sample> for WireSample {
     fn from(sample: Sample) -> Self {
-        Self { value: sample.value, timestamp: sample.timestamp_ms }
+        Self { value: Some(sample.value), timestamp: sample.timestamp_ms }
     }
 }
 
@@ -157,7 +158,7 @@ impl Histogram {
         };
         Self {
             count_float: Some(from.count),
-            sum: from.sum,
+            sum: Some(from.sum),
             schema: from.schema,
             zero_threshold: from.zero_threshold,
             zero_count_float: Some(from.zero_count),

@@ -353,7 +353,7 @@ async fn samples_come_in_one_message_a_result_for_each_query() {
     assert_eq!(up.labels.iter().map(|label| label.value.as_str()).collect::<Vec<_>>(), ["up", "a"]);
     assert_eq!(
         up.samples.iter().map(|one| (one.timestamp, one.value)).collect::<Vec<_>>(),
-        [(1000, 1.0), (2000, 2.0), (3000, 3.0)]
+        [(1000, Some(1.0)), (2000, Some(2.0)), (3000, Some(3.0))]
     );
     let native = &results[1].timeseries[0];
     assert_eq!((native.samples.len(), native.histograms.len()), (1, 2));
