@@ -249,7 +249,7 @@ impl<'a> Series<'a> {
         let decoded = self.histogram.decode(bytes, config.max_buckets).map_err(|malformed| malformed.within(bytes))?;
         match decoded {
             Ok(sample) => {
-                let buckets = sample.histogram.positive.len() + sample.histogram.negative.len();
+                let buckets = sample.histogram.positive.capacity() + sample.histogram.negative.capacity();
                 let bytes = size_of::<model::Histogram>() + buckets * size_of::<(i32, f64)>();
                 visit.charge((bytes + 4 * size_of::<HistogramSample>()) as u64)?;
                 self.histograms.push(sample);

@@ -4,8 +4,9 @@ use axum::http::StatusCode;
 use collector::Config;
 use prost::Message as _;
 
-use crate::harness::{Harness, JSON, PROTOBUF, REMOTE_WRITE, gzip, series, snappy, write_request};
+use crate::harness::{Exemplar, Harness, JSON, PROTOBUF, REMOTE_WRITE, gzip, label, series, snappy, write_request};
 use crate::otlp_http::{gauge_request, logs_request};
+use crate::remote_write::{REMOTE_WRITE_2, custom, exponential, request_2};
 
 const PATHS: [&str; 4] = ["/api/v1/write", "/api/v1/otlp/v1/metrics", "/otlp/v1/logs", "/loki/api/v1/push"];
 
@@ -29,10 +30,16 @@ async fn every_truncation_and_a_flip_in_every_byte() {
     let logs = logs_request(&["first line", "second line"]).encode_to_vec();
     let metrics = gauge_request(&[Some(1.5), None]).encode_to_vec();
     let write = write_request(vec![series(&[("__name__", "up"), ("job", "a")], &[(1, 1.0), (2, 2.0)])]).encode_to_vec();
+    let mut native = series(&[("__name__", "native")], &[]);
+    native.histograms = vec![exponential(), custom()];
+    native.exemplars = vec![Exemplar { labels: vec![label("trace_id", "a")], value: 1.0, timestamp: 1 }];
+    let native = write_request(vec![native]).encode_to_vec();
     let push = br#"{"streams":[{"stream":{"app":"web"},"values":[["1","a",{"b":"c"}]]}]}"#;
     damage(&harness, "/otlp/v1/logs", PROTOBUF, &logs).await;
     damage(&harness, "/api/v1/otlp/v1/metrics", PROTOBUF, &metrics).await;
     damage(&harness, "/api/v1/write", REMOTE_WRITE, &snappy(&write)).await;
+    damage(&harness, "/api/v1/write", REMOTE_WRITE, &snappy(&native)).await;
+    damage(&harness, "/api/v1/write", REMOTE_WRITE_2, &snappy(&request_2())).await;
     damage(&harness, "/loki/api/v1/push", JSON, push).await;
     damage(&harness, "/loki/api/v1/push", PROTOBUF, &snappy(push)).await;
     for (encoding, body) in [("gzip", gzip(&logs)), ("zstd", zstd::encode_all(logs.as_slice(), 1).unwrap())] {
@@ -119,6 +126,32 @@ async fn a_line_of_five_megabytes_is_kept_and_one_over_the_limit_is_told() {
     assert!(answer.text().contains("record_too_large"));
     assert_eq!(harness.lines().len(), 5 + (5 << 20) + 2 * r#"{host_name="h1", service_name="cart"} 1000 "#.len() + 2);
     assert_eq!(harness.ledger(), "otlp_http logs: 3 = 2 + 1 record_too_large\n");
+}
+
+#[tokio::test]
+async fn a_million_parts_that_say_nothing_stay_within_the_memory() {
+    let harness = Harness::with(Config { memory_bytes: 40 << 20, ..Config::default() });
+    let wrap = |tag: u8, inner: &[u8]| {
+        let mut out = vec![tag << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut out);
+        out.extend_from_slice(inner);
+        out
+    };
+    let name = wrap(1, &[wrap(1, b"__name__"), wrap(2, b"up")].concat());
+    let many = |tag: u8| [name.clone(), [tag << 3 | 2, 0].repeat(1 << 20)].concat();
+    // Samples, exemplars and histograms of one series; references of none, symbols.
+    for (headers, body, most) in [
+        (REMOTE_WRITE, wrap(1, &many(2)), 413),
+        (REMOTE_WRITE, wrap(1, &many(3)), 413),
+        (REMOTE_WRITE, wrap(1, &many(4)), 413),
+        (REMOTE_WRITE_2, wrap(5, &wrap(1, &vec![9; 1 << 20])), 400),
+        (REMOTE_WRITE_2, [4 << 3 | 2, 0].repeat(1 << 20), 413),
+    ] {
+        let answer = harness.post("/api/v1/write", headers, snappy(&body)).await;
+        assert_eq!(answer.status, most, "{}", answer.text());
+        assert!(answer.text().len() < 1000, "{}", answer.text());
+    }
+    assert!(harness.telemetry.render().contains("daybook_ingest_memory_bytes 0\n"));
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn bad_series_are_told_and_the_rest_is_kept() {
 }
 
 /// Two buckets from 1 on, one far off, one below zero and one around it.
-fn exponential() -> Histogram {
+pub(crate) fn exponential() -> Histogram {
     Histogram {
         count_int: Some(11),
         sum: 18.5,
@@ -90,7 +90,7 @@ fn exponential() -> Histogram {
 }
 
 /// Fractional counts in custom buckets, the last of which has no bound.
-fn custom() -> Histogram {
+pub(crate) fn custom() -> Histogram {
     Histogram {
         count_float: Some(4.5),
         sum: 7.25,
@@ -350,7 +350,7 @@ struct Metadata2 {
     unit_ref: u32,
 }
 
-const REMOTE_WRITE_2: &[(&str, &str)] = &[
+pub(crate) const REMOTE_WRITE_2: &[(&str, &str)] = &[
     ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
     ("content-encoding", "snappy"),
     ("x-prometheus-remote-write-version", "2.0.0"),
@@ -373,6 +373,18 @@ async fn write_2(harness: &Harness, symbols: &[&str], timeseries: Vec<Series2>) 
         answer.headers[&name].to_str().unwrap().to_owned()
     };
     (answer.status.as_u16(), answer.text(), ["samples", "histograms", "exemplars"].map(written))
+}
+
+/// A request of 2.0 with a bit of everything.
+pub(crate) fn request_2() -> Vec<u8> {
+    let mut bucket = series_2(&[1, 2, 3, 4], &[1, 2]);
+    bucket.samples[1].start_timestamp = 1;
+    bucket.metadata = Some(Metadata2 { kind: 3, help_ref: 5, unit_ref: 6 });
+    let mut native = series_2(&[1, 7], &[]);
+    native.exemplars = vec![Exemplar2 { labels_refs: vec![8, 4], value: 2.0, timestamp: 3 }];
+    native.histograms = vec![exponential(), custom()];
+    native.created_timestamp = 800;
+    Request2 { symbols: SYMBOLS.map(str::to_owned).to_vec(), timeseries: vec![bucket, native] }.encode_to_vec()
 }
 
 #[tokio::test]

@@ -119,9 +119,10 @@ fn derived_2(body: &[u8]) -> Result<Option<Found>, prost::DecodeError> {
     for series in request.timeseries {
         let labels = proto::labels_of(&series.labels_refs, &request.symbols);
         let metadata = series.metadata.unwrap_or_default();
-        let text = |at: u32| request.symbols.get(at as usize).filter(|symbol| std::str::from_utf8(symbol).is_ok());
-        let has_text = [metadata.help_ref, metadata.unit_ref].into_iter().all(|at| text(at).is_some());
-        let is_named = series.metadata.is_none() || has_text || series.metadata == Some(proto::Metadata2::default());
+        let is_text = |at: u32| {
+            at == 0 || request.symbols.get(at as usize).is_some_and(|symbol| std::str::from_utf8(symbol).is_ok())
+        };
+        let is_named = is_text(metadata.help_ref) && is_text(metadata.unit_ref);
         let mut out = SeriesFound {
             labels: labels.and_then(|labels| proto::series_labels(&labels)).filter(|_| is_named),
             ..SeriesFound::default()

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use model::{METRIC_NAME, MetricKind, Sample};
 use storage_api::LabelPair;
 
-use super::{Fault, LabelsError, Metadata, Series, Visit, kind};
+use super::{Fault, LabelsError, Metadata, Series, Visit};
 use crate::config::Config;
 use crate::protobuf::{Field, Malformed, Reader};
 
@@ -42,8 +42,9 @@ pub(crate) fn decode_2<'a, V: Visit<'a>>(
         }
         let metadata = decode_series(bytes, symbols, config, &mut series, visit)?;
         if series.has_metadata && series.is_fine() {
-            let name = series.labels.iter().find(|(name, _)| *name == METRIC_NAME).map_or("", |(_, value)| *value);
-            told.tell(Some((name, metadata)), visit)?;
+            let is_name = |(name, value): &&(&str, &str)| *name == METRIC_NAME && !value.is_empty();
+            let name = series.labels.iter().find(is_name).map(|(_, value)| *value);
+            told.tell(name.map(|name| (name, metadata)), visit)?;
         }
         visit.series(&mut series)?;
     }
@@ -211,26 +212,20 @@ fn decode_sample(bytes: &[u8]) -> Result<(Sample, i64), Malformed> {
 }
 
 fn decode_metadata<'a>(bytes: &[u8], symbols: &Symbols<'a>) -> Result<Result<Metadata<'a>, Fault>, Malformed> {
-    let mut metadata = Metadata::default();
-    let mut bad: Option<BadRefs> = None;
-    let mut text = |reference| {
-        let found = symbols.get(reference);
-        found.unwrap_or_else(|one| {
-            bad = bad.or(Some(one));
-            ""
-        })
-    };
+    let (mut kind, mut help, mut unit) = (MetricKind::Unknown, 0, 0);
     let mut reader = Reader::new(bytes);
     while let Some((tag, field)) = reader.next()? {
         match tag {
-            1 => metadata.kind = kind(field.varint()?),
-            3 => metadata.help = text(field.varint()?).as_bytes(),
-            4 => metadata.unit = text(field.varint()?).as_bytes(),
+            1 => kind = super::kind(field.varint()?),
+            3 => help = field.varint()?,
+            4 => unit = field.varint()?,
             _ => {}
         }
     }
-    Ok(match bad {
-        None => Ok(metadata),
-        Some(bad) => Err((bad.reason(), format!("the metadata of a series {bad}"))),
+    // Without symbols there is no first one, which is empty.
+    let text = |reference| if reference == 0 { Ok("") } else { symbols.get(reference) };
+    Ok(match text(help).and_then(|help| Ok((help, text(unit)?))) {
+        Ok((help, unit)) => Ok(Metadata { kind, name: &[], help: help.as_bytes(), unit: unit.as_bytes() }),
+        Err(bad) => Err((bad.reason(), format!("the metadata of a series {bad}"))),
     })
 }

@@ -166,7 +166,7 @@ fn others_go_the_long_way() {
 
 fn request_2(symbols: &[&str], labels_refs: &[u32], start_timestamp: i64) -> Request2 {
     let sample = |timestamp| Sample2 { value: 1.5, timestamp, start_timestamp };
-    let metadata = Some(proto::Metadata2 { kind: 1, help_ref: 0, unit_ref: 0 });
+    let metadata = Some(proto::Metadata2 { kind: 1, help_ref: 1, unit_ref: 0 });
     let series = TimeSeries2 {
         labels_refs: labels_refs.to_vec(),
         samples: vec![sample(1_700_000_000_000), sample(0)],
@@ -186,6 +186,9 @@ fn plain_series_of_version_2_are_told_by_their_texts() {
     let one = keys(request_2(&["", "__name__", "up", "a", "b"], &[1, 2, 3, 4], 0));
     assert_eq!(one.len(), 2);
     assert_eq!(one[0], one[1]);
+    for nameless in [[1, 0, 1, 2], [1, 2, 1, 0]] {
+        assert_eq!(keys(request_2(&["", "__name__", "up"], &nameless, 0)).len(), 2, "a name beside none");
+    }
     let other_table = keys(request_2(&["", "b", "x", "a", "up", "__name__"], &[5, 4, 3, 1], 1_600_000_000_000));
     assert_eq!(one, other_table);
     let swapped = keys(request_2(&["", "__name__", "up", "a", "b"], &[1, 2, 4, 3], 0));

@@ -75,7 +75,8 @@ impl Scratch {
             (value, rest) = varint(rest)?;
             self.key.extend_from_slice(&symbols.key(label)?.0.to_le_bytes());
             self.key.extend_from_slice(&symbols.key(value)?.0.to_le_bytes());
-            if symbols.is_name(label) {
+            // A label without a value is none.
+            if name.is_none() && symbols.is_name(label) && symbols.get(value) != Ok("") {
                 name = Some(value);
             }
             labels_len += 1;

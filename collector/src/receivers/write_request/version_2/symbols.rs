@@ -18,7 +18,7 @@ pub(crate) struct Symbols<'a> {
     /// What stands for each in the keys of series, which must not depend on the order of the table.
     keys: Vec<SeriesKey>,
     /// The reference to `__name__`, the first one if there are more.
-    name: Option<u64>,
+    name: Option<usize>,
 }
 
 /// What is wrong with references to symbols.
@@ -74,7 +74,7 @@ pub(crate) fn decode_symbols<'a, E: From<Malformed>>(
             return Err(Malformed::new("the first symbol is not the empty string").within(bytes).into());
         }
         if bytes == METRIC_NAME.as_bytes() && symbols.name.is_none() {
-            symbols.name = Some(len as u64);
+            symbols.name = Some(len);
         }
         symbols.texts.push(std::str::from_utf8(bytes).ok());
         symbols.keys.push(keys.key(bytes));
@@ -82,9 +82,14 @@ pub(crate) fn decode_symbols<'a, E: From<Malformed>>(
     Ok(symbols)
 }
 
+/// Returns where a symbol is: a reference has 32 bits, and what is over them is cut off, as protobuf does.
+fn place(reference: u64) -> usize {
+    (reference & u64::from(u32::MAX)) as usize
+}
+
 impl<'a> Symbols<'a> {
     pub(in crate::receivers::write_request) fn get(&self, reference: u64) -> Result<&'a str, BadRefs> {
-        match usize::try_from(reference).ok().and_then(|at| self.texts.get(at)) {
+        match self.texts.get(place(reference)) {
             Some(Some(text)) => Ok(text),
             Some(None) => Err(BadRefs::NotUtf8 { reference }),
             None => Err(BadRefs::Missing { reference, len: self.texts.len() }),
@@ -98,12 +103,12 @@ impl<'a> Symbols<'a> {
 
     /// Returns what stands for a symbol in keys.
     pub(in crate::receivers::write_request) fn key(&self, reference: u64) -> Option<SeriesKey> {
-        self.keys.get(usize::try_from(reference).ok()?).copied()
+        self.keys.get(place(reference)).copied()
     }
 
     /// Says whether a reference is the one to `__name__`.
     pub(in crate::receivers::write_request) fn is_name(&self, reference: u64) -> bool {
-        self.name == Some(reference)
+        self.name == Some(place(reference))
     }
 
     /// Starts to make labels.
