@@ -17,7 +17,7 @@ use crate::body::{self, Encoding};
 use crate::config::Config;
 use crate::error::{Refusal, Result};
 use crate::history::StoredTotals;
-use crate::receivers;
+use crate::receivers::{self, OtlpMetricsMemory};
 use crate::stats::Stats;
 
 /// Where a request came in; the `place` label of every count.
@@ -60,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) write_keys: KeyMaker,
     /// The same for 2.0.
     pub(crate) write_keys_2: KeyMaker,
+    /// What the receiver of OTLP metrics keeps from request to request.
+    pub(crate) otlp_metrics: OtlpMetricsMemory,
     gate: Gate,
 }
 
@@ -96,6 +98,7 @@ impl Collector {
             deltas,
             write_keys,
             write_keys_2,
+            otlp_metrics: OtlpMetricsMemory::default(),
             gate,
         }))
     }

@@ -5,6 +5,7 @@ mod loki_push;
 mod otlp;
 mod otlp_grpc;
 mod otlp_http;
+mod otlp_metrics;
 mod remote_write;
 mod tally;
 mod write_request;
@@ -20,6 +21,8 @@ use axum::routing::post;
 
 use crate::collector::Collector;
 use crate::error::Refusal;
+
+pub(crate) use otlp_metrics::Memory as OtlpMetricsMemory;
 
 pub(crate) fn main_routes(collector: Collector) -> Router {
     Router::new()

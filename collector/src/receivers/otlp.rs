@@ -1,20 +1,15 @@
-//! OTLP requests, whatever they came in: decode, test, store.
+//! OTLP's logs requests, whatever they came in: decode, test, store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use collector_otlp::metrics::{
-    DeltaStates, Deltas, Label, Point, PointValue, Report, Sink, Stopped, label_name, translate,
-};
+use collector_otlp::metrics::label_name;
 use collector_otlp::proto::ExportLogsServiceRequest;
-use collector_otlp::{
-    RejectedRecords, ScopedLogs, logs_decoded_bytes, logs_from_json, logs_from_otlp, metrics_from_json, value_text,
-};
-use model::{Exemplar, HistogramSample, Labels, LogRecord, MetricMetadata, Resource, Sample};
-use parking_lot::{Mutex, MutexGuard};
+use collector_otlp::{RejectedRecords, ScopedLogs, logs_decoded_bytes, logs_from_json, logs_from_otlp, value_text};
+use model::{Labels, LogRecord, Resource};
 use prost::Message as _;
 use runtime::Signal;
-use storage_api::{LogBatch, LogGroup, MetricBatch};
+use storage_api::{LogBatch, LogGroup};
 
 use super::tally::{Outcome, Tally};
 use crate::admission::Admission;
@@ -50,131 +45,6 @@ fn decode_logs(body: &[u8], format: Format, admission: &mut Admission) -> Result
             admission.grow(json_decoded_bytes(body))?;
             logs_from_json(body).map_err(|error| malformed(error.to_string()))
         }
-    }
-}
-
-const METRICS: &str = "the OTLP metrics request";
-
-/// Stores a metrics request.
-pub(crate) fn metrics(
-    inner: &Inner,
-    place: Place,
-    body: &[u8],
-    format: Format,
-    admission: &mut Admission,
-) -> Result<Outcome> {
-    match format {
-        Format::Protobuf => store_metrics(inner, place, body, admission),
-        Format::Json => {
-            // The binary form is never larger than the text, but it is held beside it.
-            admission.grow(json_decoded_bytes(body) + body.len() as u64)?;
-            let malformed = |error: serde_json::Error| Refusal::Malformed { what: METRICS, cause: error.to_string() };
-            let binary = metrics_from_json(body).map_err(malformed)?.encode_to_vec();
-            store_metrics(inner, place, &binary, admission)
-        }
-    }
-}
-
-fn store_metrics(inner: &Inner, place: Place, body: &[u8], admission: &mut Admission) -> Result<Outcome> {
-    let mut tally = Tally::new(place, Signal::Metrics);
-    let mut deltas = LockedDeltas { all: &inner.deltas, held: None };
-    let mut sink = BatchSink { batch: MetricBatch::default(), admission };
-    let translated = translate(body, &inner.translation, &mut deltas, inner.now(), &mut sink);
-    let stored = translated.map_err(refusal).and_then(|report| {
-        account(report, &mut tally, inner);
-        if !sink.batch.is_empty() {
-            tally.stored(&inner.metrics.append(&sink.batch)?);
-        }
-        Ok(())
-    });
-    if let Some(mut deltas) = deltas.held {
-        match &stored {
-            Ok(()) => deltas.commit(),
-            Err(_) => deltas.rollback(),
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a gauge of a bounded number")]
-        inner.stats.delta_series.set(deltas.len() as f64);
-    }
-    match stored {
-        Ok(()) => Ok(tally.finish(&inner.ledger)),
-        Err(refusal) => {
-            tally.finish_refused(&inner.ledger, &refusal);
-            Err(refusal)
-        }
-    }
-}
-
-/// Takes over what the translation refused.
-fn account(report: Report, tally: &mut Tally, inner: &Inner) {
-    tally.receive(report.points);
-    for RejectedRecords { reason, count, detail } in report.rejected {
-        tally.reject(reason, count, || detail);
-    }
-    for RejectedRecords { reason, count, detail } in report.beside {
-        tally.drop_beside(reason, count, || detail);
-    }
-    inner.stats.invalid_ids.inc_by(report.invalid_ids);
-}
-
-fn refusal(stopped: Stopped<Refusal>) -> Refusal {
-    match stopped {
-        Stopped::Malformed { cause } => Refusal::Malformed { what: METRICS, cause },
-        Stopped::History(error) => Refusal::Unavailable { reason: "delta_history", cause: error.to_string() },
-        Stopped::Full(refusal) => refusal,
-    }
-}
-
-/// Locks the running totals when the first delta of a request comes, and holds them to the request's end.
-struct LockedDeltas<'i> {
-    all: &'i Mutex<DeltaStates>,
-    held: Option<MutexGuard<'i, DeltaStates>>,
-}
-
-impl Deltas for LockedDeltas<'_> {
-    fn states(&mut self) -> &mut DeltaStates {
-        self.held.get_or_insert_with(|| self.all.lock())
-    }
-}
-
-struct BatchSink<'b, 'a> {
-    batch: MetricBatch<'a>,
-    admission: &'b mut Admission,
-}
-
-impl<'a> Sink<'a> for BatchSink<'_, 'a> {
-    type Full = Refusal;
-
-    fn series(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Exemplar>) -> Result<()> {
-        let owned: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let told: usize = exemplars.iter().map(|one| one.labels.size_bytes() + size_of::<Exemplar>()).sum();
-        self.admission.grow((owned + size_of_val(labels) + told + 64) as u64)?;
-        let Point { timestamp_ms, start_ms, value } = point;
-        let sample = match &value {
-            PointValue::Number(value) => Some(Sample { timestamp_ms, value: *value }),
-            PointValue::Histogram(_) => None,
-        };
-        self.batch
-            .push(labels.iter().cloned(), sample)
-            .map_err(|error| Refusal::Internal { cause: format!("a translated series is invalid: {error}") })?;
-        match value {
-            PointValue::Number(_) if start_ms != 0 => self.batch.set_starts([start_ms]),
-            PointValue::Number(_) => {}
-            PointValue::Histogram(histogram) => {
-                let buckets = histogram.positive.len() + histogram.negative.len() + histogram.custom.len();
-                self.admission.grow((buckets * 16 + size_of::<HistogramSample>() + size_of_val(&*histogram)) as u64)?;
-                self.batch.set_histograms([HistogramSample { timestamp_ms, start_ms, histogram }]);
-            }
-        }
-        if !exemplars.is_empty() {
-            self.batch.set_exemplars(exemplars);
-        }
-        Ok(())
-    }
-
-    fn metadata(&mut self, metadata: MetricMetadata) -> Result<()> {
-        self.admission.grow((metadata.name.len() + metadata.help.len() + metadata.unit.len() + 128) as u64)?;
-        self.batch.metadata.push(metadata);
-        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::otlp::{self, Format};
 use super::otlp_grpc::RpcStatus;
+use super::otlp_metrics;
 use super::tally::{Outcome, is_of_exemplars};
 use super::{add_retry_after, text_response};
 use crate::admission::Admission;
@@ -103,7 +104,7 @@ impl Service {
         admission: &mut Admission,
     ) -> Result<Outcome> {
         match self {
-            Self::Metrics => otlp::metrics(inner, place, body, format, admission),
+            Self::Metrics => otlp_metrics::metrics(inner, place, body, format, admission),
             Self::Logs => otlp::logs(inner, place, body, format, admission),
         }
     }

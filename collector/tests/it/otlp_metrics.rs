@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use collector::{Config, Strategy};
 use expect_test::expect;
+use storage_api::MetricQuerier as _;
 use storage_api::fake::FakeMetrics;
 
 use crate::harness::{Harness, JSON, KeptLogs, PROTOBUF, collector_on, ledger_text, post};
@@ -146,4 +147,39 @@ async fn bytes_that_are_no_text_cost_one_point() {
     body.pop();
     let answer = harness.post("/api/v1/otlp/v1/metrics", PROTOBUF, body).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "what is cut off is no request");
+}
+
+#[tokio::test]
+async fn a_histogram_that_storage_finds_at_fault_is_one_point() {
+    let harness = Harness::with(Config { max_labels: 5, target_info: false, ..Config::default() });
+    let point = |attributes: &str| {
+        format!(
+            r#"{{"timeUnixNano":"5000000","count":"3","sum":4.5,"bucketCounts":["1","2"],"explicitBounds":[2],"attributes":[{attributes}]}}"#
+        )
+    };
+    let attribute = |key: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"v"}}}}"#);
+    let histogram = format!(
+        r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{},{},{}]}}}}"#,
+        point(&format!("{},{},{}", attribute("a"), attribute("b"), attribute("c"))),
+        point(&attribute("")),
+        point(&attribute("a")),
+    );
+    let answer = harness.post("/api/v1/otlp/v1/metrics", JSON, request(&histogram)).await;
+    assert!(answer.text().contains("2 of 3 data points were not stored"), "{}", answer.text());
+    assert_eq!(harness.ledger(), "otlp_http metrics: 3 = 1 + 1 empty_label_name + 1 too_many_labels\n");
+}
+
+#[tokio::test]
+async fn metadata_is_told_of_each_metric_and_again_when_it_changes() {
+    let harness = Harness::new();
+    let gauge = |help: &str| {
+        format!(
+            r#"{{"name":"m","unit":"s","description":"{help}","gauge":{{"dataPoints":[{{"timeUnixNano":"5000000","asInt":1}}]}}}}"#
+        )
+    };
+    for help in ["One.", "One.", "Two."] {
+        harness.post("/api/v1/otlp/v1/metrics", JSON, request(&gauge(help))).await;
+        let known = harness.metrics.metadata(Some("m_seconds")).unwrap();
+        assert_eq!((known[0].help.as_str(), known[0].unit.as_str()), (help, "seconds"));
+    }
 }

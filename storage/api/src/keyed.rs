@@ -12,7 +12,7 @@ const SECRET_BYTES: usize = 192;
 
 /// Stands for the bytes that a client told a series' labels by. The same key always means the same labels; the same
 /// labels may have several keys, as a client may write them in several ways.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SeriesKey(pub u128);
 
 /// A label's name and value, borrowed where that is possible.

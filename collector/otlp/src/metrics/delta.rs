@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Histogram, Labels, METRIC_NAME, Timestamp, is_stale};
 
 use super::history::{History, HistoryError, Newest};
-use super::translate::number_text;
+use super::points::number_text;
 use super::{PointFault, Refused};
 
 /// So many times the streams that are remembered may be the series that were found in storage; a histogram has many.

@@ -3,6 +3,7 @@
 mod build;
 mod delta;
 mod exemplar;
+mod family;
 mod history;
 mod labels;
 mod name;
@@ -21,10 +22,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use model::{Exemplar, Histogram, MetricMetadata};
+use model::{Exemplar, Histogram, MetricMetadata, Sample};
 
 pub use build::{HistogramPoint, Instrument, MetricsBuilder, Number, NumberPoint, SummaryPoint};
 pub use delta::{DeltaOptions, DeltaStates, Deltas};
+pub use family::{Attributes, Family, NoLabels, Part, ResourceLabels, ScopeLabels};
 pub use history::{History, HistoryError, Newest};
 pub use labels::Label;
 pub use name::{LabelNaming, label_name, metric_name, unit_name};
@@ -69,6 +71,21 @@ pub enum PointValue {
     Histogram(Arc<Histogram>),
 }
 
+/// One sample of a series whose labels were not decoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Undecoded<'a> {
+    /// Counts the points of a request; the series of one point have the same.
+    pub number: u64,
+    /// The attributes.
+    pub attributes: Attributes<'a>,
+    /// Which of the series of the point.
+    pub part: Part,
+    /// The sample.
+    pub sample: Sample,
+    /// When counting began, in milliseconds since the epoch; 0 when that is not known.
+    pub start_ms: i64,
+}
+
 /// Takes the series that a request turns into.
 pub trait Sink<'a> {
     /// Why it takes no more.
@@ -80,6 +97,37 @@ pub trait Sink<'a> {
     /// # Errors
     /// When it takes no more.
     fn series(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Exemplar>) -> Result<(), Self::Full>;
+
+    /// Is told of a metric before its points.
+    fn family(&mut self, _family: &Arc<Family<'a>>) {}
+
+    /// As [`series`](Self::series), for one whose labels the sink may know without decoding them: series with the same
+    /// identities of resource, scope, family and part, and the same bytes of attributes, have the same labels. The
+    /// family is the one told last. The inner error refuses the point; a sink that refuses one later must count it
+    /// itself.
+    ///
+    /// # Errors
+    /// When it takes no more.
+    fn undecoded(
+        &mut self,
+        family: &Family<'a>,
+        series: Undecoded<'a>,
+        exemplars: Vec<Exemplar>,
+    ) -> Result<Result<(), NoLabels>, Self::Full> {
+        let labels = match family.labels(series.attributes, series.part) {
+            Ok(labels) => labels,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let Sample { timestamp_ms, value } = series.sample;
+        let point = Point { timestamp_ms, start_ms: series.start_ms, value: PointValue::Number(value) };
+        self.series(&labels, point, exemplars).map(Ok)
+    }
+
+    /// Says whether [`metadata`](Self::metadata) need be told of a family; `about` are the bytes of its description and
+    /// of the rest.
+    fn wants_metadata(&mut self, _family: &Family<'a>, _about: [&'a [u8]; 2]) -> bool {
+        true
+    }
 
     /// Takes what is known of a metric.
     ///

@@ -1,21 +1,21 @@
 //! Each kind of data point: what samples of which series it becomes.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use model::{Exemplar, Histogram, Timestamp, stale_marker};
+use model::{Exemplar, Histogram, Sample, Timestamp, stale_marker};
 
 use super::delta::{HistogramTotal, Span};
 use super::exemplar::exemplars;
+use super::family::{Attributes, Family, NoLabels, Part};
 use super::labels::{Label, set, short};
-use super::translate::{Family, Fault, Walk, named, number_text, owned};
-use super::wire::{Buckets, DELTA, ExponentialPoint, HistogramPoint, NumberPoint, Quantile, SummaryPoint};
-use super::{Point, PointValue, Refused, Sink, Stopped, native};
+use super::translate::{Fault, Walk, owned};
+use super::wire::{Buckets, ExponentialPoint, HistogramPoint, NumberPoint, Quantile, Repeated, SummaryPoint};
+use super::{Point, PointValue, Refused, Sink, Stopped, Undecoded, native};
 
 /// The flag that says "no recorded value": the series ends.
 const NO_RECORDED_VALUE: u32 = 1;
 
-/// The time of a point, and what it belongs to.
+/// When a point was, and since when it counts.
 #[derive(Clone, Copy)]
 struct At {
     timestamp_ms: i64,
@@ -24,13 +24,30 @@ struct At {
 }
 
 impl At {
-    fn new(timestamp_ms: i64, start: u64, flags: u32) -> Self {
-        Self { timestamp_ms, start_ms: start_ms(start, timestamp_ms), stale: flags & NO_RECORDED_VALUE != 0 }
+    fn new(nanos: u64, start: u64, flags: u32, family: &Family<'_>) -> Result<Self, Refused> {
+        let refused = |reason, what: &dyn Fn() -> String| {
+            let name = short(family.prometheus_name());
+            Err(Refused::new(reason, || format!("a point of {name:?} has {}", what())))
+        };
+        let Ok(time) = i64::try_from(nanos) else {
+            return refused("timestamp_out_of_range", &|| format!("the time {nanos} ns, after the year 2262"));
+        };
+        if time == 0 {
+            return refused("missing_timestamp", &|| "no timestamp".to_owned());
+        }
+        let timestamp_ms = Timestamp(time).as_millis();
+        let stale = flags & NO_RECORDED_VALUE != 0;
+        Ok(Self { timestamp_ms, start_ms: start_ms(start, timestamp_ms), stale })
+    }
+
+    fn sample(self, value: f64) -> Sample {
+        let value = if self.stale { stale_marker() } else { value };
+        Sample { timestamp_ms: self.timestamp_ms, value }
     }
 
     fn point(self, value: f64) -> Point {
-        let value = if self.stale { stale_marker() } else { value };
-        Point { timestamp_ms: self.timestamp_ms, start_ms: self.start_ms, value: PointValue::Number(value) }
+        let Sample { timestamp_ms, value } = self.sample(value);
+        Point { timestamp_ms, start_ms: self.start_ms, value: PointValue::Number(value) }
     }
 }
 
@@ -40,97 +57,149 @@ fn start_ms(start: u64, timestamp_ms: i64) -> i64 {
     if start_ms <= timestamp_ms { start_ms } else { 0 }
 }
 
-impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
-    pub(super) fn number(
-        &mut self,
-        point: &'a [u8],
-        family: &Family<'_, 'a>,
-        is_sum: bool,
-    ) -> Result<i64, Fault<S::Full>> {
+/// Where the samples of a point go: its labels are decoded, or left to the sink.
+enum Labelled<'a> {
+    Decoded(Vec<Label<'a>>),
+    Undecoded(Attributes<'a>),
+}
+
+impl<'a, S: Sink<'a>> Walk<'_, S> {
+    /// Leaves the labels of a point undecoded where that is possible: a delta's are needed to find its total, and of
+    /// attributes with other fields between them the bytes change with the point.
+    fn labelled(&self, attributes: Repeated<'a>, family: &Family<'a>) -> Result<Labelled<'a>, Fault<S::Full>> {
+        if !family.is_delta() && !attributes.is_mixed() {
+            return Ok(Labelled::Undecoded(Attributes(attributes)));
+        }
+        Ok(Labelled::Decoded(family.base_labels(attributes)?))
+    }
+
+    pub(super) fn number(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
         let point = NumberPoint::read(point)?;
-        let (timestamp_ms, mut labels) = self.prepare(point.time, point.attributes, family)?;
-        named(&mut labels, family.name, "");
-        let mut at = At::new(timestamp_ms, point.start, point.flags);
+        let mut at = At::new(point.time, point.start, point.flags, family)?;
         let mut value = point.value.unwrap_or_default();
         if point.value.is_none() && !at.stale {
-            let detail = || format!("a point of {:?} has neither a value nor the flag that says so", family.name);
+            let name = short(family.prometheus_name());
+            let detail = || format!("a point of {name:?} has neither a value nor the flag that says so");
             return Err(Refused::new("no_value", detail).into());
         }
-        if is_sum && family.temporality == DELTA {
-            let span = Span { start: point.start, end: point.time };
-            if at.stale {
-                self.deltas.states().end(owned(&labels), point.time, self.now);
-            } else {
-                let running = self.deltas.states().add_number(owned(&labels), span, value, self.now)?;
-                (value, at.start_ms) = (running.total, start_ms(running.start, timestamp_ms));
-            }
-        }
-        let exemplars = exemplars(point.exemplars, timestamp_ms, &mut self.report)?;
-        self.give(&labels, at.point(value), exemplars)?;
-        Ok(timestamp_ms)
-    }
-
-    fn give(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Exemplar>) -> Result<(), Fault<S::Full>> {
-        self.sink.series(labels, point, exemplars).map_err(|full| Fault::Stop(Stopped::Full(full)))
-    }
-
-    pub(super) fn histogram(&mut self, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
-        let limit = self.options.buckets_max;
-        let point = HistogramPoint::read(point, limit, &mut self.scratch.buckets)?;
-        let (timestamp_ms, labels) = self.prepare(point.time, point.attributes, family)?;
-        check_buckets(&self.scratch.buckets, family.name, limit)?;
-        let at = At::new(timestamp_ms, point.start, point.flags);
-        let exemplars = |walk: &mut Self| exemplars(point.exemplars, timestamp_ms, &mut walk.report);
-        let span = Span { start: point.start, end: point.time };
-        let Buckets { counts, bounds } = &self.scratch.buckets;
-        if self.options.custom_buckets {
-            let histogram = if at.stale {
-                Histogram { schema: model::histogram::CUSTOM, ..Histogram::default() }
-            } else {
-                native::custom(&counts.kept, &bounds.kept, point.count, point.sum, family.name)?
-            };
-            let exemplars = exemplars(self)?;
-            return self.native(labels, histogram, at, span, family, exemplars);
-        }
-        let mut total = HistogramTotal {
-            bounds: bounds.kept.clone(),
-            counts: counts.kept.clone(),
-            count: point.count,
-            sum: point.sum,
-        };
-        let mut at = at;
-        if family.temporality == DELTA {
-            let mut series = labels.clone();
-            named(&mut series, family.name, "");
-            let series = owned(&series);
+        let mut labelled = self.labelled(point.attributes, family)?;
+        if let Labelled::Decoded(labels) = &mut labelled
+            && family.is_delta()
+        {
+            let series = series_of(labels, family);
             if at.stale {
                 self.deltas.states().end(series, point.time, self.now);
             } else {
-                let running = self.deltas.states().add_classic(series, span, total, self.now)?;
-                (total, at.start_ms) = (running.total, start_ms(running.start, timestamp_ms));
+                let span = Span { start: point.start, end: point.time };
+                let running = self.deltas.states().add_number(series, span, value, self.now)?;
+                (value, at.start_ms) = (running.total, start_ms(running.start, at.timestamp_ms));
             }
         }
-        let exemplars = exemplars(self)?;
-        let mut emit = Emit { sink: &mut *self.sink, name: family.name, labels, at };
-        emit.classic(&total, exemplars).map_err(|full| Fault::Stop(Stopped::Full(full)))?;
-        Ok(timestamp_ms)
+        let exemplars = exemplars(point.exemplars, at.timestamp_ms, &mut self.report)?;
+        self.give(&labelled, Part::Whole, at, value, exemplars, family)?;
+        Ok(at.timestamp_ms)
     }
 
-    pub(super) fn exponential(&mut self, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
+    pub(super) fn histogram(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
+        let limit = self.options.buckets_max;
+        let mut buckets = std::mem::take(&mut self.scratch.buckets);
+        let done = HistogramPoint::read(point, limit, &mut buckets).map_err(Fault::from).and_then(|point| {
+            let at = At::new(point.time, point.start, point.flags, family)?;
+            check_buckets(&buckets, family.prometheus_name(), limit)?;
+            if self.options.custom_buckets {
+                self.custom(&point, at, &buckets, family)
+            } else {
+                self.classic(&point, at, &buckets, family)
+            }
+        });
+        self.scratch.buckets = buckets;
+        done
+    }
+
+    fn custom(
+        &mut self,
+        point: &HistogramPoint<'a>,
+        at: At,
+        buckets: &Buckets,
+        family: &Family<'a>,
+    ) -> Result<i64, Fault<S::Full>> {
+        let labels = family.base_labels(point.attributes)?;
+        let histogram = if at.stale {
+            Histogram { schema: model::histogram::CUSTOM, ..Histogram::default() }
+        } else {
+            let name = family.prometheus_name();
+            native::custom(&buckets.counts.kept, &buckets.bounds.kept, point.count, point.sum, name)?
+        };
+        let exemplars = exemplars(point.exemplars, at.timestamp_ms, &mut self.report)?;
+        self.native(labels, histogram, at, Span { start: point.start, end: point.time }, family, exemplars)
+    }
+
+    fn classic(
+        &mut self,
+        point: &HistogramPoint<'a>,
+        mut at: At,
+        buckets: &Buckets,
+        family: &Family<'a>,
+    ) -> Result<i64, Fault<S::Full>> {
+        let labelled = self.labelled(point.attributes, family)?;
+        let mut total = None;
+        if let Labelled::Decoded(labels) = &labelled
+            && family.is_delta()
+        {
+            let series = series_of(labels, family);
+            if at.stale {
+                self.deltas.states().end(series, point.time, self.now);
+            } else {
+                let delta = HistogramTotal {
+                    bounds: buckets.bounds.kept.clone(),
+                    counts: buckets.counts.kept.clone(),
+                    count: point.count,
+                    sum: point.sum,
+                };
+                let span = Span { start: point.start, end: point.time };
+                let running = self.deltas.states().add_classic(series, span, delta, self.now)?;
+                at.start_ms = start_ms(running.start, at.timestamp_ms);
+                total = Some(running.total);
+            }
+        }
+        let (counts, count, sum) = match &total {
+            Some(total) => (&total.counts, total.count, total.sum),
+            None => (&buckets.counts.kept, point.count, point.sum),
+        };
+        let bounds = &buckets.bounds.kept;
+        let mut exemplars = by_bucket(exemplars(point.exemplars, at.timestamp_ms, &mut self.report)?, bounds);
+        let mut cumulative = 0_u64;
+        for (i, (bound, in_bucket)) in bounds.iter().zip(counts).enumerate() {
+            cumulative = cumulative.saturating_add(*in_bucket);
+            let exemplars = taken(&mut exemplars, i);
+            self.give(&labelled, Part::Bucket(*bound), at, native::float(cumulative), exemplars, family)?;
+        }
+        if bounds.last() != Some(&f64::INFINITY) {
+            let exemplars = taken(&mut exemplars, bounds.len());
+            self.give(&labelled, Part::Bucket(f64::INFINITY), at, native::float(count), exemplars, family)?;
+        }
+        if let Some(sum) = sum {
+            self.give(&labelled, Part::Sum, at, sum, Vec::new(), family)?;
+        }
+        self.give(&labelled, Part::Count, at, native::float(count), Vec::new(), family)?;
+        Ok(at.timestamp_ms)
+    }
+
+    pub(super) fn exponential(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
         let limit = self.options.buckets_max;
         let (positive, negative) = (&mut self.scratch.positive, &mut self.scratch.negative);
         let point = ExponentialPoint::read(point, limit, positive, negative)?;
-        let (timestamp_ms, labels) = self.prepare(point.time, point.attributes, family)?;
-        let (positive, negative) = (&self.scratch.positive, &self.scratch.negative);
+        let at = At::new(point.time, point.start, point.flags, family)?;
+        let name = family.prometheus_name();
         let got = positive.counts.len + negative.counts.len;
         if got > limit {
-            let detail = || format!("a point of {:?} has {got} buckets, the limit is {limit}", short(family.name));
+            let detail = || format!("a point of {:?} has {got} buckets, the limit is {limit}", short(name));
             return Err(Refused::new("too_many_buckets", detail).into());
         }
-        let at = At::new(timestamp_ms, point.start, point.flags);
+        let labels = family.base_labels(point.attributes)?;
         let histogram =
-            if at.stale { Histogram::default() } else { native::exponential(&point, positive, negative, family.name)? };
-        let exemplars = exemplars(point.exemplars, timestamp_ms, &mut self.report)?;
+            if at.stale { Histogram::default() } else { native::exponential(&point, positive, negative, name)? };
+        let exemplars = exemplars(point.exemplars, at.timestamp_ms, &mut self.report)?;
         self.native(labels, histogram, at, Span { start: point.start, end: point.time }, family, exemplars)
     }
 
@@ -141,91 +210,110 @@ impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
         mut histogram: Histogram,
         at: At,
         span: Span,
-        family: &Family<'_, 'a>,
+        family: &Family<'a>,
         exemplars: Vec<Exemplar>,
     ) -> Result<i64, Fault<S::Full>> {
-        named(&mut labels, family.name, "");
-        let mut start_at_ms = at.start_ms;
+        family.name_part(&mut labels, Part::Whole);
+        let mut since_ms = at.start_ms;
         let histogram = if at.stale {
-            if family.temporality == DELTA {
+            if family.is_delta() {
                 self.deltas.states().end(owned(&labels), span.end, self.now);
             }
             histogram.sum = stale_marker();
             Arc::new(histogram)
-        } else if family.temporality == DELTA {
+        } else if family.is_delta() {
             let running = self.deltas.states().add_native(owned(&labels), span, histogram, self.now)?;
-            start_at_ms = start_ms(running.start, at.timestamp_ms);
+            since_ms = start_ms(running.start, at.timestamp_ms);
             running.total
         } else {
             Arc::new(histogram)
         };
         let value = PointValue::Histogram(histogram);
-        self.give(&labels, Point { timestamp_ms: at.timestamp_ms, start_ms: start_at_ms, value }, exemplars)?;
+        let point = Point { timestamp_ms: at.timestamp_ms, start_ms: since_ms, value };
+        self.sink.series(&labels, point, exemplars).map_err(full)?;
         Ok(at.timestamp_ms)
     }
 
-    pub(super) fn summary(&mut self, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
+    pub(super) fn summary(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
         let point = SummaryPoint::read(point)?;
-        let (timestamp_ms, labels) = self.prepare(point.time, point.attributes, family)?;
+        let at = At::new(point.time, point.start, point.flags, family)?;
         let (got, limit) = (point.quantiles.count()?, self.options.buckets_max);
         if got > limit as u64 {
-            let detail = || format!("a point of {:?} has {got} quantiles, the limit is {limit}", short(family.name));
+            let name = short(family.prometheus_name());
+            let detail = || format!("a point of {name:?} has {got} quantiles, the limit is {limit}");
             return Err(Refused::new("too_many_buckets", detail).into());
         }
-        let full = |full| Fault::Stop(Stopped::Full(full));
-        let at = At::new(timestamp_ms, point.start, point.flags);
-        let mut emit = Emit { sink: &mut *self.sink, name: family.name, labels, at };
+        let labels = family.base_labels(point.attributes)?;
         let mut quantiles = point.quantiles.iter();
         while let Some(message) = quantiles.next()? {
             let Quantile { quantile, value } = Quantile::read(message)?;
-            emit.sample("", Some(("quantile", number_text(quantile))), value, Vec::new()).map_err(full)?;
+            let mut labels = labels.clone();
+            family.name_part(&mut labels, Part::Whole);
+            set(&mut labels, "quantile".into(), number_text(quantile).into());
+            self.sink.series(&labels, at.point(value), Vec::new()).map_err(full)?;
         }
-        emit.sample("_sum", None, point.sum, Vec::new()).map_err(full)?;
-        emit.sample("_count", None, native::float(point.count), Vec::new()).map_err(full)?;
-        Ok(timestamp_ms)
-    }
-}
-
-/// Writes the series of one histogram or summary point.
-struct Emit<'e, 'a, S> {
-    sink: &'e mut S,
-    name: &'e str,
-    labels: Vec<Label<'a>>,
-    at: At,
-}
-
-impl<'a, S: Sink<'a>> Emit<'_, 'a, S> {
-    fn classic(&mut self, total: &HistogramTotal, exemplars: Vec<Exemplar>) -> Result<(), S::Full> {
-        let mut exemplars = by_bucket(exemplars, &total.bounds);
-        let mut cumulative = 0_u64;
-        for (i, (bound, count)) in total.bounds.iter().zip(&total.counts).enumerate() {
-            cumulative = cumulative.saturating_add(*count);
-            let exemplars = taken(&mut exemplars, i);
-            self.sample("_bucket", Some(("le", number_text(*bound))), native::float(cumulative), exemplars)?;
-        }
-        if total.bounds.last() != Some(&f64::INFINITY) {
-            let exemplars = taken(&mut exemplars, total.bounds.len());
-            self.sample("_bucket", Some(("le", number_text(f64::INFINITY))), native::float(total.count), exemplars)?;
-        }
-        if let Some(sum) = total.sum {
-            self.sample("_sum", None, sum, Vec::new())?;
-        }
-        self.sample("_count", None, native::float(total.count), Vec::new())
+        let labelled = Labelled::Decoded(labels);
+        self.give(&labelled, Part::Sum, at, point.sum, Vec::new(), family)?;
+        self.give(&labelled, Part::Count, at, native::float(point.count), Vec::new(), family)?;
+        Ok(at.timestamp_ms)
     }
 
-    fn sample(
+    /// Hands over a number.
+    fn give(
         &mut self,
-        suffix: &str,
-        extra: Option<(&'static str, String)>,
+        labelled: &Labelled<'a>,
+        part: Part,
+        at: At,
         value: f64,
         exemplars: Vec<Exemplar>,
-    ) -> Result<(), S::Full> {
-        let mut labels = self.labels.clone();
-        named(&mut labels, self.name, suffix);
-        if let Some((name, value)) = extra {
-            set(&mut labels, Cow::Borrowed(name), Cow::Owned(value));
+        family: &Family<'a>,
+    ) -> Result<(), Fault<S::Full>> {
+        match labelled {
+            Labelled::Undecoded(attributes) => {
+                let number = self.report.points;
+                let (sample, start_ms) = (at.sample(value), at.start_ms);
+                let series = Undecoded { number, attributes: *attributes, part, sample, start_ms };
+                self.sink.undecoded(family, series, exemplars).map_err(full)??;
+            }
+            Labelled::Decoded(labels) => {
+                let mut labels = labels.clone();
+                family.name_part(&mut labels, part);
+                self.sink.series(&labels, at.point(value), exemplars).map_err(full)?;
+            }
         }
-        self.sink.series(&labels, self.at.point(value), exemplars)
+        Ok(())
+    }
+}
+
+impl<F> From<NoLabels> for Fault<F> {
+    fn from(fault: NoLabels) -> Self {
+        match fault {
+            NoLabels::Refused(refused) => Self::Refused(Refused { reason: refused.reason, detail: refused.detail }),
+            NoLabels::Malformed(cause) => Self::Stop(Stopped::Malformed { cause }),
+        }
+    }
+}
+
+fn full<F>(full: F) -> Fault<F> {
+    Fault::Stop(Stopped::Full(full))
+}
+
+/// Returns the labels by which the totals of a point are known: its own and the metric's name.
+fn series_of(labels: &[Label<'_>], family: &Family<'_>) -> model::Labels {
+    let mut labels: Vec<Label<'_>> =
+        labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
+    set(&mut labels, model::METRIC_NAME.into(), family.prometheus_name().into());
+    owned(&labels)
+}
+
+/// Prints a bound or quantile as Prometheus' OTLP receiver does: decimal, without exponent.
+pub(super) fn number_text(number: f64) -> String {
+    if number.is_nan() {
+        "NaN".to_owned()
+    } else if number.is_infinite() {
+        if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else {
+        number.to_string()
     }
 }
 
@@ -236,6 +324,9 @@ fn by_bucket(exemplars: Vec<Exemplar>, bounds: &[f64]) -> Vec<(usize, Exemplar)>
 }
 
 fn taken(exemplars: &mut Vec<(usize, Exemplar)>, bucket: usize) -> Vec<Exemplar> {
+    if exemplars.is_empty() {
+        return Vec::new();
+    }
     exemplars.extract_if(.., |(of, _)| *of == bucket).map(|(_, exemplar)| exemplar).collect()
 }
 

@@ -1,16 +1,14 @@
 //! The walk over a metrics request, down to its data points.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
-use model::{Labels, METRIC_NAME, MetricKind, MetricMetadata, Timestamp};
+use model::{Labels, MetricKind, MetricMetadata, Timestamp};
 
 use super::delta::Deltas;
-use super::labels::text;
-use super::labels::{
-    Label, Shared, check, pairs, point_labels, resource_labels, scope_labels, set, short, target_labels, utf8,
-};
-use super::name::{LabelNaming, metric_name, unit_name};
-use super::wire::{self, Buckets, DataKind, Malformed, Metric, Pair, Repeated, Scope, Side};
+use super::family::{Family, ResourceLabels, ScopeLabels};
+use super::labels::{Label, Shared, check, pairs, resource_labels, scope_labels, short, target_labels, text, utf8};
+use super::name::unit_name;
+use super::wire::{self, Buckets, DataKind, Malformed, Metric, Pair, Scope, Side};
 use super::{Kind, Options, Point, PointFault, PointValue, Refused, Report, Sink, Stopped};
 
 /// How far two samples of `target_info` lie apart where a resource's points cover a longer time: half of Prometheus'
@@ -37,9 +35,7 @@ pub fn translate<'a, S: Sink<'a>>(
     now: Timestamp,
     sink: &mut S,
 ) -> Result<Report, Stopped<S::Full>> {
-    let naming = options.label_naming();
-    let scratch = Scratch::default();
-    let mut walk = Walk { options, naming, deltas, now, sink, report: Report::default(), scratch };
+    let mut walk = Walk { options, deltas, now, sink, report: Report::default(), scratch: Scratch::default() };
     let mut resources = wire::request(body).iter();
     while let Some(resource) = resources.next()? {
         walk.resource(resource)?;
@@ -49,30 +45,19 @@ pub fn translate<'a, S: Sink<'a>>(
 
 /// What is used again from point to point.
 #[derive(Default)]
-pub(super) struct Scratch<'a> {
-    pub(super) attributes: Vec<Pair<'a>>,
+pub(super) struct Scratch {
     pub(super) buckets: Buckets,
     pub(super) positive: Side,
     pub(super) negative: Side,
 }
 
-pub(super) struct Walk<'w, 'a, S> {
+pub(super) struct Walk<'w, S> {
     pub(super) options: &'w Options,
-    pub(super) naming: LabelNaming,
     pub(super) deltas: &'w mut dyn Deltas,
     pub(super) now: Timestamp,
     pub(super) sink: &'w mut S,
     pub(super) report: Report,
-    pub(super) scratch: Scratch<'a>,
-}
-
-/// What the points of one metric share.
-pub(super) struct Family<'f, 'a> {
-    pub(super) name: &'f str,
-    pub(super) resource: &'f Shared<'a>,
-    pub(super) scope: &'f [Label<'a>],
-    /// As the wire has it; cumulative for kinds that have none.
-    pub(super) temporality: u32,
+    pub(super) scratch: Scratch,
 }
 
 /// First and last time of the points that were taken, in milliseconds.
@@ -115,15 +100,17 @@ impl<F> From<PointFault> for Fault<F> {
     }
 }
 
-impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
+impl<'a, S: Sink<'a>> Walk<'_, S> {
     fn resource(&mut self, message: &'a [u8]) -> Result<(), Stopped<S::Full>> {
         let (resource, scopes) = wire::resource_metrics(message);
-        let mut attributes = Vec::new();
-        let mut pieces = resource.iter();
-        while let Some(piece) = pieces.next()? {
+        let (mut attributes, mut pieces) = (Vec::new(), Vec::new());
+        let mut messages = resource.iter();
+        while let Some(piece) = messages.next()? {
             pairs(wire::resource_attributes(piece), &mut attributes)?;
+            pieces.push(piece);
         }
         let shared = resource_labels(&attributes, self.options);
+        let shared = shared.map(|shared| Arc::new(ResourceLabels { pieces, shared }));
         let mut times = Times::default();
         let mut scopes = scopes.iter();
         while let Some(scope) = scopes.next()? {
@@ -134,7 +121,7 @@ impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
             }
         }
         match shared {
-            Ok(shared) if self.options.target_info => self.target(&attributes, &shared, &times),
+            Ok(shared) if self.options.target_info => self.target(&attributes, &shared.shared, &times),
             _ => Ok(()),
         }
     }
@@ -175,9 +162,14 @@ impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
         self.sink.series(labels, point(last), Vec::new())
     }
 
-    fn scope(&mut self, scope: &Scope<'a>, resource: &Shared<'a>, times: &mut Times) -> Result<(), Stopped<S::Full>> {
+    fn scope(
+        &mut self,
+        scope: &Scope<'a>,
+        resource: &Arc<ResourceLabels<'a>>,
+        times: &mut Times,
+    ) -> Result<(), Stopped<S::Full>> {
         let labels = match scope_labels(scope, self.options) {
-            Ok(labels) => labels,
+            Ok(labels) => Arc::new(ScopeLabels { pieces: scope.pieces.clone(), labels }),
             Err(refused) => return self.refuse_scope(scope, &refused),
         };
         let mut metrics = scope.metrics.iter();
@@ -212,8 +204,8 @@ impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
     fn metric(
         &mut self,
         metric: &Metric<'a>,
-        resource: &Shared<'a>,
-        scope: &[Label<'a>],
+        resource: &Arc<ResourceLabels<'a>>,
+        scope: &Arc<ScopeLabels<'a>>,
         times: &mut Times,
     ) -> Result<(), Stopped<S::Full>> {
         let (name, unit) = match (utf8(metric.name), utf8(metric.unit)) {
@@ -225,8 +217,12 @@ impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
             return self.refuse_metric(metric, Refused::new("no_data", detail));
         };
         let (kind, temporality) = kind_of(data, metric);
-        let name = metric_name(name, unit, kind, self.options.strategy);
-        let family = Family { name: &name, resource, scope, temporality };
+        let family = Family::new(resource, scope, (name, unit), (kind, temporality), self.options);
+        if let Err(refused) = family.check() {
+            return self.refuse_metric(metric, refused);
+        }
+        let family = Arc::new(family);
+        self.sink.family(&family);
         let before = self.report.accepted();
         let mut points = metric.points();
         while let Some(point) = points.next()? {
@@ -237,53 +233,34 @@ impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
                 Err(Fault::Stop(stopped)) => return Err(stopped),
             }
         }
-        if self.report.accepted() > before {
-            self.metadata(metric, name, unit, kind)?;
+        let about = [metric.description, metric.metadata.stretch()];
+        if self.report.accepted() > before && self.sink.wants_metadata(&family, about) {
+            self.metadata(metric, &family, unit, kind)?;
         }
         Ok(())
     }
 
     /// Returns the time in milliseconds.
-    fn point(&mut self, data: DataKind, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
+    fn point(&mut self, data: DataKind, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
         match data {
-            DataKind::Gauge => self.number(point, family, false),
-            DataKind::Sum => self.number(point, family, true),
+            DataKind::Gauge | DataKind::Sum => self.number(point, family),
             DataKind::Histogram => self.histogram(point, family),
             DataKind::Exponential => self.exponential(point, family),
             DataKind::Summary => self.summary(point, family),
         }
     }
 
-    /// Returns the time in milliseconds and the labels without the name.
-    pub(super) fn prepare(
+    fn metadata(
         &mut self,
-        nanos: u64,
-        attributes: Repeated<'a>,
-        family: &Family<'_, 'a>,
-    ) -> Result<(i64, Vec<Label<'a>>), Fault<S::Full>> {
-        if family.name.is_empty() {
-            return Err(Refused::new("empty_metric_name", || "a metric has no name that can be kept".to_owned()).into());
+        metric: &Metric<'a>,
+        family: &Family<'a>,
+        unit: &str,
+        kind: Kind,
+    ) -> Result<(), Stopped<S::Full>> {
+        let name = family.prometheus_name().to_owned();
+        if name.is_empty() {
+            return Ok(());
         }
-        if family.temporality != wire::CUMULATIVE && family.temporality != wire::DELTA {
-            let detail = || format!("metric {:?} says neither delta nor cumulative", short(family.name));
-            return Err(Refused::new("unspecified_temporality", detail).into());
-        }
-        if nanos == 0 {
-            let detail = || format!("a point of {:?} has no timestamp", short(family.name));
-            return Err(Refused::new("missing_timestamp", detail).into());
-        }
-        let Ok(nanos) = i64::try_from(nanos) else {
-            let detail = || format!("a point of {:?} has the time {nanos} ns, after the year 2262", short(family.name));
-            return Err(Refused::new("timestamp_out_of_range", detail).into());
-        };
-        self.scratch.attributes.clear();
-        pairs(attributes, &mut self.scratch.attributes)?;
-        let labels = point_labels(&self.scratch.attributes, family.resource, family.scope, self.naming)?;
-        check(&labels, family.name, &self.options.limits)?;
-        Ok((Timestamp(nanos).as_millis(), labels))
-    }
-
-    fn metadata(&mut self, metric: &Metric<'a>, name: String, unit: &str, kind: Kind) -> Result<(), Stopped<S::Full>> {
         let mut scraped = None;
         let mut entries = metric.metadata.iter();
         while let Some(entry) = entries.next()? {
@@ -314,11 +291,6 @@ impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
     }
 }
 
-/// Sets the metric's name.
-pub(super) fn named<'a>(labels: &mut Vec<Label<'a>>, name: &str, suffix: &str) {
-    set(labels, Cow::Borrowed(METRIC_NAME), Cow::Owned(format!("{name}{suffix}")));
-}
-
 pub(super) fn owned(labels: &[Label<'_>]) -> Labels {
     Labels::from_sorted(labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
 }
@@ -330,16 +302,5 @@ fn kind_of(data: DataKind, metric: &Metric<'_>) -> (Kind, u32) {
         DataKind::Sum => (Kind::UpDownCounter, metric.temporality),
         DataKind::Histogram | DataKind::Exponential => (Kind::Histogram, metric.temporality),
         DataKind::Summary => (Kind::Summary, wire::CUMULATIVE),
-    }
-}
-
-/// Prints a bound or quantile as Prometheus' OTLP receiver does: decimal, without exponent.
-pub(super) fn number_text(number: f64) -> String {
-    if number.is_nan() {
-        "NaN".to_owned()
-    } else if number.is_infinite() {
-        if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
-    } else {
-        number.to_string()
     }
 }

@@ -22,9 +22,26 @@ pub(crate) use reader::{Malformed, Reader};
 pub(super) struct Repeated<'a> {
     stretch: &'a [u8],
     tag: u32,
+    /// Whether other fields may lie between.
+    is_mixed: bool,
 }
 
 impl<'a> Repeated<'a> {
+    /// Returns the bytes from the first of the fields to the last.
+    pub(super) fn stretch(&self) -> &'a [u8] {
+        self.stretch
+    }
+
+    /// Says whether other fields may lie between.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.is_mixed
+    }
+
+    /// The fields with one number in all of a message.
+    fn all(message: &'a [u8], tag: u32) -> Self {
+        Self { stretch: message, tag, is_mixed: true }
+    }
+
     pub(super) fn iter(&self) -> Messages<'a> {
         Messages { reader: Reader::new(self.stretch), tag: self.tag }
     }
@@ -63,35 +80,40 @@ impl<'a> Messages<'a> {
 struct Stretch {
     start: Option<usize>,
     end: usize,
+    is_mixed: bool,
 }
 
 impl Stretch {
     /// Takes a field that lies between two places in the message.
     #[inline]
     fn add(&mut self, start: usize, end: usize) {
-        self.start.get_or_insert(start);
+        if self.start.is_none() {
+            self.start = Some(start);
+        } else {
+            self.is_mixed |= start != self.end;
+        }
         self.end = end;
     }
 
     fn of<'a>(&self, message: &'a [u8], tag: u32) -> Repeated<'a> {
         let start = self.start.unwrap_or(self.end);
-        Repeated { stretch: message.get(start..self.end).unwrap_or_default(), tag }
+        Repeated { stretch: message.get(start..self.end).unwrap_or_default(), tag, is_mixed: self.is_mixed }
     }
 }
 
 /// An `ExportMetricsServiceRequest`: its `ResourceMetrics`.
 pub(super) fn request(body: &[u8]) -> Repeated<'_> {
-    Repeated { stretch: body, tag: 1 }
+    Repeated::all(body, 1)
 }
 
 /// A `ResourceMetrics`: the `Resource`, in pieces, and the `ScopeMetrics`.
 pub(super) fn resource_metrics(message: &[u8]) -> (Repeated<'_>, Repeated<'_>) {
-    (Repeated { stretch: message, tag: 1 }, Repeated { stretch: message, tag: 2 })
+    (Repeated::all(message, 1), Repeated::all(message, 2))
 }
 
 /// The attributes of a `Resource`.
 pub(super) fn resource_attributes(message: &[u8]) -> Repeated<'_> {
-    Repeated { stretch: message, tag: 1 }
+    Repeated::all(message, 1)
 }
 
 /// A `ScopeMetrics` with its `InstrumentationScope`.
@@ -101,20 +123,26 @@ pub(super) struct Scope<'a> {
     pub(super) version: &'a [u8],
     pub(super) schema_url: &'a [u8],
     pub(super) attributes: Vec<Pair<'a>>,
+    /// What was read but for the metrics.
+    pub(super) pieces: Vec<&'a [u8]>,
     pub(super) metrics: Repeated<'a>,
 }
 
 impl<'a> Scope<'a> {
     pub(super) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut scope = Self { metrics: Repeated { stretch: message, tag: 2 }, ..Self::default() };
+        let mut scope = Self { metrics: Repeated::all(message, 2), ..Self::default() };
         let mut reader = Reader::new(message);
         while let Some((tag, value)) = reader.next()? {
             match tag {
-                1 => scope.read_scope(value.bytes()?)?,
+                1 => {
+                    scope.read_scope(value.bytes()?)?;
+                    scope.pieces.push(value.bytes()?);
+                }
                 3 => scope.schema_url = value.bytes()?,
                 _ => {}
             }
         }
+        scope.pieces.push(scope.schema_url);
         Ok(scope)
     }
 
@@ -249,7 +277,7 @@ impl<'a> Points<'a> {
                 return Ok(Some(point));
             }
             let Some(piece) = self.pieces.next()? else { return Ok(None) };
-            self.points = Repeated { stretch: piece, tag: 1 }.iter();
+            self.points = Repeated::all(piece, 1).iter();
         }
     }
 }

@@ -1,0 +1,148 @@
+//! What a request of OTLP metrics costs before storage: decoding, translation, tests, the batch.
+//!
+//! The store knows every series, as it does but for new ones, or none, and takes all in no time.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use collector::{Collector, Config};
+use collector_otlp::metrics::{HistogramPoint, Instrument, MetricsBuilder, Number, NumberPoint};
+use collector_otlp::proto::ExportMetricsServiceRequest;
+use collector_otlp::proto::metrics::exponential_histogram_data_point::Buckets;
+use collector_otlp::proto::metrics::{ExponentialHistogram, ExponentialHistogramDataPoint, Metric, metric::Data};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use model::{Resource, Scope, Timestamp, Value};
+use prost::Message as _;
+use runtime::{Clock, Ledger, Telemetry};
+use storage_api::fake::{FakeLogs, FakeMetrics};
+use storage_api::{AppendReport, MetricAppender, MetricBatch};
+use tower::ServiceExt as _;
+
+const HOSTS: usize = 10;
+const METRICS_PER_HOST: usize = 50;
+const POINTS_PER_METRIC: usize = 4;
+const POINTS: usize = HOSTS * METRICS_PER_HOST * POINTS_PER_METRIC;
+const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+
+/// Takes everything; asks for the labels of every series when told to.
+#[derive(Debug)]
+struct Sink {
+    knows_series: bool,
+}
+
+impl MetricAppender for Sink {
+    fn append(&self, batch: &MetricBatch<'_>) -> storage_api::Result<AppendReport> {
+        let mut scratch = Vec::new();
+        for row in batch.series() {
+            if !self.knows_series {
+                black_box(batch.labels_of(&row, &mut scratch).map(<[_]>::len).unwrap_or_default());
+            }
+            black_box(row);
+        }
+        let (samples, histograms) = (batch.samples_len() as u64, batch.histograms_len() as u64);
+        Ok(AppendReport { accepted: samples, accepted_histograms: histograms, ..AppendReport::default() })
+    }
+}
+
+fn attributes(point: usize) -> Vec<(String, Value)> {
+    let mode = ["user", "system", "idle", "iowait"][point % 4];
+    vec![("cpu".to_owned(), Value::Int(point as i64)), ("system.cpu.mode".to_owned(), Value::from(mode))]
+}
+
+/// A request of `HOSTS` resources, to whose builders `fill` adds metrics.
+fn request(fill: impl Fn(&mut MetricsBuilder, &Instrument<'_>)) -> ExportMetricsServiceRequest {
+    let mut request = ExportMetricsServiceRequest::default();
+    for host in 0..HOSTS {
+        let attributes = [("service.name", "node"), ("service.instance.id", "i"), ("host.name", "h")];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), Value::Str(format!("{value}-{host}"))));
+        let resource = Resource { attributes: attributes.to_vec(), ..Resource::default() };
+        let mut builder = MetricsBuilder::new(&resource, &Scope { name: "scraper".to_owned(), ..Scope::default() });
+        for metric in 0..METRICS_PER_HOST {
+            let name = format!("system.cpu.time.number_{metric}");
+            fill(&mut builder, &Instrument { name: &name, unit: "s", description: "Seconds spent in each mode." });
+        }
+        request.resource_metrics.extend(builder.build().resource_metrics);
+    }
+    request
+}
+
+fn counters() -> ExportMetricsServiceRequest {
+    let point = |i| NumberPoint {
+        attributes: attributes(i),
+        start: Timestamp(NOW.0 - 1_000_000_000_000),
+        timestamp: NOW,
+        value: Some(Number::Double(1234.5 + i as f64)),
+    };
+    request(|builder, instrument| drop(builder.sum(instrument, true, (0..POINTS_PER_METRIC).map(point)).is_empty()))
+}
+
+fn histograms() -> ExportMetricsServiceRequest {
+    let bounds = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let point = |i| HistogramPoint {
+        attributes: attributes(i),
+        start: Timestamp(0),
+        timestamp: NOW,
+        counts: (0..=bounds.len() as u64).collect(),
+        bounds: bounds.clone(),
+        sum: Some(12.5),
+    };
+    request(|builder, instrument| drop(builder.histogram(instrument, (0..POINTS_PER_METRIC).map(point)).is_empty()))
+}
+
+fn exponential() -> ExportMetricsServiceRequest {
+    let mut request = counters();
+    for scope in request.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics) {
+        for Metric { data, .. } in &mut scope.metrics {
+            let Some(Data::Sum(sum)) = data.take() else { continue };
+            let point = |point: collector_otlp::proto::metrics::NumberDataPoint| ExponentialHistogramDataPoint {
+                attributes: point.attributes,
+                start_time_unix_nano: point.start_time_unix_nano,
+                time_unix_nano: point.time_unix_nano,
+                count: (0..20).sum(),
+                sum: Some(12.5),
+                scale: 3,
+                positive: Some(Buckets { offset: -7, bucket_counts: (0..20).collect() }),
+                ..ExponentialHistogramDataPoint::default()
+            };
+            let data_points = sum.data_points.into_iter().map(point).collect();
+            *data = Some(Data::ExponentialHistogram(ExponentialHistogram { data_points, aggregation_temporality: 2 }));
+        }
+    }
+    request
+}
+
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("otlp/decode");
+    for (name, request, series_per_point, knows_series) in [
+        ("counters", counters(), 1, true),
+        ("counters_unknown", counters(), 1, false),
+        ("histograms", histograms(), 14, true),
+        ("exponential", exponential(), 1, true),
+    ] {
+        group.throughput(Throughput::Elements((POINTS * series_per_point) as u64));
+        let telemetry = Telemetry::new();
+        let ledger = Ledger::new(&telemetry);
+        let (store, logs) = (Arc::new(Sink { knows_series }), Arc::new(FakeLogs::default()));
+        let stored = Arc::new(FakeMetrics::default());
+        let collector = Collector::new(Config::default(), store, stored, logs, Clock::system(), &telemetry, ledger);
+        let router = collector.otlp_http_router();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let body: bytes::Bytes = request.encode_to_vec().into();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let request = Request::post("/v1/metrics").header("content-type", "application/x-protobuf");
+                let request = request.body(Body::from(body.clone())).unwrap();
+                let answer = runtime.block_on(router.clone().oneshot(request)).unwrap();
+                assert_eq!(answer.status(), StatusCode::OK);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);
