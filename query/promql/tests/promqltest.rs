@@ -6,6 +6,8 @@
 mod data;
 #[path = "promqltest/run.rs"]
 mod run;
+#[path = "promqltest/store.rs"]
+mod store;
 
 /// Runs a script and checks how many of its cases pass: all but `failing`. Fewer or more is a change to be told.
 #[track_caller]

@@ -77,11 +77,11 @@ impl Display for Number {
     }
 }
 
-/// Returns the whole milliseconds in `seconds`, which are rounded to nanoseconds first.
+/// Returns the milliseconds nearest to `seconds`.
 fn milliseconds(seconds: f64) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
-    let nanoseconds = (seconds * 1e9).round() as i64;
-    nanoseconds / 1_000_000
+    let ms = (seconds * 1000.0).round() as i64;
+    ms
 }
 
 /// Writes milliseconds as Prometheus does: `1h30m`, `1500ms` as `1s500ms`, zero as `0s`.
@@ -122,7 +122,9 @@ impl Display for Whole<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0.kind {
             // What is no whole number of milliseconds cannot be written with a unit.
-            DurationKind::Seconds(Number { value, .. }) if (value * 1e9).round() % 1e6 == 0.0 => {
+            DurationKind::Seconds(Number { value, is_duration })
+                if is_duration || (value * 1e9).round() % 1e6 == 0.0 =>
+            {
                 duration_ms(milliseconds(value), f)
             }
             DurationKind::Seconds(number) => write!(f, "{}", Number { is_duration: false, ..number }),

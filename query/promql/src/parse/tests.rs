@@ -320,6 +320,7 @@ fn the_canonical_form_is_that_of_prometheus() {
     printed("-0", "-0");
     printed("a[step()+1m]", "a[step() + 1m]");
     printed("a[300]", "a[5m]");
+    printed("a[max_of(100y1ms, 5m)]", "a[max_of(36500d1ms, 5m)]");
     printed("a[0.5]", "a[500ms]");
     printed("a[1001ms]", "a[1s1ms]");
     printed("a[2*1h:1]", "a[2 * 1h:1s]");

@@ -1,17 +1,15 @@
-//! Series lines of the script language, and a store that holds what they load.
+//! Series lines of the script language, and what a store makes of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Labels, Matcher, stale_marker};
+use model::{Labels, stale_marker};
+use query_promql::Point;
 use query_promql::histogram::{CUSTOM, Histogram, ResetHint};
 use query_promql::parse::ast::ExprKind;
 use query_promql::parse::parse;
-use query_promql::{Part, Point, Samples, Source};
-use storage_api::{MillisRange, QueryContext};
 
-/// One point of a series line.
-pub(crate) type MaybePoint = Option<Point>;
+pub(crate) use super::store::{MaybePoint, Store};
 
 /// Reads a duration such as `1h30m` or a number of seconds, with a sign, as milliseconds.
 pub(crate) fn duration_ms(text: &str) -> i64 {
@@ -195,29 +193,7 @@ fn histogram(text: &str) -> (Histogram, &str) {
     (histogram, &text[end + 2..])
 }
 
-/// What scripts load, by labels and time.
-#[derive(Debug, Default)]
-pub(crate) struct Store {
-    series: BTreeMap<Labels, BTreeMap<i64, (Point, i64)>>,
-}
-
 impl Store {
-    /// Adds the points of a series line, `step` apart; `starts` are offsets from each sample's time.
-    pub(crate) fn load(
-        &mut self,
-        labels: &Labels,
-        points: &[MaybePoint],
-        step_ms: i64,
-        starts: Option<&[Option<i64>]>,
-    ) {
-        for (i, point) in points.iter().enumerate() {
-            let Some(point) = point else { continue };
-            let at = step_ms * i as i64;
-            let start = starts.and_then(|starts| starts.get(i).copied().flatten()).map_or(0, |offset| at + offset);
-            self.series.entry(labels.clone()).or_default().insert(at, (point.clone(), start));
-        }
-    }
-
     /// Marks each histogram as reset or not, going by the one before, as a store does when it takes samples in.
     pub(crate) fn mark_resets(&mut self) {
         for points in self.series.values_mut() {
@@ -309,57 +285,5 @@ impl Family {
         }
         let sum = self.sum.unwrap_or(0.0);
         Some(Histogram { schema: CUSTOM, count, sum, positive, custom, ..Histogram::default() })
-    }
-}
-
-struct Row(Samples);
-
-impl Part for Row {
-    fn read(&self, context: &QueryContext) -> storage_api::Result<Vec<Samples>> {
-        context.charge_samples(self.0.cost())?;
-        Ok(vec![self.0.clone()])
-    }
-}
-
-impl Source for Store {
-    fn select(
-        &self,
-        matchers: &[Matcher],
-        range: MillisRange,
-        _: &QueryContext,
-    ) -> storage_api::Result<Vec<Box<dyn Part>>> {
-        let mut parts: Vec<Box<dyn Part>> = Vec::new();
-        for (labels, points) in &self.series {
-            if !matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or(""))) {
-                continue;
-            }
-            let inside: Vec<(&i64, &(Point, i64))> = points.range(range.min_ms..=range.max_ms).collect();
-            if inside.is_empty() {
-                continue;
-            }
-            let mut samples = Samples { labels: labels.clone(), ..Samples::default() };
-            let mut histograms = Vec::new();
-            for (at, (point, _)) in &inside {
-                samples.timestamps_ms.push(**at);
-                match point {
-                    Point::Float(value) => {
-                        samples.values.push(*value);
-                        histograms.push(None);
-                    }
-                    Point::Histogram(histogram) => {
-                        samples.values.push(f64::NAN);
-                        histograms.push(Some(Arc::clone(histogram)));
-                    }
-                }
-            }
-            if histograms.iter().any(Option::is_some) {
-                samples.histograms = Some(histograms);
-            }
-            if inside.iter().any(|(_, (_, start))| *start != 0) {
-                samples.starts_ms = Some(inside.iter().map(|(_, (_, start))| *start).collect());
-            }
-            parts.push(Box::new(Row(samples)));
-        }
-        Ok(parts)
     }
 }
