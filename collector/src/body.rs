@@ -1,12 +1,12 @@
 //! Reads and decompresses bodies, up to limits.
 
-use std::borrow::Cow;
 use std::io::Read;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 
 use crate::admission::Admission;
 use crate::error::{Refusal, Result};
@@ -108,32 +108,58 @@ pub(crate) async fn drain(mut stream: BodyDataStream) {
     drop(tokio::time::timeout(DRAIN_TIME_MAX, all).await);
 }
 
-/// Decompresses a body; stops as soon as more than `limit_bytes` came out.
+/// Space for decompressed bodies, kept from one request to the next: a fresh one is zeroed first, which costs more than
+/// decompressing into it.
+#[derive(Debug, Default)]
+pub(crate) struct Spaces(Mutex<Vec<Vec<u8>>>);
+
+/// Most spaces that are kept; as many requests as that are decompressed at once on usual machines.
+const SPACES_MAX: usize = 8;
+/// A larger space is given back.
+const SPACE_BYTES_MAX: usize = 1 << 20;
+
+impl Spaces {
+    /// Runs `work` with a space, whose content is of no meaning.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut space = self.0.lock().pop().unwrap_or_default();
+        let result = work(&mut space);
+        if space.capacity() <= SPACE_BYTES_MAX {
+            let mut spaces = self.0.lock();
+            if spaces.len() < SPACES_MAX {
+                spaces.push(space);
+            }
+        }
+        result
+    }
+}
+
+/// Decompresses a body into `space`; stops as soon as more than `limit_bytes` came out.
 pub(crate) fn decompress<'a>(
     bytes: &'a [u8],
     encoding: Encoding,
     limit_bytes: u64,
     admission: &mut Admission,
-) -> Result<Cow<'a, [u8]>> {
+    space: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
     let too_large = Refusal::TooLarge { what: "the decompressed body", limit_bytes };
     let malformed = |what, error: &dyn std::fmt::Display| Refusal::Malformed { what, cause: error.to_string() };
-    let out = match encoding {
-        Encoding::Identity if bytes.len() as u64 > limit_bytes => return Err(too_large),
-        Encoding::Identity => return Ok(Cow::Borrowed(bytes)),
+    match encoding {
+        Encoding::Identity if bytes.len() as u64 > limit_bytes => Err(too_large),
+        Encoding::Identity => Ok(bytes),
         Encoding::Gzip => {
             let decoder = flate2::read::MultiGzDecoder::new(bytes);
-            read_limited(decoder, "the gzip body", limit_bytes, admission)?
+            read_limited(decoder, "the gzip body", limit_bytes, admission, space)
         }
         Encoding::Deflate => {
             let decoder = flate2::read::ZlibDecoder::new(bytes);
-            read_limited(decoder, "the deflate body", limit_bytes, admission)?
+            read_limited(decoder, "the deflate body", limit_bytes, admission, space)
         }
         Encoding::Zstd => {
             let what = "the zstd body";
             let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(|e| malformed(what, &e))?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|e| malformed(what, &e))?;
             admission.grow(ZSTD_WINDOW_BYTES)?;
-            read_limited(decoder, what, limit_bytes, admission)?
+            read_limited(decoder, what, limit_bytes, admission, space)
         }
         Encoding::Snappy => {
             let what = "the snappy body";
@@ -142,19 +168,24 @@ pub(crate) fn decompress<'a>(
                 return Err(too_large);
             }
             admission.grow(length as u64)?;
-            snap::raw::Decoder::new().decompress_vec(bytes).map_err(|e| malformed(what, &e))?
+            if space.len() < length {
+                space.resize(length, 0);
+            }
+            let space = space.get_mut(..length).unwrap_or_default();
+            let written = snap::raw::Decoder::new().decompress(bytes, space).map_err(|e| malformed(what, &e))?;
+            Ok(space.get(..written).unwrap_or_default())
         }
-    };
-    Ok(Cow::Owned(out))
+    }
 }
 
-fn read_limited(
+fn read_limited<'a>(
     mut from: impl Read,
     what: &'static str,
     limit_bytes: u64,
     admission: &mut Admission,
-) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
+    out: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    out.clear();
     let mut chunk = vec![0; 64 << 10];
     loop {
         let read = from.read(&mut chunk).map_err(|error| Refusal::Malformed { what, cause: error.to_string() })?;

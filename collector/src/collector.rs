@@ -13,7 +13,7 @@ use runtime::{Clock, Ledger, Telemetry};
 use storage_api::{KeyMaker, LogAppender, MetricAppender, MetricQuerier};
 
 use crate::admission::{Admission, Gate};
-use crate::body::{self, Encoding};
+use crate::body::{self, Encoding, Spaces};
 use crate::config::Config;
 use crate::error::{Refusal, Result};
 use crate::history::StoredTotals;
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) write_keys_2: KeyMaker,
     /// What the receiver of OTLP metrics keeps from request to request.
     pub(crate) otlp_metrics: OtlpMetricsMemory,
+    /// Spaces for decompressed bodies.
+    pub(crate) spaces: Spaces,
     gate: Gate,
 }
 
@@ -99,6 +101,7 @@ impl Collector {
             write_keys,
             write_keys_2,
             otlp_metrics: OtlpMetricsMemory::default(),
+            spaces: Spaces::default(),
             gate,
         }))
     }
@@ -144,9 +147,11 @@ impl Collector {
         let inner = Arc::clone(inner);
         let work = move || {
             let limit_bytes = inner.config.max_decoded_bytes;
-            let bytes = body::decompress(&bytes, encoding, limit_bytes, &mut admission)?;
-            inner.stats.decoded_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
-            work(&inner, &bytes, &mut admission)
+            inner.spaces.with(|space| {
+                let bytes = body::decompress(&bytes, encoding, limit_bytes, &mut admission, space)?;
+                inner.stats.decoded_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
+                work(&inner, bytes, &mut admission)
+            })
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, place = place.as_str(), "an ingest request ended abnormally");

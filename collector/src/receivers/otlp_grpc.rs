@@ -118,8 +118,10 @@ async fn receive(collector: &Collector, headers: &HeaderMap, body: Body, service
             return Err(Refusal::Malformed { what: "the gRPC message", cause });
         }
         let encoding = if compressed { encoding } else { Encoding::Identity };
-        let message = decompress(message, encoding, inner.config.max_decoded_bytes, admission)?;
-        service.store(inner, Place::OtlpGrpc, &message, Format::Protobuf, admission)
+        inner.spaces.with(|space| {
+            let message = decompress(message, encoding, inner.config.max_decoded_bytes, admission, space)?;
+            service.store(inner, Place::OtlpGrpc, message, Format::Protobuf, admission)
+        })
     };
     // The compression is the message's, not the body's.
     collector.ingest(Place::OtlpGrpc, body, Encoding::Identity, work).await

@@ -16,7 +16,9 @@ use std::time::Instant;
 
 use model::{MatchOp, Matcher, Sample};
 use runtime::{Clock, CpuPool, Ledger, Telemetry};
-use storage_api::{MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext};
+use storage_api::{
+    KeyMaker, LabelFault, LabelPair, LabelSource, MetricAppender, MetricBatch, MetricQuerier, MillisRange, QueryContext,
+};
 use storage_metrics::{MetricStore, Options};
 
 const SERIES_PER_HOST: usize = 60;
@@ -98,43 +100,63 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-fn decode(body: &[u8]) -> Result<MetricBatch<'_>, Box<dyn Error>> {
-    let mut batch = MetricBatch::default();
-    for (_, series) in Fields(body) {
+/// The labels of series in a body; a token has their offset in the high half and their length in the low one.
+#[derive(Debug)]
+struct InBody<'a>(&'a [u8]);
+
+impl<'a> LabelSource<'a> for InBody<'a> {
+    fn labels(&self, token: u64, out: &mut Vec<LabelPair<'a>>) -> Result<(), LabelFault> {
+        let (offset, length) = ((token >> 32) as usize, token as u32 as usize);
+        for (_, label) in Fields(self.0.get(offset..offset + length).unwrap_or_default()) {
+            let Field::Bytes(label) = label else { continue };
+            let mut pair = (Cow::from(""), Cow::from(""));
+            for (number, field) in Fields(label) {
+                match (number, field) {
+                    (1, Field::Bytes(name)) => pair.0 = text(name),
+                    (2, Field::Bytes(value)) => pair.1 = text(value),
+                    _ => {}
+                }
+            }
+            out.push(pair);
+        }
+        Ok(())
+    }
+}
+
+/// Takes the series of a body as the receiver does: by the bytes of their labels.
+fn decode<'a>(body: &'a InBody<'a>, keys: &KeyMaker) -> MetricBatch<'a> {
+    let mut batch = MetricBatch::with_source(body);
+    for (_, series) in Fields(body.0) {
         let Field::Bytes(series) = series else { continue };
-        let (mut labels, mut samples) = (Vec::with_capacity(16), Vec::with_capacity(1));
-        for (number, field) in Fields(series) {
+        let (mut labels, mut samples) = (0, Vec::with_capacity(1));
+        let mut fields = Fields(series);
+        while let Some((number, field)) = fields.next() {
             let Field::Bytes(bytes) = field else { continue };
             if number == 1 {
-                let mut pair = (Cow::from(""), Cow::from(""));
-                for (number, field) in Fields(bytes) {
-                    match (number, field) {
-                        (1, Field::Bytes(name)) => pair.0 = text(name),
-                        (2, Field::Bytes(value)) => pair.1 = text(value),
-                        _ => {}
-                    }
-                }
-                labels.push(pair);
-            } else {
-                let mut sample = Sample { timestamp_ms: 0, value: 0.0 };
-                for (number, field) in Fields(bytes) {
-                    match (number, field) {
-                        (1, Field::Number(bits)) => sample.value = f64::from_bits(bits),
-                        (2, Field::Number(ms)) => sample.timestamp_ms = ms as i64,
-                        _ => {}
-                    }
-                }
-                samples.push(sample);
+                labels = series.len() - fields.0.len();
+                continue;
             }
+            let mut sample = Sample { timestamp_ms: 0, value: 0.0 };
+            for (number, field) in Fields(bytes) {
+                match (number, field) {
+                    (1, Field::Number(bits)) => sample.value = f64::from_bits(bits),
+                    (2, Field::Number(ms)) => sample.timestamp_ms = ms as i64,
+                    _ => {}
+                }
+            }
+            samples.push(sample);
         }
-        batch.push(labels, samples)?;
+        let offset = series.as_ptr().addr() - body.0.as_ptr().addr();
+        let key = keys.key(series.get(..labels).unwrap_or_default());
+        batch.push_keyed(key, (offset as u64) << 32 | labels as u64, samples);
     }
-    Ok(batch)
+    batch
 }
 
 /// Appends the bodies of all shards by turns; returns the samples and the seconds spent in the store.
 fn replay(store: &MetricStore, shards: &std::path::Path) -> Result<(usize, f64), Box<dyn Error>> {
     let (mut samples, mut appending, mut wal_bytes) = (0, 0.0, 0);
+    let keys = KeyMaker::default();
     let mut files = Vec::new();
     for number in 0.. {
         match std::fs::File::open(shards.join(format!("shard-{number}.bin"))) {
@@ -154,7 +176,8 @@ fn replay(store: &MetricStore, shards: &std::path::Path) -> Result<(usize, f64),
             file.read_exact(&mut body)?;
             left.push(file);
             let body = snap::raw::Decoder::new().decompress_vec(&body)?;
-            let batch = decode(&body)?;
+            let body = InBody(&body);
+            let batch = decode(&body, &keys);
             samples += batch.samples_len();
             let before = (Instant::now(), store.stats().wal_bytes);
             store.append(&batch)?;

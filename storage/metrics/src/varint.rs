@@ -11,7 +11,17 @@ pub(crate) fn put_u64(out: &mut Vec<u8>, mut value: u64) {
 
 /// Appends `value`, small ones of either sign in few bytes.
 pub(crate) fn put_i64(out: &mut Vec<u8>, value: i64) {
-    put_u64(out, ((value << 1) ^ (value >> 63)) as u64);
+    put_u64(out, zigzag(value));
+}
+
+/// Returns a number that is small when `value` is near zero.
+pub(crate) fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// Returns what [`zigzag`] was given.
+pub(crate) fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Appends the length of `bytes` and the bytes.
@@ -52,8 +62,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn i64(&mut self) -> Option<i64> {
-        let value = self.u64()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+        self.u64().map(unzigzag)
     }
 
     pub(crate) fn fixed_u64(&mut self) -> Option<u64> {

@@ -170,8 +170,8 @@ fn a_head_that_fills_up_during_a_merge_is_flushed_by_it() {
         test.append("m", &[(i, 1.0)]);
         test.store().flush().unwrap();
     }
-    let samples: Vec<(i64, f64)> = (0..2_000).map(|i| (i, i as f64)).collect();
-    for i in 0..20 {
+    let samples: Vec<(i64, f64)> = (0..500).map(|i| (i, i as f64)).collect();
+    for i in 0..60 {
         if test.store().should_flush() {
             break;
         }
