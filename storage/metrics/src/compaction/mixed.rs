@@ -85,12 +85,36 @@ impl Side<'_, '_> {
             };
             out.push(time, value, start_ms);
         }
-        self.at += 1;
-        if self.at == self.cursor.batch.0.len() {
+        self.pass(1)
+    }
+
+    fn pass(&mut self, numbers: usize) -> Result<()> {
+        self.at += numbers;
+        if self.at >= self.cursor.batch.0.len() {
             self.cursor.next_batch()?;
             self.at = 0;
         }
         Ok(())
+    }
+
+    /// Adds the samples up to `limit`, of those in memory: numbers up to the next histogram, or a histogram.
+    fn take_run(&mut self, limit: Option<i64>, out: &mut Mixed) -> Result<()> {
+        let series = self.cursor.series();
+        let ends = [limit, self.histogram_time].into_iter().flatten().min();
+        let times = self.cursor.batch.0.get(self.at..).unwrap_or_default();
+        let values = self.cursor.batch.1.get(self.at..).unwrap_or_default();
+        let count = ends.map_or(times.len(), |end| times.partition_point(|time| *time < end));
+        let Some(time) = self.next_time().filter(|_| count == 0) else {
+            for (time, value) in times.iter().zip(values).take(count) {
+                let start_ms = match &mut self.cursor.extras {
+                    Some(extras) => extras.start_ms(series, *time)?,
+                    None => 0,
+                };
+                out.push(*time, *value, start_ms);
+            }
+            return self.pass(count);
+        };
+        self.take(time, Some(out))
     }
 }
 
@@ -110,11 +134,20 @@ pub(super) fn merge_series(
     while let Some(time) = sides.iter().filter_map(|(_, side)| side.next_time()).min() {
         // The last one is of the newest block.
         let winner = sides.iter().rposition(|(_, side)| side.next_time() == Some(time));
+        let others = sides.iter().enumerate().filter(|(number, _)| Some(*number) != winner);
+        let limit = others.filter_map(|(_, (_, side))| side.next_time()).min();
         for (number, (place, side)) in sides.iter_mut().enumerate() {
-            if side.next_time() == Some(time) {
-                let out = (Some(number) == winner).then_some(&mut out);
-                side.take(time, out).map_err(|error| (Some(*place), error))?;
-            }
+            let is_winner = Some(number) == winner;
+            let taken = match limit {
+                // Blocks seldom hold the same times: long runs are of one alone.
+                Some(limit) if limit <= time => {
+                    let is_there = side.next_time() == Some(time);
+                    if is_there { side.take(time, is_winner.then_some(&mut out)) } else { Ok(()) }
+                }
+                _ if is_winner => side.take_run(limit, &mut out),
+                _ => Ok(()),
+            };
+            taken.map_err(|error| (Some(*place), error))?;
         }
         bytes += out.last_histogram_bytes();
         if out.times.len() >= BATCH_SAMPLES || bytes >= BATCH_BYTES {
