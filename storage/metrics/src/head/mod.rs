@@ -3,6 +3,7 @@
 mod chunk;
 mod extras;
 mod histograms;
+mod index;
 mod keys;
 mod series;
 mod shard;
@@ -19,6 +20,7 @@ pub(crate) use keys::KnownKeys;
 pub(crate) use series::Snapshot;
 pub(crate) use shard::{LabelPairs, hash_labels};
 
+use index::Index;
 use keys::{KEY_BYTES, Keys};
 use series::{Logged, Series};
 pub(crate) use shard::Shard;
@@ -28,6 +30,9 @@ use crate::record::{Base, RowExtras, SeriesId};
 
 /// Parts of the head, each with a lock of its own, so that appenders and queries seldom meet.
 const SHARDS: usize = 16;
+/// Series that came one after the other lie together in a shard: they mostly come again like that, and are then found in
+/// memory that is read ahead.
+const SERIES_PER_RUN: u32 = 256;
 
 /// The id of a series in one head; it means nothing in the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +56,7 @@ pub(crate) struct Head {
     /// Tells the WAL records of this head from those of others, whose series ids mean something else.
     pub(crate) epoch: u64,
     shards: Box<[Mutex<Shard>]>,
+    index: Index,
     keys: Keys,
     size_bytes: AtomicU64,
     samples: AtomicU64,
@@ -128,6 +134,7 @@ impl Head {
         Self {
             epoch: std::collections::hash_map::RandomState::new().hash_one(0_u8),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            index: Index::new(),
             keys: Keys::default(),
             size_bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
@@ -159,33 +166,20 @@ impl Head {
         (range.min_ms <= range.max_ms).then_some(range)
     }
 
-    fn shard_of(&self, hash: u64) -> (usize, &Mutex<Shard>) {
-        // The map takes the low bits.
-        let shard = (hash >> 60) as usize % SHARDS;
-        (shard, &self.shards[shard])
-    }
-
     /// Returns the series with these labels, made if missing. `None` when no more series fit.
     pub(crate) fn resolve(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<SeriesRef> {
         let hash = hash_labels(labels, scratch);
-        let (number, shard) = self.shard_of(hash);
-        let mut shard = shard.lock();
-        let index = match shard.find(hash, labels) {
-            Some(index) => index,
-            None => self.create(&mut shard, hash, labels)?,
-        };
-        Some(SeriesRef::new(number, index))
+        self.index.find_or(hash, labels, |labels| self.create(labels))
     }
 
-    fn create(&self, shard: &mut Shard, hash: u64, labels: impl LabelPairs) -> Option<u32> {
-        let labels = Labels::from_sorted(labels.pairs());
-        let size = Series::empty_size_bytes(&labels);
+    fn create(&self, labels: &Labels) -> Option<SeriesRef> {
         // In the order in which they come first: a client that keeps to an order then needs a byte for each at most.
         let id = SeriesId(u32::try_from(self.ids.fetch_add(1, Ordering::Relaxed)).ok()?);
-        let index = shard.create(hash, labels, Logged::new(id))?;
+        let number = (id.0 / SERIES_PER_RUN) as usize % SHARDS;
+        let index = self.shards[number].lock().create(labels.clone(), Logged::new(id))?;
         self.series.fetch_add(1, Ordering::Relaxed);
-        self.size_bytes.fetch_add(size as u64, Ordering::Relaxed);
-        Some(index)
+        self.size_bytes.fetch_add(Series::empty_size_bytes(labels) as u64, Ordering::Relaxed);
+        Some(SeriesRef::new(number, index))
     }
 
     /// Returns the keys that are known.
@@ -207,48 +201,13 @@ impl Head {
     }
 
     /// Finds the series of rows, made if missing, in the order of the rows. `None` when no more series fit.
-    ///
-    /// Shard by shard, each in small steps over all its rows: a step waits for memory, and the processor waits for many
-    /// rows at once when nothing else is between them.
     pub(crate) fn find_rows<L: LabelPairs>(&self, rows: &[L]) -> Option<Vec<SeriesRef>> {
         let mut scratch = Vec::new();
         let hashes: Vec<u64> = rows.iter().map(|labels| hash_labels(*labels, &mut scratch)).collect();
         let mut found = vec![SeriesRef(u32::MAX); rows.len()];
-        let mut candidates = Vec::new();
-        let order = ByShard::new(hashes.iter().map(|hash| self.shard_of(*hash).0));
         // New series get ids in the order of the rows.
-        let mut missing = Vec::new();
-        for (number, places) in order.shards() {
-            let shard = self.shards[number].lock();
-            candidates.clear();
-            candidates.extend(places.iter().map(|place| shard.first_with(hashes[*place as usize])));
-            for (place, candidate) in places.iter().zip(&mut candidates) {
-                let is_likely = |index: &u32| shard.is_likely(*index, hashes[*place as usize]);
-                *candidate = candidate.filter(is_likely);
-            }
-            for (place, candidate) in places.iter().zip(&mut candidates) {
-                let first = rows[*place as usize].pairs().next();
-                *candidate = candidate.filter(|index| shard.begins_with(*index, first));
-            }
-            for (place, candidate) in places.iter().zip(&candidates) {
-                let (hash, labels) = (hashes[*place as usize], rows[*place as usize]);
-                let same = candidate.filter(|index| shard.has_labels(*index, labels));
-                match same.or_else(|| shard.find(hash, labels)) {
-                    Some(index) => found[*place as usize] = SeriesRef::new(number, index),
-                    None => missing.push(*place as usize),
-                }
-            }
-        }
-        missing.sort_unstable();
-        for place in missing {
-            let (hash, labels) = (hashes[place], rows[place]);
-            let (number, shard) = self.shard_of(hash);
-            let mut shard = shard.lock();
-            let index = match shard.find(hash, labels) {
-                Some(index) => index,
-                None => self.create(&mut shard, hash, labels)?,
-            };
-            found[place] = SeriesRef::new(number, index);
+        for place in self.index.find_rows(rows, &hashes, &mut found) {
+            found[place] = self.index.find_or(hashes[place], rows[place], |labels| self.create(labels))?;
         }
         Some(found)
     }

@@ -61,9 +61,6 @@ impl Logged {
 #[derive(Debug)]
 pub(crate) struct Series {
     pub(crate) labels: Labels,
-    pub(crate) hash: u64,
-    /// The next series with the same hash, or `u32::MAX`.
-    pub(crate) next: u32,
     pub(crate) logged: Logged,
     /// Times ascend strictly over all samples, so that reading needs no sort.
     is_sorted: bool,
@@ -87,11 +84,9 @@ pub(crate) struct Snapshot {
 }
 
 impl Series {
-    pub(crate) fn new(labels: Labels, hash: u64, next: u32, logged: Logged) -> Self {
+    pub(crate) fn new(labels: Labels, logged: Logged) -> Self {
         Self {
             labels,
-            hash,
-            next,
             logged,
             is_sorted: true,
             min_ms: i64::MAX,

@@ -1,8 +1,8 @@
-//! A part of the head: the series whose hash falls into it, found by label set or by matcher.
+//! A part of the head: some of its series, found by matcher.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
 
 use model::Labels;
 use roaring::RoaringBitmap;
@@ -32,8 +32,6 @@ impl Hasher for PassThrough {
 /// Series and the ways to them.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    /// The first series with a hash; more of them hang on [`Series::next`].
-    by_hash: HashMap<u64, u32, BuildHasherDefault<PassThrough>>,
     pub(crate) series: Vec<Series>,
     /// Label name to value to the series, ascending.
     by_label: HashMap<Box<str>, BTreeMap<Box<str>, Vec<u32>>>,
@@ -76,40 +74,8 @@ pub(crate) fn hash_labels(labels: impl LabelPairs, scratch: &mut Vec<u8>) -> u64
 }
 
 impl Shard {
-    /// Returns the series with these labels.
-    pub(crate) fn find(&self, hash: u64, labels: impl LabelPairs) -> Option<u32> {
-        let mut next = self.by_hash.get(&hash).copied();
-        while let Some(series) = next.and_then(|id| self.series.get(id as usize)) {
-            if series.hash == hash && series.labels.iter().eq(labels.pairs()) {
-                return next;
-            }
-            next = Some(series.next);
-        }
-        None
-    }
-
-    /// Returns the first series with this hash.
-    pub(crate) fn first_with(&self, hash: u64) -> Option<u32> {
-        self.by_hash.get(&hash).copied()
-    }
-
-    /// Says whether a series has this hash.
-    pub(crate) fn is_likely(&self, index: u32, hash: u64) -> bool {
-        self.series.get(index as usize).is_some_and(|series| series.hash == hash && !series.labels.is_empty())
-    }
-
-    /// Says whether the first label of a series is this one.
-    pub(crate) fn begins_with(&self, index: u32, first: Option<(&str, &str)>) -> bool {
-        self.series.get(index as usize).is_some_and(|series| series.labels.iter().next() == first)
-    }
-
-    /// Says whether a series has these labels.
-    pub(crate) fn has_labels(&self, index: u32, labels: impl LabelPairs) -> bool {
-        self.series.get(index as usize).is_some_and(|series| series.labels.iter().eq(labels.pairs()))
-    }
-
-    /// Makes a series that [`find`](Self::find) does not know. `None` when the ids are used up.
-    pub(crate) fn create(&mut self, hash: u64, labels: Labels, logged: Logged) -> Option<u32> {
+    /// Makes a series. `None` when the ids are used up.
+    pub(crate) fn create(&mut self, labels: Labels, logged: Logged) -> Option<u32> {
         let id = u32::try_from(self.series.len()).ok().filter(|id| *id < u32::MAX >> 8)?;
         for (name, value) in labels.iter() {
             if !self.by_label.contains_key(name) {
@@ -121,8 +87,7 @@ impl Shard {
                 None => drop(values.insert(value.into(), vec![id])),
             }
         }
-        let next = self.by_hash.insert(hash, id).unwrap_or(u32::MAX);
-        self.series.push(Series::new(labels, hash, next, logged));
+        self.series.push(Series::new(labels, logged));
         Some(id)
     }
 }
