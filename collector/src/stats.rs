@@ -1,6 +1,7 @@
 //! The collector's own metrics.
 
-use runtime::{Counter, CounterVec, Gauge, HistogramVec, Telemetry};
+use collector_otlp::InvalidFields;
+use runtime::{CounterVec, Gauge, HistogramVec, Telemetry};
 
 /// Upper bounds for the time of a request, in seconds: from a batch in memory to a disk that hardly moves.
 const DURATION_BOUNDS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -15,7 +16,7 @@ pub(crate) struct Stats {
     pub(crate) in_flight: Gauge,
     pub(crate) memory_bytes: Gauge,
     pub(crate) delta_series: Gauge,
-    pub(crate) invalid_ids: Counter,
+    pub(crate) invalid_fields: CounterVec,
 }
 
 impl Stats {
@@ -50,10 +51,21 @@ impl Stats {
             in_flight: telemetry.gauge("daybook_ingest_requests_in_flight", "Ingest requests that are worked on now."),
             memory_bytes: telemetry.gauge("daybook_ingest_memory_bytes", "Memory held by ingest requests now."),
             delta_series: telemetry.gauge("daybook_ingest_delta_series", "Delta streams whose totals are remembered."),
-            invalid_ids: telemetry.counter(
-                "daybook_ingest_invalid_ids_total",
-                "Trace and span ids of a wrong length, which were taken as none.",
+            invalid_fields: telemetry.counter_vec(
+                "daybook_ingest_invalid_fields_total",
+                "Fields with a value that they cannot have, which were taken as none, by field.",
+                &["field"],
             ),
+        }
+    }
+
+    /// Counts fields that were taken as "none".
+    pub(crate) fn count_invalid(&self, invalid: InvalidFields) {
+        let InvalidFields { trace_ids, span_ids, severity_numbers } = invalid;
+        for (field, count) in [("trace_id", trace_ids), ("span_id", span_ids), ("severity_number", severity_numbers)] {
+            if count > 0 {
+                self.invalid_fields.with(&[field]).inc_by(count);
+            }
         }
     }
 }

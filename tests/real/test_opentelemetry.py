@@ -1,9 +1,12 @@
 """The OpenTelemetry SDK's exporters, gRPC and HTTP: every instrument kind, both temporalities, and logs."""
 
+import json
 import logging
+import time
 
 import pytest
-from conftest import until
+from conftest import Server, until
+from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
@@ -15,7 +18,11 @@ from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.sdk.metrics.view import (
+    ExplicitBucketHistogramAggregation,
+    ExponentialBucketHistogramAggregation,
+    View,
+)
 from opentelemetry.sdk.resources import Resource
 
 DELTA = {kind: AggregationTemporality.DELTA for kind in (Counter, ObservableCounter, Histogram)}
@@ -100,3 +107,99 @@ def test_logs_arrive_with_severity_and_attributes(server, protocol):
     error = server.lines_of(f'{selector} |= "payment"')[0][2]
     assert any(value.lower() == "error" for value in error.values()), error
     assert SeverityNumber.ERROR.value == 17
+
+
+def meter_provider(server, service, aggregation, temporality, views=()):
+    exporter = HttpMetrics(endpoint=f"http://{server.otlp_http}/v1/metrics", preferred_temporality=temporality,
+                           preferred_aggregation=aggregation)
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
+    resource = Resource.create({"service.name": service, "service.instance.id": "one"})
+    return MeterProvider(metric_readers=[reader], resource=resource, views=list(views))
+
+
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+def test_exponential_histograms_are_native(server, temporality):
+    service = f"sdk-exponential-{temporality}"
+    provider = meter_provider(server, service, {Histogram: ExponentialBucketHistogramAggregation()},
+                              DELTA if temporality == "delta" else {})
+    latency = provider.get_meter("tests").create_histogram("latency", unit="s")
+    for _ in range(3):
+        for seconds in (0.5, 3, 7, 20, 0):
+            latency.record(seconds, {"route": "/a"})
+        assert provider.force_flush()
+    provider.shutdown()
+    selector = f'latency_seconds{{job="{service}",route="/a"}}'
+    until("all observations", lambda: server.value(f"histogram_count({selector})") == 15, 20)
+    assert server.value(f"histogram_sum({selector})") == pytest.approx(91.5)
+    assert server.value(f"histogram_fraction(-1, 0.01, {selector})") == pytest.approx(0.2)
+    assert server.value(f"histogram_quantile(1, {selector})") == pytest.approx(20, rel=0.1)
+
+
+def test_exemplars_point_at_the_trace(server):
+    service = "sdk-exemplars"
+    provider = meter_provider(server, service, {}, {})
+    meter = provider.get_meter("tests")
+    requests, latency = meter.create_counter("requests"), meter.create_histogram("latency", unit="s")
+    span = trace.NonRecordingSpan(trace.SpanContext(0xabc, 0xdef, False, trace.TraceFlags(trace.TraceFlags.SAMPLED)))
+    with trace.use_span(span):
+        requests.add(2)
+        latency.record(3)
+    assert provider.force_flush()
+    provider.shutdown()
+
+    def exemplars(promql):
+        now = time.time()
+        status, body = server.get("/api/v1/query_exemplars", query=promql, start=now - 600, end=now + 600)
+        assert status == 200, body
+        return [one for series in json.loads(body)["data"] for one in series["exemplars"]]
+
+    ids = {"trace_id": f"{0xabc:032x}", "span_id": f"{0xdef:016x}"}
+    counted = until("the counter's exemplar", lambda: exemplars(f'requests_total{{job="{service}"}}'), 20)
+    assert [(one["labels"], float(one["value"])) for one in counted] == [(ids, 2)]
+    timed = until("the bucket's exemplar", lambda: exemplars(f'latency_seconds_bucket{{job="{service}",le="5"}}'), 20)
+    assert [(one["labels"], float(one["value"])) for one in timed] == [(ids, 3)]
+
+
+def test_totals_of_deltas_go_on_after_the_server_is_killed(tmp_path):
+    service = "sdk-delta-restart"
+    job = f'job="{service}"'
+    server = Server(tmp_path / "data")
+    provider = meter_provider(server, service, {}, DELTA)
+    meter = provider.get_meter("tests")
+    requests, latency = meter.create_counter("requests"), meter.create_histogram("latency", unit="s")
+
+    def send():
+        requests.add(5)
+        latency.record(0.5)
+        latency.record(50)
+        assert provider.force_flush()
+
+    send()
+    send()
+    server.process.kill()
+    server.process.wait()
+    server = Server(tmp_path / "data", http_addr=server.http, otlp_grpc_addr=server.grpc.removeprefix("http://"),
+                    otlp_http_addr=server.otlp_http)
+    send()
+    provider.shutdown()
+    assert server.value(f"requests_total{{{job}}}") == 15
+    assert server.value(f"latency_seconds_count{{{job}}}") == 6
+    assert server.value(f"latency_seconds_sum{{{job}}}") == 151.5
+    assert server.value(f'latency_seconds_bucket{{{job},le="5"}}') == 3
+    assert server.value(f"resets(requests_total{{{job}}}[5m])") == 0
+    assert server.stop() == 0
+
+
+def test_explicit_histograms_are_native_when_configured(tmp_path):
+    service = "sdk-nhcb"
+    server = Server(tmp_path / "data", otlp_convert_histograms_to_nhcb="true", otlp_translation_strategy="NoTranslation")
+    provider = meter_provider(server, service, {}, {})
+    latency = provider.get_meter("tests").create_histogram("rpc.latency", unit="s")
+    for seconds in (1, 7, 7, 600):
+        latency.record(seconds, {"rpc.method": "get"})
+    assert provider.force_flush()
+    provider.shutdown()
+    selector = f'{{"rpc.latency",job="{service}","rpc.method"="get"}}'
+    assert server.value(f"histogram_count({selector})") == 4
+    assert server.value(f"histogram_fraction(5, 10, {selector})") == pytest.approx(0.5)
+    assert server.stop() == 0

@@ -20,11 +20,13 @@ mod cost;
 mod json;
 mod logs;
 pub mod metrics;
+mod salvage;
 mod value;
 
 pub use cost::logs_decoded_bytes;
 pub use json::{logs_from_json, metrics_from_json};
-pub use logs::{DecodedLogs, RejectedRecords, ScopedLogs, logs_from_otlp, logs_to_otlp};
+pub use logs::{DecodedLogs, InvalidFields, RejectedRecords, ScopedLogs, logs_from_otlp, logs_to_otlp};
+pub use salvage::{Salvaged, salvage_logs};
 pub use value::{attributes_from_otlp, attributes_to_otlp, value_from_otlp, value_text, value_to_otlp};
 
 /// The generated OTLP messages, under their short names.

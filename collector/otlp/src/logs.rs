@@ -28,8 +28,20 @@ pub struct DecodedLogs {
     pub groups: Vec<ScopedLogs>,
     /// The records that it cannot hold.
     pub rejected: Vec<RejectedRecords>,
-    /// Trace and span ids of a wrong length. OTLP has a receiver take them as "none"; the record itself is kept.
-    pub invalid_ids: u64,
+    /// Fields that were taken as "none".
+    pub invalid: InvalidFields,
+}
+
+/// How many fields had a value that they cannot have, and were taken as "none". OTLP asks a receiver to do so; the record
+/// itself is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InvalidFields {
+    /// Trace ids of a length other than 16 bytes.
+    pub trace_ids: u64,
+    /// Span ids of a length other than 8 bytes.
+    pub span_ids: u64,
+    /// Severity numbers outside 0-24.
+    pub severity_numbers: u64,
 }
 
 /// Records that were not taken, for one reason.
@@ -57,7 +69,7 @@ pub fn logs_from_otlp(request: ExportLogsServiceRequest) -> DecodedLogs {
             let scope = Arc::new(scope_from_otlp(scope_logs.scope, scope_logs.schema_url));
             let mut records = Vec::with_capacity(scope_logs.log_records.len());
             for record in scope_logs.log_records {
-                match record_from_otlp(record, &mut decoded.invalid_ids) {
+                match record_from_otlp(record, &mut decoded.invalid) {
                     Ok(record) => records.push(record),
                     Err(nanos) => decoded.reject(nanos),
                 }
@@ -148,34 +160,37 @@ pub(crate) fn scope_to_otlp(scope: &Scope) -> InstrumentationScope {
 }
 
 /// Returns the record, or the time that does not fit.
-fn record_from_otlp(record: otlp::LogRecord, invalid_ids: &mut u64) -> Result<LogRecord, u64> {
+fn record_from_otlp(record: otlp::LogRecord, invalid: &mut InvalidFields) -> Result<LogRecord, u64> {
     let time = |nanos: u64| i64::try_from(nanos).map(Timestamp).map_err(|_| nanos);
-    let severity_number = u8::try_from(record.severity_number).ok().filter(|number| *number <= 24).unwrap_or(0);
+    let (timestamp, observed_timestamp) = (time(record.time_unix_nano)?, time(record.observed_time_unix_nano)?);
+    let severity_number = u8::try_from(record.severity_number).ok().filter(|number| *number <= 24);
+    invalid.severity_numbers += u64::from(severity_number.is_none());
+    let severity_number = severity_number.unwrap_or(0);
     let mut severity_text = record.severity_text;
     if severity_text.is_empty() {
         model::severity_text(severity_number).clone_into(&mut severity_text);
     }
     Ok(LogRecord {
-        timestamp: time(record.time_unix_nano)?,
-        observed_timestamp: time(record.observed_time_unix_nano)?,
+        timestamp,
+        observed_timestamp,
         severity_number,
         severity_text,
         body: record.body.map_or(Value::Null, value_from_otlp),
         attributes: attributes_from_otlp(record.attributes),
         dropped_attributes_count: record.dropped_attributes_count,
         flags: record.flags,
-        trace_id: id(&record.trace_id, invalid_ids),
-        span_id: id(&record.span_id, invalid_ids),
+        trace_id: id(&record.trace_id, &mut invalid.trace_ids),
+        span_id: id(&record.span_id, &mut invalid.span_ids),
         event_name: record.event_name,
     })
 }
 
-fn id<const N: usize>(bytes: &[u8], invalid_ids: &mut u64) -> [u8; N] {
+fn id<const N: usize>(bytes: &[u8], invalid: &mut u64) -> [u8; N] {
     if bytes.is_empty() {
         return [0; N];
     }
     bytes.try_into().unwrap_or_else(|_| {
-        *invalid_ids += 1;
+        *invalid += 1;
         [0; N]
     })
 }
@@ -271,7 +286,9 @@ mod tests {
         let records = &decoded.groups[0].records;
         assert_eq!(records.len(), 2);
         assert_eq!((records[0].trace_id, records[1].trace_id), ([1; 16], [0; 16]));
-        assert_eq!((decoded.invalid_ids, records[0].severity_number), (1, 0));
+        assert_eq!(records[0].severity_number, 0);
+        let invalid = InvalidFields { trace_ids: 1, span_ids: 0, severity_numbers: 2 };
+        assert_eq!(decoded.invalid, invalid);
         assert_eq!((decoded.rejected[0].reason, decoded.rejected[0].count), ("timestamp_out_of_range", 2));
     }
 }

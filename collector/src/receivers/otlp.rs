@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use collector_otlp::metrics::label_name;
 use collector_otlp::proto::ExportLogsServiceRequest;
-use collector_otlp::{RejectedRecords, ScopedLogs, logs_decoded_bytes, logs_from_json, logs_from_otlp, value_text};
+use collector_otlp::{
+    RejectedRecords, Salvaged, ScopedLogs, logs_decoded_bytes, logs_from_json, logs_from_otlp, salvage_logs, value_text,
+};
 use model::{Labels, LogRecord, Resource};
 use prost::Message as _;
 use runtime::Signal;
@@ -33,19 +35,24 @@ pub(crate) fn json_decoded_bytes(body: &[u8]) -> u64 {
     body.len() as u64 + items * JSON_ITEM_BYTES
 }
 
-/// Decodes a logs request once there is room for what it takes decoded.
-fn decode_logs(body: &[u8], format: Format, admission: &mut Admission) -> Result<ExportLogsServiceRequest> {
+/// Decodes a logs request once there is room for what it takes decoded. Records that alone cannot be decoded are left out.
+fn decode_logs(body: &[u8], format: Format, admission: &mut Admission) -> Result<Salvaged> {
     let malformed = |cause| Refusal::Malformed { what: "the OTLP logs request", cause };
-    match format {
+    let request = match format {
         Format::Protobuf => {
             admission.grow(logs_decoded_bytes(body))?;
-            ExportLogsServiceRequest::decode(body).map_err(|error| malformed(error.to_string()))
+            match ExportLogsServiceRequest::decode(body) {
+                Ok(request) => request,
+                // Slower, and only for what is at fault.
+                Err(_) => return salvage_logs(body).map_err(malformed),
+            }
         }
         Format::Json => {
             admission.grow(json_decoded_bytes(body))?;
-            logs_from_json(body).map_err(|error| malformed(error.to_string()))
+            logs_from_json(body).map_err(|error| malformed(error.to_string()))?
         }
-    }
+    };
+    Ok(Salvaged { request, rejected: None })
 }
 
 /// Stores a logs request.
@@ -56,10 +63,11 @@ pub(crate) fn logs(
     format: Format,
     admission: &mut Admission,
 ) -> Result<Outcome> {
-    let decoded = logs_from_otlp(decode_logs(body, format, admission)?);
-    inner.stats.invalid_ids.inc_by(decoded.invalid_ids);
+    let Salvaged { request, rejected } = decode_logs(body, format, admission)?;
+    let decoded = logs_from_otlp(request);
+    inner.stats.count_invalid(decoded.invalid);
     let mut tally = Tally::new(place, Signal::Logs);
-    for RejectedRecords { reason, count, detail } in decoded.rejected {
+    for RejectedRecords { reason, count, detail } in decoded.rejected.into_iter().chain(rejected) {
         tally.receive(count);
         tally.reject(reason, count, || detail);
     }

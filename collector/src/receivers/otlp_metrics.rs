@@ -123,7 +123,7 @@ fn account(report: Report, tally: &mut Tally, inner: &Inner) {
     for RejectedRecords { reason, count, detail } in report.beside {
         tally.drop_beside(reason, count, || detail);
     }
-    inner.stats.invalid_ids.inc_by(report.invalid_ids);
+    inner.stats.count_invalid(report.invalid);
 }
 
 fn refusal(stopped: Stopped<Refusal>) -> Refusal {

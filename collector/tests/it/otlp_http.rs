@@ -197,3 +197,25 @@ async fn a_wrong_content_type_is_415_and_an_empty_batch_is_fine() {
     assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0));
     assert!(harness.logs.batches.lock().unwrap().is_empty(), "nothing is no batch");
 }
+
+#[tokio::test]
+async fn a_record_that_is_no_text_is_refused_alone_and_invalid_fields_are_counted() {
+    let harness = Harness::new();
+    let mut request = logs_request(&["good", "BAAD", "odd"]);
+    let record = &mut request.resource_logs[0].scope_logs[0].log_records[2];
+    record.severity_number = 99;
+    record.trace_id = vec![1; 3];
+    let mut body = request.encode_to_vec();
+    let at = body.windows(4).position(|four| four == b"BAAD").unwrap();
+    body[at] = 0xff;
+    let answer = harness.post("/otlp/v1/logs", PROTOBUF, body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let partial = ExportLogsServiceResponse::decode(answer.body.as_slice()).unwrap().partial_success.unwrap();
+    assert_eq!(partial.rejected_log_records, 1);
+    expect!["otlp_http logs: 3 = 2 + 1 invalid_utf8\n"].assert_eq(&harness.ledger());
+    let told = harness.telemetry.render();
+    for field in ["severity_number", "trace_id"] {
+        let line = format!("daybook_ingest_invalid_fields_total{{field=\"{field}\"}} 1\n");
+        assert!(told.contains(&line), "{told}");
+    }
+}

@@ -8,6 +8,7 @@ use model::{Exemplar, Labels, Sample, Timestamp};
 use super::labels::{text, utf8};
 use super::wire::{self, Malformed, Pair, Repeated};
 use super::{Refused, Report};
+use crate::InvalidFields;
 
 /// Most characters of an exemplar's labels, names and values together. Source: OpenMetrics 1.0, "Exemplars".
 const LABEL_CHARS_MAX: usize = 128;
@@ -22,7 +23,7 @@ pub(super) fn exemplars(
     let mut kept = Vec::new();
     let mut messages = messages.iter();
     while let Some(message) = messages.next()? {
-        match exemplar(message, point_ms, &mut report.invalid_ids)? {
+        match exemplar(message, point_ms, &mut report.invalid)? {
             Ok(exemplar) => kept.push(exemplar),
             Err(refused) => report.dropped_beside(refused),
         }
@@ -30,7 +31,11 @@ pub(super) fn exemplars(
     Ok(kept)
 }
 
-fn exemplar(message: &[u8], point_ms: i64, invalid_ids: &mut u64) -> Result<Result<Exemplar, Refused>, Malformed> {
+fn exemplar(
+    message: &[u8],
+    point_ms: i64,
+    invalid: &mut InvalidFields,
+) -> Result<Result<Exemplar, Refused>, Malformed> {
     let exemplar = wire::Exemplar::read(message)?;
     let mut pairs = Vec::new();
     let mut attributes = exemplar.attributes.iter();
@@ -45,8 +50,8 @@ fn exemplar(message: &[u8], point_ms: i64, invalid_ids: &mut u64) -> Result<Resu
         return Ok(Err(Refused::new("exemplar_timestamp_out_of_range", detail)));
     };
     let timestamp_ms = if nanos == 0 { point_ms } else { Timestamp(nanos).as_millis() };
-    let ids =
-        [("trace_id", id::<16>(exemplar.trace_id, invalid_ids)), ("span_id", id::<8>(exemplar.span_id, invalid_ids))];
+    let trace_id = id::<16>(exemplar.trace_id, &mut invalid.trace_ids);
+    let ids = [("trace_id", trace_id), ("span_id", id::<8>(exemplar.span_id, &mut invalid.span_ids))];
     Ok(labels(&ids, &pairs).map(|labels| Exemplar { labels, sample: Sample { timestamp_ms, value } }))
 }
 

@@ -32,9 +32,9 @@ pub use labels::Label;
 pub use name::{LabelNaming, label_name, metric_name, unit_name};
 pub use options::{LabelLimits, Options, Promoted, Strategy};
 pub use translate::translate;
-pub(crate) use wire::Malformed;
+pub(crate) use wire::{Malformed, Reader};
 
-use crate::RejectedRecords;
+use crate::{InvalidFields, RejectedRecords};
 
 /// The kind of an OTLP metric, as far as names depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,8 +168,8 @@ pub struct Report {
     pub rejected: Vec<RejectedRecords>,
     /// What was lost beside the points: `target_info` series, metadata and exemplars, by reason.
     pub beside: Vec<RejectedRecords>,
-    /// Trace and span ids of exemplars that have a wrong length, and were taken as none.
-    pub invalid_ids: u64,
+    /// Fields of exemplars that were taken as "none".
+    pub invalid: InvalidFields,
 }
 
 impl Report {
