@@ -167,15 +167,13 @@ fn sample(i: usize, start_timestamp: i64) -> Sample {
 
 fn histogram(i: usize) -> Histogram {
     Histogram {
-        count: 3 + 160,
+        count: 3 + 20 * 4 + 20 * 2,
         sum: 17.25,
         schema: 3,
         zero_threshold: 1e-128,
         zero_count: 3,
         positive_spans: vec![Span { offset: -20, length: 12 }, Span { offset: 3, length: 28 }],
-        positive_deltas: (0..40)
-            .map(|bucket| [4, -2, 4, -2][bucket % 4] * i64::from(bucket > 0) + 4 * i64::from(bucket == 0))
-            .collect(),
+        positive_deltas: (0..40).map(|bucket| if bucket == 0 { 4 } else { [2, -2][bucket % 2] }).collect(),
         timestamp: sample(i, 0).timestamp,
     }
 }
