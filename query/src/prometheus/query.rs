@@ -126,8 +126,27 @@ fn parse_query(text: &str, is_range: bool) -> Result<Expr> {
 fn from_promql(error: query_promql::Error) -> Error {
     match error {
         query_promql::Error::Parse(error) => invalid("query", error),
-        query_promql::Error::Storage(error) => error.into(),
+        query_promql::Error::Storage(error) => from_storage(error),
         error => Error::Execution(error.to_string()),
+    }
+}
+
+/// Puts Prometheus' own words before ours, which have the number, the limit and its name.
+fn from_storage(error: storage_api::Error) -> Error {
+    use storage_api::Error as Storage;
+    let words = match &error {
+        Storage::Limit { what: "samples", .. } => {
+            "query processing would load too many samples into memory in query execution"
+        }
+        Storage::Timeout { .. } => "query timed out in expression evaluation",
+        Storage::Cancelled => "query was canceled in expression evaluation",
+        _ => return error.into(),
+    };
+    let text = format!("{words}: {error}");
+    match error {
+        Storage::Timeout { .. } => Error::Timeout(text),
+        Storage::Cancelled => Error::Cancelled(text),
+        _ => Error::Execution(text),
     }
 }
 

@@ -11,7 +11,7 @@ use super::heap::Heap;
 use super::select::{Reach, without_stale};
 use super::tally::weight_of;
 use super::window::{self, Window, WindowFn};
-use super::{Buckets, Evaluator, classic, label, time};
+use super::{Buckets, Evaluator, classic, label, slide, time};
 use crate::error::{Error, Result};
 use crate::functions::Function;
 use crate::parse::ast::{Borders, Expr, ExprKind, Span, ValueType};
@@ -330,11 +330,31 @@ impl Evaluator<'_> {
         }
     }
 
+    /// Returns the results of functions for which a window need not be looked at as a whole; `None` for others.
+    fn slid(&self, samples: &Samples, job: &WindowJob<'_>, reach: &WindowReach) -> Option<Vec<f64>> {
+        let wins: fn(f64, f64) -> bool = match job.name {
+            "max_over_time" => |new, old| new > old,
+            "min_over_time" => |new, old| new < old,
+            _ => return None,
+        };
+        if self.tally.is_some() || samples.histograms.is_some() || reach.borders != Borders::Plain {
+            return None;
+        }
+        let ends = (0..job.grid.len()).map(|i| reach.reach.time(i));
+        let windows = ends.map(|end| (end.saturating_sub(reach.range_ms), end));
+        Some(slide::extremes(&samples.timestamps_ms, &samples.values, windows, wins))
+    }
+
     /// Slides the window over the steps. Returns `None` when no step has a result.
     fn windows(&self, samples: &Samples, job: &WindowJob<'_>, reach: &WindowReach) -> Result<Option<Series>> {
         let steps = job.grid.len();
         let keeps_name = matches!(job.name, "last_over_time" | "first_over_time");
         let mut series = Series::absent(samples.labels.clone(), samples.drop_name || !keeps_name, steps);
+        if let Some(values) = self.slid(samples, job, reach) {
+            let any = values.iter().any(|value| !crate::value::is_absent(*value));
+            series.values = values;
+            return Ok(any.then_some(series));
+        }
         let (mut from, mut to) = (0, 0);
         let mut any = false;
         let times = &samples.timestamps_ms;

@@ -13,6 +13,7 @@ mod label;
 mod over_time;
 mod rate;
 mod select;
+mod slide;
 mod subquery;
 mod tally;
 pub(crate) mod time;
@@ -110,6 +111,9 @@ pub fn evaluate_counted(
     Ok(Answer { value, grid: query.grid, warnings, infos })
 }
 
+/// What a step of a column takes.
+const CELL_BYTES: u64 = 8;
+
 /// What becomes of the buckets of histograms in selectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Buckets {
@@ -206,13 +210,16 @@ impl Evaluator<'_> {
 
     /// Charges the query for `series` columns of `steps` samples.
     fn charge(&self, series: usize, steps: usize) -> Result<()> {
-        let cells = u64::try_from(series.saturating_mul(steps)).unwrap_or(u64::MAX / 2).min(u64::MAX / 2);
-        Ok(self.context.charge_samples(cells)?)
+        let cells = u64::try_from(series.saturating_mul(steps)).unwrap_or(u64::MAX / 16).min(u64::MAX / 16);
+        self.context.charge_samples(cells)?;
+        Ok(self.context.charge_memory(cells * CELL_BYTES)?)
     }
 
     /// Gives back what [`charge`](Self::charge) took for columns that are no longer needed.
     fn release(&self, series: usize, steps: usize) {
-        self.context.release_samples((series.saturating_mul(steps)) as u64);
+        let cells = series.saturating_mul(steps) as u64;
+        self.context.release_samples(cells);
+        self.context.release_memory(cells.saturating_mul(CELL_BYTES));
     }
 
     /// Returns a duration in milliseconds.

@@ -99,6 +99,28 @@ fn each_way_to_many_samples_is_refused() {
 }
 
 #[test]
+fn a_small_memory_budget_refuses_a_query_over_everything() {
+    let limits = Limits { memory_bytes_max: 5000, ..Limits::default() };
+    let error = ask("{i=~\".*\",__name__!=\"\"}", MINUTE, &QueryContext::new(limits.clone())).unwrap_err();
+    assert!(error.to_string().ends_with("the limit is 5000 (--query-max-memory-bytes)"), "{error}");
+    assert!(ask("sum(a_total{i=\"1\"})", MINUTE, &QueryContext::new(limits)).is_ok());
+}
+
+#[test]
+fn too_many_series_are_refused() {
+    let limits = Limits { series_max: 19, ..Limits::default() };
+    let error = ask("a_total", MINUTE, &QueryContext::new(limits)).unwrap_err();
+    assert!(error.to_string().ends_with("(--query-max-series)"), "{error}");
+}
+
+#[test]
+fn a_query_out_of_time_stops() {
+    let limits = Limits { timeout: std::time::Duration::ZERO, ..Limits::default() };
+    let error = ask("rate(a_total[5s])", MINUTE, &QueryContext::new(limits)).unwrap_err();
+    assert!(matches!(error, Error::Storage(storage_api::Error::Timeout { .. })), "{error}");
+}
+
+#[test]
 fn count_values_is_bounded_by_its_result() {
     // 20 series of 60 steps fit; their 79 different values with a column each do not.
     let limits = Limits { samples_max: 4000, ..Limits::default() };

@@ -176,13 +176,12 @@ fn count(w: &Window<'_>) -> Option<Point> {
 }
 
 fn extreme(w: &Window<'_>, wins: fn(f64, f64) -> bool) -> Option<Point> {
+    let better = |old: f64, new: f64| if wins(new, old) || old.is_nan() { new } else { old };
+    if w.histograms.is_none() {
+        return w.values.iter().copied().reduce(better).map(Point::Float);
+    }
     let floats = w.floats_noting_histograms();
-    let best = floats.iter().map(|(_, value)| *value).reduce(
-        |old, new| {
-            if wins(new, old) || old.is_nan() { new } else { old }
-        },
-    );
-    best.map(Point::Float)
+    floats.iter().map(|(_, value)| *value).reduce(better).map(Point::Float)
 }
 
 fn time_of_extreme(w: &Window<'_>, wins: fn(f64, f64) -> bool) -> Option<Point> {
