@@ -20,6 +20,11 @@ use crate::error::{Refusal, Result};
 use batch::{Batch, EMPTY_SERIES, INVALID_SERIES, LabelsInBody, Stop};
 
 const WHAT: &str = "the remote write request";
+/// A series with one sample hardly ever takes less of a body.
+const SERIES_BYTES: usize = 128;
+/// What a batch takes for a series with one sample.
+const SPACE_PER_SERIES: usize = 96;
+
 /// What tells a sender how many samples, native histograms and exemplars were taken.
 const WRITTEN_HEADERS: [&str; 3] = [
     "x-prometheus-remote-write-samples-written",
@@ -125,7 +130,10 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
         }
     };
     let labels = LabelsInBody { body, symbols, config };
-    let batch = MetricBatch::with_source(&labels);
+    let mut batch = MetricBatch::with_source(&labels);
+    let series = body.len() / SERIES_BYTES;
+    admission.grow((series * SPACE_PER_SERIES) as u64)?;
+    batch.reserve(series, series);
     let mut batch = Batch { batch, labels: &labels, keys, samples: Vec::new(), config, tally, admission };
     let decoded = match &labels.symbols {
         None => decode(body, config, &mut batch),
