@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use model::{Labels, METRIC_NAME, Matcher};
 use query_wire::prometheus::{HeadStats, NameCount, TsdbStatus};
-use storage_api::{MetricQuerier, MillisRange, QueryContext, Result};
+use storage_api::{Extent, MetricQuerier, MillisRange, QueryContext, Result};
 
 /// What a pair's entry takes beside its text, about.
 const ENTRY_BYTES: u64 = 48;
@@ -46,7 +46,7 @@ pub(super) fn count(metrics: &dyn MetricQuerier, limit: usize, context: &QueryCo
             counts.metrics.push((name, found.len() as u64));
         }
     }
-    Ok(counts.finish(limit))
+    Ok(counts.finish(limit, metrics.extent()))
 }
 
 impl Counts {
@@ -69,7 +69,9 @@ impl Counts {
         Ok(())
     }
 
-    fn finish(self, limit: usize) -> TsdbStatus {
+    fn finish(self, limit: usize, extent: Extent) -> TsdbStatus {
+        // As Prometheus' empty head.
+        let range = extent.range.unwrap_or(MillisRange { min_ms: i64::MAX, max_ms: i64::MIN });
         let labels = &self.labels;
         let by_label = |count: fn(&Label) -> u64| {
             top(labels.iter().map(|(name, label)| (name.as_ref(), count(label))), limit)
@@ -86,7 +88,9 @@ impl Counts {
             head_stats: HeadStats {
                 num_series: self.series,
                 num_label_pairs: labels.values().map(values_len).sum(),
-                ..HeadStats::default()
+                chunk_count: extent.chunks,
+                min_time: range.min_ms,
+                max_time: range.max_ms,
             },
             series_count_by_metric_name: top(self.metrics.into_iter(), limit).into_iter().map(entry).collect(),
             label_value_count_by_label_name: by_label(values_len),
@@ -137,6 +141,8 @@ mod tests {
         let list =
             |list: &[NameCount]| list.iter().map(|one| format!("{} {}", one.name, one.value)).collect::<Vec<_>>();
         assert_eq!((status.head_stats.num_series, status.head_stats.num_label_pairs), (8, 8));
+        let HeadStats { chunk_count, min_time, max_time, .. } = status.head_stats;
+        assert_eq!((chunk_count, min_time, max_time), (8, 1, 1));
         assert_eq!(list(&status.series_count_by_metric_name), ["cpu 3", "up 3"]);
         assert_eq!(list(&status.label_value_count_by_label_name), ["__name__ 3", "pod 3"]);
         assert_eq!(list(&status.memory_in_bytes_by_label_name), ["__name__ 10", "job 9"]);

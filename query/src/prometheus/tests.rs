@@ -388,7 +388,7 @@ async fn the_status_tells_what_it_was_told_of_the_process() {
     ] {
         assert!(info.contains(part), "{info}");
     }
-    expect![[r#"{"status":"success","data":{"headStats":{"numSeries":4,"numLabelPairs":6,"chunkCount":0,"minTime":0,"maxTime":0},"seriesCountByMetricName":[{"name":"up","value":3}],"labelValueCountByLabelName":[{"name":"job","value":4}],"memoryInBytesByLabelName":[{"name":"__name__","value":9}],"seriesCountByLabelValuePair":[{"name":"__name__=up","value":3}]}}"#]].assert_eq(&get("tsdb?limit=1").await);
+    expect![[r#"{"status":"success","data":{"headStats":{"numSeries":4,"numLabelPairs":6,"chunkCount":4,"minTime":0,"maxTime":200000},"seriesCountByMetricName":[{"name":"up","value":3}],"labelValueCountByLabelName":[{"name":"job","value":4}],"memoryInBytesByLabelName":[{"name":"__name__","value":9}],"seriesCountByLabelValuePair":[{"name":"__name__=up","value":3}]}}"#]].assert_eq(&get("tsdb?limit=1").await);
     check(
         "/api/v1/status/tsdb?limit=0",
         expect![[r#"400 {"status":"error","errorType":"bad_data","error":"limit must be a positive number"}"#]],

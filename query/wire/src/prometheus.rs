@@ -408,7 +408,7 @@ pub struct HeadStats {
     pub num_series: u64,
     /// Different `label=value` pairs.
     pub num_label_pairs: u64,
-    /// Chunks; 0 where the store has none.
+    /// Runs of samples of one series that lie together.
     pub chunk_count: u64,
     /// The oldest sample in milliseconds.
     pub min_time: i64,

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::{
-    AppendReport, Error, LabelFault, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect,
+    AppendReport, Error, Extent, LabelFault, LogAppender, LogBatch, LogCount, LogPart, LogQuerier, LogRows, LogSelect,
     LogTallies, LogTally, LogTallySelect, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange,
     QueryContext, Result, SeriesExemplars, SeriesPart, SeriesSamples, SeriesSelection, TailBatch, step_of,
 };
@@ -171,6 +171,13 @@ impl MetricQuerier for FakeMetrics {
         values.sort_unstable();
         values.dedup();
         Ok(values)
+    }
+
+    fn extent(&self) -> Extent {
+        let series = self.series.lock();
+        let times = || series.values().flat_map(|samples| samples.keys().copied());
+        let range = times().min().zip(times().max()).map(|(min_ms, max_ms)| MillisRange { min_ms, max_ms });
+        Extent { range, chunks: series.len() as u64 }
     }
 
     fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>> {

@@ -19,6 +19,6 @@ pub use logs::{
     LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn, step_of,
 };
 pub use metrics::{
-    AppendReport, Keyed, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,
+    AppendReport, Extent, Keyed, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,
     SeriesExemplars, SeriesPart, SeriesRow, SeriesSamples, SeriesSelection, histogram_cost,
 };

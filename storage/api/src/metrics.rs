@@ -403,6 +403,15 @@ pub struct SeriesSelection {
     pub parts: Vec<Box<dyn SeriesPart>>,
 }
 
+/// How far and in how many pieces the stored samples reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// From the oldest to the newest sample; `None` when there is none.
+    pub range: Option<MillisRange>,
+    /// Runs of the samples of one series that lie together, over memory and disk.
+    pub chunks: u64,
+}
+
 /// Reads metrics.
 pub trait MetricQuerier: Send + Sync + fmt::Debug {
     /// Finds the series with samples in `range` that pass all `matchers`, without reading the samples yet.
@@ -440,6 +449,11 @@ pub trait MetricQuerier: Send + Sync + fmt::Debug {
         range: MillisRange,
         context: &QueryContext,
     ) -> Result<Vec<String>>;
+
+    /// Returns how far and in how many pieces the stored samples reach; cheap.
+    fn extent(&self) -> Extent {
+        Extent::default()
+    }
 
     /// Returns what is known of each metric (or of `metric` alone), by name.
     ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Labels, Matcher, MetricMetadata};
 use roaring::RoaringBitmap;
 use storage_api::{
-    Error, MetricQuerier, MillisRange, QueryContext, Result, SeriesExemplars, SeriesPart, SeriesSamples,
+    Error, Extent, MetricQuerier, MillisRange, QueryContext, Result, SeriesExemplars, SeriesPart, SeriesSamples,
     SeriesSelection,
 };
 
@@ -235,6 +235,25 @@ impl MetricQuerier for MetricStore {
             Ok(())
         })?;
         Ok(values.into_iter().collect())
+    }
+
+    fn extent(&self) -> Extent {
+        let mut extent = Extent::default();
+        for source in self.snapshot().sources() {
+            let (range, chunks) = match source {
+                Source::Block(block) => (Some(block.meta.range()), block.meta.series),
+                Source::Head(head) => (head.range(), head.series()),
+            };
+            extent.chunks += chunks;
+            extent.range = match (extent.range, range) {
+                (Some(a), Some(b)) => {
+                    Some(MillisRange { min_ms: a.min_ms.min(b.min_ms), max_ms: a.max_ms.max(b.max_ms) })
+                }
+                (a, b) => a.or(b),
+            };
+        }
+        extent.range = extent.range.and_then(|range| self.visible(range));
+        extent
     }
 
     fn metadata(&self, metric: Option<&str>) -> Result<Vec<MetricMetadata>> {

@@ -99,3 +99,12 @@ fn many_series_come_in_several_parts_in_order() {
     assert!(test.store().select(&[], MillisRange::ALL, &context).unwrap().parts.len() >= 3);
     assert_eq!(test.read(&[], MillisRange::ALL).0.len(), 500);
 }
+
+#[test]
+fn the_extent_spans_heads_and_blocks() {
+    let test = spread();
+    let extent = test.store().extent();
+    assert_eq!(extent.range, Some(MillisRange { min_ms: 10, max_ms: 30 }));
+    assert_eq!(extent.chunks, 6, "a series counts in each place that has some of it");
+    assert_eq!(TestStore::new().store().extent().range, None);
+}
