@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower::ServiceExt;
 
-use crate::server::{Ground, process};
+use crate::server::{Ground, process, profiles};
 
 /// Stands before the routers until they can be built.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +74,7 @@ impl Gate {
     }
 }
 
-/// Returns `/-/healthy` and `/metrics`, which every long-running part has.
+/// Returns `/-/healthy`, `/metrics` and `/debug/pprof`, which every long-running part has.
 pub(crate) fn own_routes(ground: &Ground) -> Router {
     let process = process::Metrics::new(&ground.telemetry);
     let telemetry = ground.telemetry.clone();
@@ -82,7 +82,10 @@ pub(crate) fn own_routes(ground: &Ground) -> Router {
         process.update();
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry.render())
     };
-    Router::new().route("/-/healthy", get(async || "Daybook is healthy.\n")).route("/metrics", get(metrics))
+    Router::new()
+        .route("/-/healthy", get(async || "Daybook is healthy.\n"))
+        .route("/metrics", get(metrics))
+        .merge(profiles::router())
 }
 
 async fn ready(State(gate): State<Gate>) -> Response {

@@ -6,6 +6,7 @@ mod facts;
 mod gate;
 pub(crate) mod own_logs;
 mod process;
+mod profiles;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -62,7 +62,8 @@ def test_promtool_reads_every_way(written, tmp_path):
     series = promtool("query", "series", "--match=up", server.url)
     assert len(series.strip().splitlines()) == 2 and 'cluster="test"' in series
     assert promtool("query", "labels", server.url, "job").split() == ["node", "prometheus"]
-    debugged = subprocess.run(["promtool", "debug", "metrics", server.url], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    # Half of this time it watches processors, for another half it waits for a trace, which there is none of.
+    debugged = subprocess.run(["promtool", "debug", "all", server.url], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert debugged.returncode == 0 and (tmp_path / "debug.tar.gz").stat().st_size > 1000, debugged.stderr
     failed = subprocess.run(["promtool", "query", "instant", server.url, "rate("], capture_output=True, text=True, timeout=60)
     assert failed.returncode != 0 and "parse error" in failed.stderr
