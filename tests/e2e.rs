@@ -11,6 +11,7 @@ mod disk_full;
 mod durability;
 mod limits;
 mod logs_api;
+mod native_histograms;
 mod parquet;
 mod query_api;
 mod receive;
