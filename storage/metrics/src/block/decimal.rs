@@ -101,10 +101,15 @@ fn encode_with(scale: usize, values: &[f64], mantissas: &mut Vec<i64>, exception
 pub(crate) fn decode(scale: u8, shift: u8, mantissas: &[i64], values: &mut Vec<f64>) {
     let power = POWERS.get(usize::from(scale)).copied().unwrap_or(1.0);
     let shift = u32::from(shift);
+    // What is below 2^51 can be put into the bits of a double, which takes no conversion of one number after the other.
+    let double = |mantissa: &i64| {
+        let bits = mantissa.wrapping_shl(shift).wrapping_add(ROUNDING.to_bits() as i64);
+        f64::from_bits(bits as u64) - ROUNDING
+    };
     if scale == 0 {
-        values.extend(mantissas.iter().map(|mantissa| mantissa.wrapping_shl(shift) as f64));
+        values.extend(mantissas.iter().map(double));
     } else {
-        values.extend(mantissas.iter().map(|mantissa| mantissa.wrapping_shl(shift) as f64 / power));
+        values.extend(mantissas.iter().map(|mantissa| double(mantissa) / power));
     }
 }
 

@@ -12,8 +12,11 @@ use parquet::file::reader::{ChunkReader, Length};
 use storage_api::{Error, Result};
 use storage_wal::Faults;
 
-/// Bytes that share a checksum. A page of 8,192 samples is about this large when it is packed.
-pub(crate) const EXTENT_BYTES: usize = 16 << 10;
+/// Bytes that share a checksum. A page of some thousand samples is smaller, and is read with the extents it touches.
+pub(crate) const EXTENT_BYTES: usize = 8 << 10;
+/// Most bytes that are read ahead of pages that are read in turn, and how many at first.
+const AHEAD_BYTES_MAX: usize = 256 << 10;
+const AHEAD_BYTES_MIN: usize = 32 << 10;
 
 /// Counts, checksums and writes.
 #[derive(Debug)]
@@ -125,10 +128,30 @@ impl CheckedFile {
 
     /// Reads `length` bytes at `start`, checking every extent they touch.
     fn read(&self, start: u64, length: usize) -> io::Result<Bytes> {
+        let (from, bytes) = self.read_extents(start, length)?;
+        slice(&bytes, from, start, length).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
+    /// Reads `length` bytes at `start`, and those after them, before `end`, when it looks as if they were wanted next.
+    pub(crate) fn read_in_turn(&self, window: &mut Window, start: u64, length: usize, end: u64) -> io::Result<Bytes> {
+        if let Some(bytes) = slice(&window.bytes, window.start, start, length) {
+            return Ok(bytes);
+        }
+        let window_end = window.start + window.bytes.len() as u64;
+        let is_in_turn = !window.bytes.is_empty() && window.start <= start && start <= window_end;
+        let ahead = if is_in_turn { (window.ahead * 2).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX) } else { 0 };
+        let most = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let (from, bytes) = self.read_extents(start, length.max(ahead.min(most)))?;
+        *window = Window { start: from, bytes, ahead };
+        slice(&window.bytes, from, start, length).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
+    /// Reads the extents that `length` bytes at `start` touch, checked, and says where they begin.
+    fn read_extents(&self, start: u64, length: usize) -> io::Result<(u64, Bytes)> {
         let end = start.checked_add(length as u64).filter(|end| *end <= self.size_bytes);
         let Some(end) = end else { return Err(io::Error::from(io::ErrorKind::UnexpectedEof)) };
         if length == 0 {
-            return Ok(Bytes::new());
+            return Ok((start, Bytes::new()));
         }
         let extent = EXTENT_BYTES as u64;
         let first = start / extent;
@@ -151,9 +174,23 @@ impl CheckedFile {
                 ));
             }
         }
-        let skip = usize::try_from(start - from).map_err(io::Error::other)?;
-        Ok(Bytes::from(buffer).slice(skip..skip + length))
+        Ok((from, buffer.into()))
     }
+}
+
+/// Returns `length` bytes at `start` of a file, when `bytes`, which begin at `from`, have them.
+fn slice(bytes: &Bytes, from: u64, start: u64, length: usize) -> Option<Bytes> {
+    let skip = usize::try_from(start.checked_sub(from)?).ok()?;
+    let end = skip.checked_add(length).filter(|end| *end <= bytes.len())?;
+    Some(bytes.slice(skip..end))
+}
+
+/// The part of a file that was read last.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    start: u64,
+    bytes: Bytes,
+    ahead: usize,
 }
 
 impl Length for CheckedFile {
@@ -166,10 +203,10 @@ impl ChunkReader for CheckedFile {
     type T = io::Cursor<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        // Only headers are read this way, from pages that have no index; the extent they begin in, and the next, hold
-        // them whole.
+        // Only headers are read this way, from pages that have no index; the extent they begin in, and the next ones,
+        // hold them whole.
         let left = usize::try_from(self.size_bytes.saturating_sub(start)).unwrap_or(usize::MAX);
-        Ok(io::Cursor::new(self.read(start, left.min(2 * EXTENT_BYTES))?))
+        Ok(io::Cursor::new(self.read(start, left.min(4 * EXTENT_BYTES))?))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {

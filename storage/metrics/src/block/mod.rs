@@ -8,6 +8,7 @@ pub(crate) mod file;
 mod group;
 mod index;
 mod meta;
+mod page;
 mod reader;
 mod times;
 mod writer;

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use model::{Exemplar, Labels};
-use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
-use parquet::data_type::{DataType, DoubleType, Int64Type};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::file::serialized_reader::SerializedPageReader;
 use storage_api::{MillisRange, Result};
 
 use super::Block;
 use super::decimal::{self, Form};
 use super::extras::{EXTRAS_FILE, ExtrasCursor};
+use super::file::Window;
+use super::page::{PageDecoder, SparseValues};
 use super::writer::{COLUMN_MANTISSA, COLUMN_TIMESTAMP, COLUMN_VALUE};
 use crate::error::corrupt;
 use crate::merge::{Column, retain, trim};
@@ -28,80 +27,72 @@ pub(crate) struct Wanted {
     pub(crate) rows: u64,
 }
 
-/// One column of one row group, read from front to back.
-struct ColumnRows<T: DataType> {
-    reader: ColumnReaderImpl<T>,
-    /// The row that the reader stands at, counted from the row group's first.
-    at: u64,
-}
-
-impl<T: DataType> ColumnRows<T> {
-    fn open(block: &Block, footer: &ParquetMetaData, group: usize, column: usize) -> Result<Self> {
-        let bad = |reason: &dyn std::fmt::Display| corrupt(&block.samples.path, reason);
-        let row_group = footer.row_group(group);
-        let locations = footer.page_index().and_then(|index| index.page_locations(group, column)).cloned();
-        let locations = locations.ok_or_else(|| bad(&"a column has no page index"))?;
-        let rows = usize::try_from(row_group.num_rows()).map_err(|error| bad(&error))?;
-        let chunk = row_group.column(column);
-        let pages = SerializedPageReader::new(Arc::clone(&block.samples), chunk, rows, Some(locations));
-        let pages = Box::new(pages.map_err(|error| bad(&error))?);
-        let reader = get_column_reader(chunk.column_descr_ptr(), pages);
-        Ok(Self { reader: get_typed_column_reader(reader), at: 0 })
-    }
-
-    /// Appends rows `from..from + count` to `out`; in a column with nulls those that are none, and a level for each row.
-    fn read(
-        &mut self,
-        block: &Block,
-        (from, to): (u64, u64),
-        mut levels: Option<&mut Vec<i16>>,
-        out: &mut Vec<T::T>,
-    ) -> Result<()> {
-        let count = to.saturating_sub(from);
-        let bad = |reason: &dyn std::fmt::Display| corrupt(&block.samples.path, reason);
-        let skip = from.checked_sub(self.at).and_then(|skip| usize::try_from(skip).ok());
-        let skip = skip.ok_or_else(|| bad(&"rows are out of order"))?;
-        let mut left = usize::try_from(count).map_err(|error| bad(&error))?;
-        if skip > 0 && self.reader.skip_records(skip).map_err(|error| bad(&error))? != skip {
-            return Err(bad(&format!("there is no row {from}")));
-        }
-        while left > 0 {
-            let (read, ..) =
-                self.reader.read_records(left, levels.as_deref_mut(), None, out).map_err(|error| bad(&error))?;
-            if read == 0 {
-                return Err(bad(&format!("{left} rows are missing")));
-            }
-            left = left.saturating_sub(read);
-        }
-        self.at = from + count;
-        Ok(())
-    }
-}
-
-/// The columns of one row group.
-struct GroupRows {
+/// One column: its page that was decoded last.
+#[derive(Debug, Default)]
+struct ColumnPages<P> {
+    /// Row group and rows of the page, counted from the group's first.
     group: usize,
-    times: Option<ColumnRows<Int64Type>>,
-    values: Option<ColumnRows<DoubleType>>,
-    mantissas: Option<ColumnRows<Int64Type>>,
+    rows: std::ops::Range<u64>,
+    page: P,
+    window: Window,
 }
 
-/// Memory that is used again from series to series.
-#[derive(Default)]
-struct Scratch {
-    levels: Vec<i16>,
-    mantissas: Vec<i64>,
-    values: Vec<f64>,
+impl<P> ColumnPages<P> {
+    /// Makes sure that the page with a row is there, and returns its rows and content.
+    fn load(
+        &mut self,
+        rows: &Place<'_>,
+        (group, column, row): (usize, usize, u64),
+        decode: impl FnOnce(&[u8], &mut P) -> Option<()>,
+    ) -> Result<(std::ops::Range<u64>, &P)> {
+        if self.group != group || !self.rows.contains(&row) {
+            let bad = |reason: &dyn std::fmt::Display| corrupt(&rows.block.samples.path, reason);
+            let locations = rows.footer.page_index().and_then(|index| index.page_locations(group, column));
+            let locations = locations.ok_or_else(|| bad(&"a column has no page index"))?;
+            let number = locations.partition_point(|page| page.first_row_index as u64 <= row);
+            let (Some(page), Some(last)) = (number.checked_sub(1).and_then(|i| locations.get(i)), locations.last())
+            else {
+                return Err(bad(&format!("no page has row {row}")));
+            };
+            let next = locations.get(number).map(|next| next.first_row_index);
+            let next = next.unwrap_or_else(|| rows.footer.row_group(group).num_rows());
+            let (start, length) = (page.offset as u64, page.compressed_page_size as usize);
+            let end = (last.offset as u64).saturating_add(last.compressed_page_size as u64);
+            let bytes = rows.block.samples.read_in_turn(&mut self.window, start, length, end);
+            self.rows = 0..0;
+            decode(&bytes.map_err(|error| bad(&error))?, &mut self.page)
+                .ok_or_else(|| bad(&format!("the page at {start} makes no sense")))?;
+            (self.group, self.rows) = (group, page.first_row_index as u64..next as u64);
+        }
+        Ok((self.rows.clone(), &self.page))
+    }
+}
+
+/// Where pages lie.
+struct Place<'a> {
+    block: &'a Block,
+    footer: Arc<ParquetMetaData>,
 }
 
 /// Reads rows in ascending order, opening one row group at a time.
 struct Rows<'a> {
     block: &'a Block,
-    footer: Arc<ParquetMetaData>,
+    place: Place<'a>,
     /// The first row of each row group, and after the last one the number of rows.
     starts: Vec<u64>,
-    open: Option<GroupRows>,
-    scratch: Scratch,
+    times: ColumnPages<Vec<i64>>,
+    mantissas: ColumnPages<Vec<i64>>,
+    values: ColumnPages<SparseValues>,
+    decoder: PageDecoder,
+}
+
+impl Place<'_> {
+    /// Returns the numbers of rows `at..end` that are in a page.
+    fn part<'p>(&self, page: &'p [i64], rows: &std::ops::Range<u64>, at: u64, end: u64) -> Result<&'p [i64]> {
+        let (from, to) = ((at - rows.start) as usize, (rows.end.min(end) - rows.start) as usize);
+        let part = page.get(from..to).filter(|_| page.len() as u64 == rows.end - rows.start);
+        part.ok_or_else(|| corrupt(&self.block.samples.path, format!("rows are missing in the page with row {at}")))
+    }
 }
 
 impl<'a> Rows<'a> {
@@ -112,7 +103,15 @@ impl<'a> Rows<'a> {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);
             starts.push(starts.last().copied().unwrap_or(0) + rows);
         }
-        Ok(Self { block, footer, starts, open: None, scratch: Scratch::default() })
+        Ok(Self {
+            block,
+            place: Place { block, footer },
+            starts,
+            times: ColumnPages::default(),
+            mantissas: ColumnPages::default(),
+            values: ColumnPages::default(),
+            decoder: PageDecoder::default(),
+        })
     }
 
     /// Returns the row group that holds `row`, its first row and the one after its last.
@@ -153,8 +152,7 @@ impl<'a> Rows<'a> {
                 continue;
             }
             for rows in self.pages(group, at - start, until - start, range) {
-                let block = self.block;
-                self.times(group)?.read(block, rows, None, &mut out.0)?;
+                self.read_times(group, rows, &mut out.0)?;
                 self.read_values(group, rows, form, &mut out.1)?;
             }
             at = until;
@@ -162,70 +160,54 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Appends the values of rows of one run.
-    fn read_values(&mut self, group: usize, rows: (u64, u64), form: Form, out: &mut Vec<f64>) -> Result<()> {
-        let Scratch { mut levels, mut mantissas, mut values } = std::mem::take(&mut self.scratch);
-        let count = rows.1.saturating_sub(rows.0) as usize;
-        let (start, block) = (out.len(), self.block);
-        if let Form::Decimal { scale, shift, .. } = form {
-            mantissas.clear();
-            self.mantissas(group)?.read(block, rows, None, &mut mantissas)?;
-            decimal::decode(scale, shift, &mantissas, out);
-        } else {
-            out.resize(start + count, 0.0);
+    /// Appends the timestamps of rows.
+    fn read_times(&mut self, group: usize, (mut at, end): (u64, u64), out: &mut Vec<i64>) -> Result<()> {
+        while at < end {
+            let decode = |page: &[u8], out: &mut _| self.decoder.numbers(page, out);
+            let (rows, times) = self.times.load(&self.place, (group, COLUMN_TIMESTAMP, at), decode)?;
+            out.extend_from_slice(self.place.part(times, &rows, at, end)?);
+            at = rows.end;
         }
-        if !matches!(form, Form::Decimal { has_exceptions: false, .. }) {
-            levels.clear();
-            values.clear();
-            self.values(group)?.read(block, rows, Some(&mut levels), &mut values)?;
-            let missing = || corrupt(&block.samples.path, "values are missing");
-            if form == Form::Plain && values.len() != count {
-                return Err(missing());
-            }
-            let mut kept = values.iter();
-            for (out, level) in out.get_mut(start..).unwrap_or_default().iter_mut().zip(&levels) {
-                if *level > 0 {
-                    *out = *kept.next().ok_or_else(missing)?;
-                }
-            }
-        }
-        self.scratch = Scratch { levels, mantissas, values };
         Ok(())
     }
 
-    fn times(&mut self, group: usize) -> Result<&mut ColumnRows<Int64Type>> {
-        let column = match self.open(group).times.take() {
-            Some(column) => column,
-            None => ColumnRows::open(self.block, &self.footer, group, COLUMN_TIMESTAMP)?,
-        };
-        Ok(self.open(group).times.insert(column))
-    }
-
-    fn values(&mut self, group: usize) -> Result<&mut ColumnRows<DoubleType>> {
-        let column = match self.open(group).values.take() {
-            Some(column) => column,
-            None => ColumnRows::open(self.block, &self.footer, group, COLUMN_VALUE)?,
-        };
-        Ok(self.open(group).values.insert(column))
-    }
-
-    fn mantissas(&mut self, group: usize) -> Result<&mut ColumnRows<Int64Type>> {
-        let column = match self.open(group).mantissas.take() {
-            Some(column) => column,
-            None => ColumnRows::open(self.block, &self.footer, group, COLUMN_MANTISSA)?,
-        };
-        Ok(self.open(group).mantissas.insert(column))
-    }
-
-    fn open(&mut self, group: usize) -> &mut GroupRows {
-        let open = self.open.take().filter(|open| open.group == group);
-        self.open.insert(open.unwrap_or(GroupRows { group, times: None, values: None, mantissas: None }))
+    /// Appends the values of rows of one run.
+    fn read_values(&mut self, group: usize, (from, end): (u64, u64), form: Form, out: &mut Vec<f64>) -> Result<()> {
+        let first = out.len();
+        if let Form::Decimal { scale, shift, .. } = form {
+            let mut at = from;
+            while at < end {
+                let decode = |page: &[u8], out: &mut _| self.decoder.numbers(page, out);
+                let (rows, mantissas) = self.mantissas.load(&self.place, (group, COLUMN_MANTISSA, at), decode)?;
+                decimal::decode(scale, shift, self.place.part(mantissas, &rows, at, end)?, out);
+                at = rows.end;
+            }
+        } else {
+            // What has no value anywhere would stay so.
+            out.resize(first + end.saturating_sub(from) as usize, f64::NAN);
+        }
+        if !matches!(form, Form::Decimal { has_exceptions: false, .. }) {
+            let mut at = from;
+            while at < end {
+                let decode = |page: &[u8], out: &mut _| self.decoder.values(page, out);
+                let (rows, values) = self.values.load(&self.place, (group, COLUMN_VALUE, at), decode)?;
+                let until = rows.end.min(end);
+                let out = out.get_mut(first + (at - from) as usize..first + (until - from) as usize);
+                let overwritten = values.overwrite((at - rows.start) as usize, out.unwrap_or_default());
+                let is_whole = values.rows() as u64 == rows.end - rows.start;
+                if !is_whole || (form == Form::Plain && overwritten as u64 != until - at) {
+                    return Err(corrupt(&self.block.samples.path, "values are missing"));
+                }
+                at = rows.end;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the parts of rows `from..to` of a row group whose pages' times touch `range`.
     fn pages(&self, group: usize, from: u64, to: u64, range: MillisRange) -> Vec<(u64, u64)> {
         let whole = vec![(from, to)];
-        let Some(index) = self.footer.page_index() else { return whole };
+        let Some(index) = self.place.footer.page_index() else { return whole };
         let (Some(locations), Some(ColumnIndexMetaData::INT64(bounds))) =
             (index.page_locations(group, COLUMN_TIMESTAMP), index.column_index(group, COLUMN_TIMESTAMP))
         else {
