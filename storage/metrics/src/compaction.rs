@@ -14,6 +14,9 @@ pub(crate) const FAN_OUT: usize = 4;
 /// The most that are merged at a time: each holds a batch of rows in memory.
 const MERGED_MAX: usize = 16;
 
+/// Fewer samples in a row from one place are taken one by one.
+const STRETCH_MIN: usize = 16;
+
 /// What the decision looks at; one per block, the oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -137,6 +140,20 @@ fn merge_series(
             }
             break;
         }
+        if let Some((place, until)) = stretch(cursors, places, &at) {
+            writer.push(&times, &values).map_err(own)?;
+            times.clear();
+            values.clear();
+            let batch = &cursors[place].batch;
+            writer.push(&batch.0[at[place]..until], &batch.1[at[place]..until]).map_err(own)?;
+            at[place] = until;
+            if until == batch.0.len() {
+                cursors[place].next_batch().map_err(|error| (Some(place), error))?;
+                at[place] = 0;
+            }
+            places.retain(|place| !cursors[*place].batch.0.is_empty());
+            continue;
+        }
         let Some(time) = places.iter().filter_map(|i| cursors[*i].batch.0.get(at[*i])).min().copied() else { break };
         let mut value = None;
         for place in places.iter() {
@@ -165,6 +182,18 @@ fn merge_series(
         cursors[place].next_series().map_err(|error| (Some(place), error))?;
     }
     Ok(())
+}
+
+/// Returns the place that alone has many of the next samples, and where in its batch they end: blocks mostly follow each
+/// other in time.
+fn stretch(cursors: &[BlockCursor<'_>], places: &[usize], at: &[usize]) -> Option<(usize, usize)> {
+    let next = |place: usize| cursors[place].batch.0.get(at[place]).copied();
+    let first = places.iter().copied().min_by_key(|place| next(*place))?;
+    let limit = places.iter().filter(|place| **place != first).filter_map(|place| next(*place)).min()?;
+    let left = cursors[first].batch.0.get(at[first]..)?;
+    let last = STRETCH_MIN.min(left.len()).checked_sub(1)?;
+    left.get(last).filter(|time| **time < limit)?;
+    Some((first, at[first] + left.partition_point(|time| *time < limit)))
 }
 
 #[cfg(test)]
