@@ -17,3 +17,4 @@ mod query_api;
 mod receive;
 mod self_metrics;
 mod shutdown;
+mod verify;

@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub(crate) mod admin;
 pub(crate) mod agent;
 pub(crate) mod config;
 pub(crate) mod labels;
@@ -34,6 +35,7 @@ pub(crate) fn dispatch() -> anyhow::Result<ExitCode> {
         Some(("up", matches)) => configured(matches, |loaded| serve::run(loaded, serve::Parts::ALL)),
         Some(("agent", matches)) => configured(matches, agent::run),
         Some(("config", matches)) => config::run(matches),
+        Some(("admin", matches)) => admin::run(matches),
         Some(("query", matches)) => query::run(query::Args::from_arg_matches(matches)?),
         Some(("logs", matches)) => logs::run(logs::Args::from_arg_matches(matches)?),
         Some(("tail", matches)) => tail::run(tail::Args::from_arg_matches(matches)?),
@@ -73,6 +75,7 @@ pub(crate) fn cli() -> Command {
         .subcommand(tail::Args::augment_args(Command::new("tail").about("Follow logs as they arrive")))
         .subcommand(labels::Args::augment_args(Command::new("labels").about("List label names, or the values of one")))
         .subcommand(config::command(setting_args(&all)))
+        .subcommand(admin::command())
 }
 
 /// Returns `--config` and a flag for each setting of these scopes.

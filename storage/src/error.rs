@@ -15,6 +15,12 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
+    /// There is nothing of ours in it.
+    #[error("{path} is no data directory: it has neither metrics, logs nor wal")]
+    NoData {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("{attempt} {path} failed")]
     Io {

@@ -7,8 +7,10 @@ mod error;
 mod lock;
 mod maintenance;
 mod snapshot;
+mod verify;
 
 pub use error::{Error, Result};
+pub use verify::{Verified, blocks, verify};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -7,12 +7,14 @@
 mod context;
 mod error;
 pub mod fake;
+mod finding;
 mod keyed;
 mod logs;
 mod metrics;
 
 pub use context::{Limits, QueryContext};
 pub use error::{Error, Result};
+pub use finding::{BlockInfo, Checked, Finding, Findings};
 pub use keyed::{KeyMaker, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
 pub use logs::{
     LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,

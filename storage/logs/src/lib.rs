@@ -22,9 +22,11 @@ mod store;
 mod tally;
 mod telemetry;
 mod token;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 pub use options::Options;
 pub use store::{LogStore, StoreStats};
+pub use verify::{blocks, verify};

@@ -22,7 +22,7 @@ use crate::room::Room;
 use crate::telemetry::{Damage, Metrics};
 
 /// What a damaged block is called after it was set aside.
-const DAMAGED_PREFIX: &str = "damaged-";
+pub(crate) const DAMAGED_PREFIX: &str = "damaged-";
 
 /// All logs of one data directory.
 ///

@@ -30,6 +30,7 @@ mod store;
 mod telemetry;
 mod tombstones;
 mod varint;
+mod verify;
 mod view;
 
 #[cfg(test)]
@@ -37,3 +38,4 @@ mod tests;
 
 pub use options::Options;
 pub use store::{MetricStore, Stats};
+pub use verify::{blocks, verify};

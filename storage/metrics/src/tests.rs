@@ -8,6 +8,7 @@ mod keyed;
 mod limits;
 mod model_test;
 mod query;
+mod verify;
 
 use std::borrow::Cow;
 use std::path::Path;

@@ -29,6 +29,7 @@
 //! After a failed write the log is as before the call. After a failed fsync nobody knows what is on disk, so it refuses
 //! records until it is opened again. Layout and recovery: `docs/format/wal.md`.
 
+mod check;
 mod error;
 mod fault;
 mod files;
@@ -40,6 +41,7 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
+pub use check::{CheckReport, check};
 pub use error::{Error, Result};
 pub use fault::Faults;
 pub use replay::{Damage, Replay, ReplayReport};

@@ -13,8 +13,8 @@ mod writer;
 
 pub(crate) use catalog::{Catalog, StreamInfo};
 pub(crate) use counts::{Counts, MINUTE_NS, SeverityCounts};
-pub(crate) use files::{remove_dir, sync_dir};
-pub(crate) use meta::{BlockMeta, Sequence};
+pub(crate) use files::{read_checked, remove_dir, sync_dir};
+pub(crate) use meta::{BlockMeta, META_FILE, Sequence};
 pub(crate) use reader::{Block, Cache, Detail, list};
 pub(crate) use rows::{BODY_STR, Columns, RowView, line_of};
 pub(crate) use writer::{BlockWriter, WriterOptions};

@@ -278,6 +278,14 @@ impl Block {
         })
     }
 
+    /// Says whether the index can be read.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Io`].
+    pub(crate) fn check_index(&self) -> Result<()> {
+        self.index().map(drop)
+    }
+
     /// Returns the counts of each stream, in the order of the catalog.
     pub(crate) fn counts(&self) -> Result<Arc<Counts>> {
         self.cache.get_or_load((&self.dir, Kind::Counts), || {

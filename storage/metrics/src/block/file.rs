@@ -126,6 +126,20 @@ impl CheckedFile {
         Ok(Self { path: path.to_owned(), file, size_bytes, extents })
     }
 
+    /// Reads the whole file, and tells of each extent whose checksum is wrong.
+    pub(crate) fn check_all(&self, bad: &mut dyn FnMut(String)) -> io::Result<()> {
+        let mut at = 0;
+        while at < self.size_bytes {
+            let left = usize::try_from(self.size_bytes - at).unwrap_or(usize::MAX);
+            match self.read(at, left.min(EXTENT_BYTES)) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => bad(error.to_string()),
+                result => drop(result?),
+            }
+            at += EXTENT_BYTES as u64;
+        }
+        Ok(())
+    }
+
     /// Reads `length` bytes at `start`, checking every extent they touch.
     fn read(&self, start: u64, length: usize) -> io::Result<Bytes> {
         let (from, bytes) = self.read_extents(start, length)?;

@@ -11,6 +11,7 @@ mod meta;
 mod page;
 mod reader;
 mod times;
+mod verify;
 mod writer;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ pub(crate) use extras::exemplars::order as exemplar_order;
 pub(crate) use index::Index;
 pub(crate) use meta::{BlockName, Meta};
 pub(crate) use reader::{BlockCursor, Wanted};
+pub(crate) use verify::verify_block;
 pub(crate) use writer::{BlockWriter, NewBlock, ROW_GROUP_ROWS};
 
 use crate::error::corrupt;

@@ -5,7 +5,7 @@ mod cursor;
 pub(crate) mod exemplars;
 pub(crate) mod histograms;
 pub(crate) mod starts;
-mod table;
+pub(crate) mod table;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -162,7 +162,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(file: Arc<CheckedFile>, runs: &[(u32, u64)]) -> Self {
+    pub(crate) fn new(file: Arc<CheckedFile>, runs: &[(u32, u64)]) -> Self {
         let mut end = 0_u64;
         let ends = runs.iter().map(|(_, rows)| {
             end = end.saturating_add(*rows);
@@ -170,6 +170,10 @@ impl Table {
         });
         let ends = ends.collect();
         Self { file: Shared(file), footer: OnceLock::new(), series: runs.iter().map(|run| run.0).collect(), ends }
+    }
+
+    pub(crate) fn file(&self) -> &Arc<CheckedFile> {
+        &self.file.0
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -187,7 +191,7 @@ impl Table {
         (self.series.len() * size_of::<u32>() + self.ends.len() * size_of::<u64>()) as u64
     }
 
-    pub(super) fn bad(&self, reason: impl std::fmt::Display) -> Error {
+    pub(crate) fn bad(&self, reason: impl std::fmt::Display) -> Error {
         corrupt(self.path(), reason)
     }
 
@@ -248,12 +252,12 @@ impl Table {
     }
 
     /// Reads all rows from front to back.
-    pub(super) fn scan(&self, columns: &[&str], batch_rows: usize) -> Result<ParquetRecordBatchReader> {
+    pub(crate) fn scan(&self, columns: &[&str], batch_rows: usize) -> Result<ParquetRecordBatchReader> {
         self.reader(columns, None, batch_rows)
     }
 
     /// Returns a column of a batch.
-    pub(super) fn column<'b, T: Array + 'static>(&self, batch: &'b RecordBatch, name: &str) -> Result<&'b T> {
+    pub(crate) fn column<'b, T: Array + 'static>(&self, batch: &'b RecordBatch, name: &str) -> Result<&'b T> {
         let column = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref());
         column.ok_or_else(|| self.bad(format!("the column {name} is missing or of another type")))
     }
