@@ -65,7 +65,7 @@ fn matches(line: &str, needle: &Needle) -> bool {
 fn regex_escape(text: &str) -> String {
     text.chars()
         .map(|c| {
-            if c.is_alphanumeric() || c.is_whitespace() { c.to_string() } else { format!("\\u{{{:x}}}", u32::from(c)) }
+            if c.is_alphanumeric() || c.is_whitespace() { c.to_string() } else { format!("\\x{{{:x}}}", u32::from(c)) }
         })
         .collect()
 }
