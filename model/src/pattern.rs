@@ -117,7 +117,7 @@ fn explain(pattern: &str, translated: &str, error: &ast::Error) -> PatternError 
         ErrorKind::ClassUnclosed => ("missing closing ]", rest),
         ErrorKind::ClassRangeInvalid | ErrorKind::ClassRangeLiteral => ("invalid character class range", part),
         ErrorKind::UnicodeClassInvalid => ("invalid character class range", part),
-        ErrorKind::EscapeUnexpectedEof => ("trailing backslash at end of expression", ""),
+        ErrorKind::EscapeUnexpectedEof if pattern.ends_with('\\') => ("trailing backslash at end of expression", ""),
         ErrorKind::RepetitionMissing => ("missing argument to repetition operator", rest.get(..1).unwrap_or(rest)),
         ErrorKind::RepetitionCountInvalid
         | ErrorKind::RepetitionCountUnclosed
@@ -180,6 +180,14 @@ fn escape(chars: &[char], i: usize, out: &mut String) -> usize {
             let text: String = rest.iter().take(end.unwrap_or(rest.len())).collect();
             out.push_str(&regex::escape(&text));
             return i + 1 + end.map_or(rest.len(), |end| end + 2);
+        }
+        // The braces of `\x{2e}` and `\p{Greek}` belong to the escape.
+        Some('x' | 'p' | 'P') if chars.get(i + 1) == Some(&'{') => {
+            let rest = chars.get(i..).unwrap_or_default();
+            let end = rest.iter().position(|c| *c == '}').map_or(rest.len(), |end| end + 1);
+            out.push('\\');
+            out.extend(rest.iter().take(end));
+            return i + end;
         }
         Some(c) => {
             out.push('\\');
@@ -273,6 +281,9 @@ mod tests {
         assert!(matches(r"\Qa.b\E+", "a.bb") && !matches(r"\Qa.b\E", "axb"));
         assert!(!matches(r"^\d$", "٣") && matches(r"^\w+$", "a_1") && !matches(r"\w", "é"));
         assert!(matches("[[]", "[") && matches("[]a]", "]") && matches("[[:alpha:]]", "x") && matches("[a&&b]", "&"));
+        assert!(
+            matches(r"^\x{2e}\x41$", ".A") && matches(r"^\p{Greek}\PL{2}$", "β12") && matches(r"[\p{L}\x{2d}]", "-")
+        );
         assert!(matches(r"\<", "<") && matches(r"[\w\-\.]+", "a-b.c"));
         assert!(anchored("a|b").unwrap().is_match("b") && !anchored("a|b").unwrap().is_match("ab"));
         assert!(anchored_over_lines("a.b").unwrap().is_match("a\nb") && !anchored("a.b").unwrap().is_match("a\nb"));
@@ -302,6 +313,7 @@ mod tests {
         check(r"a\", "trailing backslash at end of expression: ``");
         check("a{3,1}", "invalid repeat count: `{3,1}`");
         check("(?=a)", "invalid or unsupported Perl syntax: `(?=`");
+        check(r"a\x{2e", r"invalid escape sequence: `\x{2e`");
         check(r"\pQ", r"invalid character class range: `\pQ`");
         check("(?P<n>a)(?P<n>b)", "duplicate capture group name: `n`");
     }
