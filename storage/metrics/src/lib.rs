@@ -9,6 +9,8 @@
 //! and [`MetricStore::apply_retention`] are called by the facade.
 
 mod append;
+#[doc(hidden)]
+pub mod benched;
 mod block;
 mod compaction;
 mod delete;

@@ -1,6 +1,6 @@
 //! The newest samples, in memory, covered by the WAL.
 
-mod chunk;
+pub(crate) mod chunk;
 mod extras;
 mod histograms;
 mod index;
