@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod disk_full;
 mod durability;
+mod import;
 mod limits;
 mod logs_api;
 mod native_histograms;

@@ -33,6 +33,7 @@ pub use config::{
     StartAt, Target,
 };
 pub use error::{Error, Result};
+pub use inputs::scrape::text as exposition;
 
 use buffer::{Queue, QueueOptions};
 use checkpoint::Checkpoints;

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod agent;
 pub(crate) mod config;
+pub(crate) mod import;
 pub(crate) mod labels;
 pub(crate) mod logs;
 pub(crate) mod query;
@@ -36,6 +37,7 @@ pub(crate) fn dispatch() -> anyhow::Result<ExitCode> {
         Some(("agent", matches)) => configured(matches, agent::run),
         Some(("config", matches)) => config::run(matches),
         Some(("admin", matches)) => admin::run(matches),
+        Some(("import", matches)) => import::run(matches),
         Some(("query", matches)) => query::run(query::Args::from_arg_matches(matches)?),
         Some(("logs", matches)) => logs::run(logs::Args::from_arg_matches(matches)?),
         Some(("tail", matches)) => tail::run(tail::Args::from_arg_matches(matches)?),
@@ -76,6 +78,7 @@ pub(crate) fn cli() -> Command {
         .subcommand(labels::Args::augment_args(Command::new("labels").about("List label names, or the values of one")))
         .subcommand(config::command(setting_args(&all)))
         .subcommand(admin::command())
+        .subcommand(import::command())
 }
 
 /// Returns `--config` and a flag for each setting of these scopes.

@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 
+use model::MetricKind;
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, Sum,
     Summary, SummaryDataPoint, metric::Data, number_data_point::Value, summary_data_point::ValueAtQuantile,
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::text::{Family, Kind, Labels, Sample};
+use super::text::{Family, Labels, Sample};
 use crate::otlp::{Pairs, attribute, resource, resource_metrics};
 
 /// OTLP's flag for a point that marks the end of its series.
@@ -35,7 +36,7 @@ pub(crate) struct TargetLabels {
 /// The kind of point that a series has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Shape {
-    Gauge(Kind),
+    Gauge(MetricKind),
     Sum,
     Histogram,
     Summary,
@@ -85,8 +86,8 @@ impl Builder {
     pub(crate) fn add_page(&mut self, families: Vec<Family>, target: &TargetLabels, now: i64) {
         for family in families {
             match family.kind {
-                Kind::Histogram => self.add_grouped(family, "le", target, now),
-                Kind::Summary => self.add_grouped(family, "quantile", target, now),
+                MetricKind::Histogram => self.add_grouped(family, "le", target, now),
+                MetricKind::Summary => self.add_grouped(family, "quantile", target, now),
                 _ => {
                     for sample in family.samples {
                         self.add_plain(sample, family.kind, &family.help, target, now);
@@ -98,14 +99,15 @@ impl Builder {
 
     /// Adds a gauge of our own about the target.
     pub(crate) fn add_own(&mut self, name: &str, help: &str, value: f64, target: &TargetLabels, now: i64) {
-        let sample = Sample { name: name.to_owned(), labels: Vec::new(), value, timestamp_ms: None };
-        self.add_plain(sample, Kind::Gauge, help, target, now);
+        let sample = Sample { name: name.to_owned(), labels: Vec::new(), value, timestamp_ms: None, exemplar: None };
+        self.add_plain(sample, MetricKind::Gauge, help, target, now);
     }
 
-    fn add_plain(&mut self, sample: Sample, kind: Kind, help: &str, target: &TargetLabels, now: i64) {
-        let Sample { name, labels, value, timestamp_ms } = sample;
+    fn add_plain(&mut self, sample: Sample, kind: MetricKind, help: &str, target: &TargetLabels, now: i64) {
+        let Sample { name, labels, value, timestamp_ms, exemplar: _ } = sample;
         let point = point(labels, timestamp_ms, target, now);
-        let shape = if kind == Kind::Counter && name.ends_with("_total") { Shape::Sum } else { Shape::Gauge(kind) };
+        let shape =
+            if kind == MetricKind::Counter && name.ends_with("_total") { Shape::Sum } else { Shape::Gauge(kind) };
         let Some((metric, data)) = self.series(&name, shape, help, point, Vec::new()) else { return };
         let data = NumberDataPoint { value: Some(Value::AsDouble(value)), ..number(data) };
         push_number(metric, data);
@@ -130,14 +132,14 @@ impl Builder {
             let Some(samples) = parts.remove(&key) else { continue };
             let (labels, timestamp_ms) = key;
             let whole = match family.kind {
-                Kind::Histogram => {
+                MetricKind::Histogram => {
                     histogram(&family.name, &samples).map(|(point, bounds)| (Whole::Histogram(point), bounds))
                 }
                 _ => summary(&family.name, &samples).map(|(point, bounds)| (Whole::Summary(point), bounds)),
             };
             let Some((whole, bounds)) = whole else {
                 for sample in samples {
-                    self.add_plain(sample, Kind::Unknown, &family.help, target, now);
+                    self.add_plain(sample, MetricKind::Unknown, &family.help, target, now);
                 }
                 continue;
             };
@@ -149,7 +151,7 @@ impl Builder {
                 push_whole(metric, whole, data);
             }
             for sample in created {
-                self.add_plain(sample, Kind::Gauge, "", target, now);
+                self.add_plain(sample, MetricKind::Gauge, "", target, now);
             }
         }
     }
@@ -269,7 +271,7 @@ fn empty_metric(name: &str, shape: Shape, help: &str) -> Metric {
         Shape::Summary => Data::Summary(Summary::default()),
     };
     let metadata = match shape {
-        Shape::Gauge(Kind::Gauge) | Shape::Sum | Shape::Histogram | Shape::Summary => Vec::new(),
+        Shape::Gauge(MetricKind::Gauge) | Shape::Sum | Shape::Histogram | Shape::Summary => Vec::new(),
         Shape::Gauge(kind) => vec![attribute("prometheus.type", kind.as_str())],
     };
     Metric { name: name.to_owned(), description: help.to_owned(), unit: String::new(), metadata, data: Some(data) }

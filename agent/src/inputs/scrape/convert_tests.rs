@@ -202,18 +202,18 @@ fn series_that_vanish_are_ended_once() {
         [service.name=j,service.instance.id=h:1]
         c_total{a=b,env=prod} 6
         timed{env=prod} 1
-        old{env=prod} stale
-        g_total{env=prod} stale
+        free_seconds{env=prod} stale
         h_bucket{env=prod,p=/,le=0.5} stale
         h_bucket{env=prod,p=/,le=2} stale
         h_bucket{env=prod,p=/,le=+Inf} stale
         h_sum{env=prod,p=/} stale
         h_count{env=prod,p=/} stale
+        g_total{env=prod} stale
         s{env=prod,quantile=0.5} stale
         s{env=prod,quantile=0.99} stale
         s_sum{env=prod} stale
         s_count{env=prod} stale
-        free_seconds{env=prod} stale
+        old{env=prod} stale
     "#]]
     .assert_eq(&print(&second.finish("http://h:1/", &Vec::new())));
     let mut third = build("", &target);

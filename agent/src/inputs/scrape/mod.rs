@@ -1,7 +1,7 @@
 //! Scrapes Prometheus targets.
 
 mod convert;
-mod text;
+pub mod text;
 
 use std::time::{Duration, Instant};
 

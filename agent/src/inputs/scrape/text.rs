@@ -1,81 +1,84 @@
-//! Parses the Prometheus text exposition, and OpenMetrics.
+//! Parses the Prometheus text exposition, and OpenMetrics: whole pages for scraping, or line by line.
 
 use std::collections::HashMap;
 
-/// Type of a metric family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-    GaugeHistogram,
-    Summary,
-    Info,
-    StateSet,
-    #[default]
-    Unknown,
+use model::MetricKind;
+
+/// Returns the kind that a `# TYPE` line names; `None` for a word that is none.
+fn kind_of(word: &str) -> Option<MetricKind> {
+    match (MetricKind::from_word(word), word) {
+        (MetricKind::Unknown, "unknown" | "untyped") => Some(MetricKind::Unknown),
+        (MetricKind::Unknown, _) => None,
+        (kind, _) => Some(kind),
+    }
 }
 
-impl Kind {
-    fn from_word(word: &str) -> Option<Self> {
-        Some(match word {
-            "counter" => Self::Counter,
-            "gauge" => Self::Gauge,
-            "histogram" => Self::Histogram,
-            "gaugehistogram" => Self::GaugeHistogram,
-            "summary" => Self::Summary,
-            "info" => Self::Info,
-            "stateset" => Self::StateSet,
-            "unknown" | "untyped" => Self::Unknown,
-            _ => return None,
-        })
-    }
-
-    /// Returns the word that OpenMetrics has for it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-            Self::GaugeHistogram => "gaugehistogram",
-            Self::Summary => "summary",
-            Self::Info => "info",
-            Self::StateSet => "stateset",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// Returns what a sample's name may add to the family's.
-    fn suffixes(self) -> &'static [&'static str] {
-        match self {
-            Self::Counter => &["", "_total", "_created"],
-            Self::Histogram => &["_bucket", "_sum", "_count", "_created"],
-            Self::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
-            Self::Summary => &["", "_sum", "_count", "_created"],
-            Self::Info => &["_info", ""],
-            Self::Gauge | Self::StateSet | Self::Unknown => &[""],
-        }
+/// Returns what a sample's name may add to that of its family.
+#[must_use]
+pub fn suffixes(kind: MetricKind) -> &'static [&'static str] {
+    match kind {
+        MetricKind::Counter => &["", "_total", "_created"],
+        MetricKind::Histogram => &["_bucket", "_sum", "_count", "_created"],
+        MetricKind::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
+        MetricKind::Summary => &["", "_sum", "_count", "_created"],
+        MetricKind::Info => &["_info", ""],
+        MetricKind::Gauge | MetricKind::StateSet | MetricKind::Unknown => &[""],
     }
 }
 
 /// Labels without `__name__`, sorted by name, no empty values.
-pub(crate) type Labels = Vec<(String, String)>;
+pub type Labels = Vec<(String, String)>;
 
 /// One line with a value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Sample {
-    pub(crate) name: String,
-    pub(crate) labels: Labels,
-    pub(crate) value: f64,
+pub struct Sample {
+    /// Name of the metric, with its suffix.
+    pub name: String,
+    /// The other labels.
+    pub labels: Labels,
+    /// The value.
+    pub value: f64,
     /// Milliseconds since the epoch, where the page gives one.
-    pub(crate) timestamp_ms: Option<i64>,
+    pub timestamp_ms: Option<i64>,
+    /// What stands behind ` # `; OpenMetrics only.
+    pub exemplar: Option<Exemplar>,
+}
+
+/// A case that a sample counts, with the labels of its trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// `trace_id` and what else the page gives.
+    pub labels: Labels,
+    /// The value.
+    pub value: f64,
+    /// Milliseconds since the epoch, where the page gives one.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// What one line of a page says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    /// Nothing: it is blank.
+    Blank,
+    /// Something for people.
+    Comment,
+    /// `# HELP`: the family's name and its help text.
+    Help(String, String),
+    /// `# TYPE`: the family's name and its kind.
+    Type(String, MetricKind),
+    /// `# UNIT`: the family's name and its unit.
+    Unit(String, String),
+    /// A sample.
+    Sample(Sample),
+    /// `# EOF`, the end of OpenMetrics.
+    End,
 }
 
 /// Samples that share a type and a help text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Family {
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: MetricKind,
     pub(crate) help: String,
     pub(crate) samples: Vec<Sample>,
 }
@@ -88,9 +91,14 @@ pub(crate) struct ParseError {
     reason: String,
 }
 
+/// Why a page is not valid that goes on behind its end.
+pub const AFTER_END: &str = "there is text after # EOF";
+/// Why a page is not valid that has no end.
+pub const END_MISSING: &str = "# EOF is missing, the page is cut off";
+
 /// Which of the two formats a page is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub enum Dialect {
     /// Prometheus' text format 0.0.4 and 1.0.0: timestamps in milliseconds.
     Text,
     /// OpenMetrics 1.0: timestamps in seconds, exemplars, `# EOF` at the end.
@@ -107,27 +115,65 @@ pub(crate) fn parse(page: &str, dialect: Dialect) -> Result<Vec<Family>, ParseEr
     for (i, line) in page.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let fail = |reason: String| ParseError { line: i + 1, reason };
-        let trimmed = line.trim_start_matches([' ', '\t']);
-        if trimmed.is_empty() {
-            continue;
+        let parsed = parse_line(line, dialect).map_err(fail)?;
+        if parsed != Line::Blank && ended {
+            return Err(fail(AFTER_END.to_owned()));
         }
-        if ended {
-            return Err(fail("there is text after # EOF".to_owned()));
-        }
-        if let Some(comment) = trimmed.strip_prefix('#') {
-            ended = dialect == Dialect::OpenMetrics && comment == " EOF";
-            families.comment(comment).map_err(fail)?;
-        } else {
-            families.add(sample(trimmed, dialect).map_err(fail)?);
+        match parsed {
+            Line::Blank | Line::Comment | Line::Unit(..) => {}
+            Line::Help(name, help) => families.get(&name).help = help,
+            Line::Type(name, kind) => families.get(&name).kind = kind,
+            Line::Sample(sample) => families.add(sample),
+            Line::End => ended = true,
         }
     }
     if dialect == Dialect::OpenMetrics && !ended {
-        return Err(ParseError {
-            line: page.split('\n').count(),
-            reason: "# EOF is missing, the page is cut off".to_owned(),
-        });
+        return Err(ParseError { line: page.split('\n').count(), reason: END_MISSING.to_owned() });
     }
     Ok(families.list)
+}
+
+/// Reads one line without its end.
+///
+/// # Errors
+/// What was found and what was expected.
+pub fn parse_line(line: &str, dialect: Dialect) -> Result<Line, String> {
+    let trimmed = line.trim_start_matches([' ', '\t']);
+    match trimmed.strip_prefix('#') {
+        _ if trimmed.is_empty() => Ok(Line::Blank),
+        Some(" EOF") if dialect == Dialect::OpenMetrics => Ok(Line::End),
+        Some(text) => comment(text, dialect),
+        None => sample(trimmed, dialect).map(Line::Sample),
+    }
+}
+
+fn comment(text: &str, dialect: Dialect) -> Result<Line, String> {
+    let mut cursor = Cursor { text, at: 0 };
+    cursor.blanks();
+    let word = cursor.word();
+    let is_known = matches!(word, "HELP" | "TYPE") || word == "UNIT" && dialect == Dialect::OpenMetrics;
+    if !is_known {
+        return Ok(Line::Comment);
+    }
+    cursor.blanks();
+    let name = match cursor.peek() {
+        Some('"') => cursor.quoted()?,
+        _ => cursor.word().to_owned(),
+    };
+    cursor.blanks();
+    if name.is_empty() {
+        return Err(format!("{word} has no metric name"));
+    }
+    let rest = cursor.rest();
+    if word == "HELP" {
+        return Ok(Line::Help(name, unescape_help(rest)));
+    }
+    let rest = rest.trim_end_matches([' ', '\t']);
+    if word == "UNIT" {
+        return Ok(Line::Unit(name, rest.to_owned()));
+    }
+    let kind = kind_of(rest).ok_or_else(|| format!("{rest:?} is no metric type"))?;
+    Ok(Line::Type(name, kind))
 }
 
 #[derive(Default)]
@@ -149,33 +195,6 @@ impl Families {
         &mut self.list[at]
     }
 
-    fn comment(&mut self, comment: &str) -> Result<(), String> {
-        let mut cursor = Cursor { text: comment, at: 0 };
-        cursor.blanks();
-        let word = cursor.word();
-        if word != "HELP" && word != "TYPE" {
-            return Ok(());
-        }
-        cursor.blanks();
-        let name = match cursor.peek() {
-            Some('"') => cursor.quoted()?,
-            _ => cursor.word().to_owned(),
-        };
-        cursor.blanks();
-        if name.is_empty() {
-            return Err(format!("{word} has no metric name"));
-        }
-        let rest = cursor.rest();
-        if word == "HELP" {
-            self.get(&name).help = unescape_help(rest);
-            return Ok(());
-        }
-        let kind = rest.trim_end_matches([' ', '\t']);
-        let kind = Kind::from_word(kind).ok_or_else(|| format!("{kind:?} is no metric type"))?;
-        self.get(&name).kind = kind;
-        Ok(())
-    }
-
     /// Puts a sample into the family that its name belongs to.
     fn add(&mut self, sample: Sample) {
         const SUFFIXES: [&str; 9] =
@@ -183,8 +202,8 @@ impl Families {
         let owner = SUFFIXES.iter().find_map(|suffix| {
             let at = *self.by_name.get(sample.name.strip_suffix(suffix)?)?;
             let family = self.list.get(at)?;
-            let known = family.kind != Kind::Unknown || suffix.is_empty();
-            (known && family.kind.suffixes().contains(suffix)).then_some(at)
+            let known = family.kind != MetricKind::Unknown || suffix.is_empty();
+            (known && suffixes(family.kind).contains(suffix)).then_some(at)
         });
         match owner.and_then(|at| self.list.get_mut(at)) {
             Some(family) => family.samples.push(sample),
@@ -219,48 +238,42 @@ fn sample(line: &str, dialect: Dialect) -> Result<Sample, String> {
     let mut cursor = Cursor { text: line, at: 0 };
     let mut name = cursor.name(true).to_owned();
     cursor.blanks();
-    let mut labels = Vec::new();
+    let mut labels = Labels::new();
     if cursor.eat('{') {
         cursor.labels(&mut name, &mut labels)?;
     }
     if name.is_empty() {
         return Err(format!("a metric name is missing before {:?}", cursor.shown()));
     }
-    labels.retain(|(_, value): &(String, String)| !value.is_empty());
-    labels.sort();
-    if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(format!("label {:?} is given twice", pair[0].0));
-    }
-    cursor.blanks();
-    let value = cursor.word();
-    let value = number(value).ok_or_else(|| format!("{value:?} is no value"))?;
-    cursor.blanks();
-    let timestamp_ms = match cursor.peek() {
-        None | Some('#') => None,
-        Some(_) => {
-            let word = cursor.word();
-            let parsed = match dialect {
-                Dialect::Text => word.parse().ok(),
-                Dialect::OpenMetrics => {
-                    number(word).map(|seconds| seconds * 1000.0).filter(|ms| ms.abs() < 9e15).map(whole)
-                }
-            };
-            Some(parsed.ok_or_else(|| format!("{word:?} is no timestamp"))?)
-        }
+    tidy(&mut labels)?;
+    let (value, timestamp_ms) = cursor.value(dialect)?;
+    let exemplar = match dialect {
+        Dialect::OpenMetrics if cursor.eat('#') => Some(cursor.exemplar()?),
+        _ => None,
     };
-    cursor.blanks();
     let rest = cursor.rest();
-    // An exemplar may follow in OpenMetrics; it is checked no further and left out.
-    let exemplar = dialect == Dialect::OpenMetrics && rest.starts_with("# {");
-    if !rest.is_empty() && !exemplar {
+    if !rest.is_empty() {
         return Err(format!("{rest:?} follows a complete sample"));
     }
-    Ok(Sample { name, labels, value, timestamp_ms })
+    Ok(Sample { name, labels, value, timestamp_ms, exemplar })
 }
 
+/// Sorts labels and leaves empty ones out.
+fn tidy(labels: &mut Labels) -> Result<(), String> {
+    labels.retain(|(_, value)| !value.is_empty());
+    labels.sort();
+    match labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => Err(format!("label {:?} is given twice", pair[0].0)),
+        None => Ok(()),
+    }
+}
+
+/// Converts seconds since the epoch to the nearest millisecond; `None` for what is no time.
+#[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "checked to be in range")]
-fn whole(ms: f64) -> i64 {
-    ms.round() as i64
+pub fn seconds_to_ms(seconds: f64) -> Option<i64> {
+    let ms = seconds * 1000.0;
+    (ms.abs() < 9e15).then(|| ms.round() as i64)
 }
 
 /// Reads a number as Go's `ParseFloat` does, but for hexadecimal ones.
@@ -310,6 +323,41 @@ impl<'a> Cursor<'a> {
 
     fn word(&mut self) -> &'a str {
         self.take_while(|c| c != ' ' && c != '\t')
+    }
+
+    /// Reads a value and the timestamp behind it, if there is one, and the blanks behind that.
+    fn value(&mut self, dialect: Dialect) -> Result<(f64, Option<i64>), String> {
+        self.blanks();
+        let value = self.word();
+        let value = number(value).ok_or_else(|| format!("{value:?} is no value"))?;
+        self.blanks();
+        if matches!(self.peek(), None | Some('#')) {
+            return Ok((value, None));
+        }
+        let word = self.word();
+        let timestamp_ms = match dialect {
+            Dialect::Text => word.parse().ok(),
+            Dialect::OpenMetrics => number(word).and_then(seconds_to_ms),
+        };
+        let timestamp_ms = timestamp_ms.ok_or_else(|| format!("{word:?} is no timestamp"))?;
+        self.blanks();
+        Ok((value, Some(timestamp_ms)))
+    }
+
+    /// Reads ` {trace_id="x"} 1.0 123.4`.
+    fn exemplar(&mut self) -> Result<Exemplar, String> {
+        self.blanks();
+        if !self.eat('{') {
+            return Err(format!("'{{' of an exemplar's labels is missing before {:?}", self.shown()));
+        }
+        let (mut name, mut labels) = (String::new(), Vec::new());
+        self.labels(&mut name, &mut labels)?;
+        if !name.is_empty() {
+            return Err(format!("an exemplar has no name, but {name:?} is given"));
+        }
+        tidy(&mut labels)?;
+        let (value, timestamp_ms) = self.value(Dialect::OpenMetrics)?;
+        Ok(Exemplar { labels, value, timestamp_ms })
     }
 
     /// Reads a name without quotes; a metric's may have colons.

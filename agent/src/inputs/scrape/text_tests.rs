@@ -11,7 +11,7 @@ fn check_as(dialect: Dialect, page: &str, expected: Expect) {
             let mut text = String::new();
             for family in families {
                 text.push_str(&format!("{} {} {:?}\n", family.name, family.kind.as_str(), family.help));
-                for Sample { name, labels, value, timestamp_ms } in family.samples {
+                for Sample { name, labels, value, timestamp_ms, .. } in family.samples {
                     let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
                     let at = timestamp_ms.map_or(String::new(), |at| format!(" @{at}"));
                     text.push_str(&format!("  {name}{{{}}} {value}{at}\n", labels.join(",")));
@@ -176,4 +176,42 @@ proptest::proptest! {
             drop(parse(&page, dialect));
         }
     }
+}
+
+#[track_caller]
+fn check_line(line: &str, expected: Expect) {
+    expected.assert_eq(&format!("{:?}", parse_line(line, Dialect::OpenMetrics)));
+}
+
+#[test]
+fn lines_stand_alone() {
+    check_line(" \t", expect!["Ok(Blank)"]);
+    check_line("#EOF", expect!["Ok(Comment)"]);
+    check_line("# EOF", expect!["Ok(End)"]);
+    check_line("# UNIT r_seconds seconds", expect![[r#"Ok(Unit("r_seconds", "seconds"))"#]]);
+    check_line("# TYPE r untyped", expect![[r#"Ok(Type("r", Unknown))"#]]);
+    check_line("# TYPE r count", expect![[r#"Err("\"count\" is no metric type")"#]]);
+    check_line("# HELP \"a b\" c\\nd", expect![[r#"Ok(Help("a b", "c\nd"))"#]]);
+    assert_eq!(parse_line("# UNIT", Dialect::Text), Ok(Line::Comment));
+}
+
+#[test]
+fn exemplars_are_read() {
+    check_line(
+        "b{le=\"1\"} 2 1.5 # {trace_id=\"x\",a=\"\"} 0.5 1.25",
+        expect![[
+            r#"Ok(Sample(Sample { name: "b", labels: [("le", "1")], value: 2.0, timestamp_ms: Some(1500), exemplar: Some(Exemplar { labels: [("trace_id", "x")], value: 0.5, timestamp_ms: Some(1250) }) }))"#
+        ]],
+    );
+    check_line(
+        "b 2 # {} 1",
+        expect![[
+            r#"Ok(Sample(Sample { name: "b", labels: [], value: 2.0, timestamp_ms: None, exemplar: Some(Exemplar { labels: [], value: 1.0, timestamp_ms: None }) }))"#
+        ]],
+    );
+    check_line("b 2 # x", expect![[r#"Err("'{' of an exemplar's labels is missing before \"x\"")"#]]);
+    check_line("b 2 # {a=\"1\"}", expect![[r#"Err("\"\" is no value")"#]]);
+    check_line("b 2 # {a=\"1\"} 1 x", expect![[r#"Err("\"x\" is no timestamp")"#]]);
+    check_line("b 2 # {\"a\"} 1", expect![[r#"Err("an exemplar has no name, but \"a\" is given")"#]]);
+    check_line("b 2 # {} 1 2 # {} 1", expect![[r##"Err("\"# {} 1\" follows a complete sample")"##]]);
 }
