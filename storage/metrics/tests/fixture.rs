@@ -221,14 +221,17 @@ fn the_fixture_of_format_4_holds_every_kind_of_file_and_is_intact() {
         ]
     );
     assert!(files.values().sum::<u64>() < FIXTURE_BYTES_MAX, "{files:?}");
-    for block in ["000000000001-000000000001-l0", "000000000002-000000000002-l0"] {
+    for (block, has_times) in [("000000000001-000000000001-l0", true), ("000000000002-000000000002-l0", false)] {
         let meta = fs::read_to_string(fixture().join("metrics").join(block).join("meta.json")).unwrap();
         assert!(meta.contains("\"format_version\": 4,"), "{meta}");
         let index = fs::read(fixture().join("metrics").join(block).join("index")).unwrap();
         assert_eq!(index[..12], *b"DAYBKMIX\x03\0\0\0");
+        // The last of eight entries of 24 bytes behind the first 16: crc32c, packing, offset, length.
+        let length = u64::from_le_bytes(index[16 + 7 * 24 + 16..16 + 8 * 24].try_into().unwrap());
+        assert_eq!(length > 0, has_times, "shared times of {block}");
     }
     let checked = verify(&fixture());
-    assert_eq!((checked.blocks, checked.rows, checked.wal_records), (2, 5_233, 48));
+    assert_eq!((checked.blocks, checked.rows, checked.wal_records), (2, 8_433, 48));
     assert_eq!(wal_kinds(), BTreeSet::from([[2, 0], [3, 0], [3, 1], [4, 0], [4, 1]]));
     assert_eq!(files_in(&fixture()), files, "a check changes nothing");
 }
@@ -238,12 +241,12 @@ fn the_fixture_of_format_4_reads_bit_for_bit_and_goes_on() {
     let expected = Content::expected();
     let sum: usize = expected.samples.values().map(BTreeMap::len).sum();
     let exemplars: usize = expected.exemplars.values().map(Vec::len).sum();
-    assert_eq!((expected.samples.len(), sum, exemplars, expected.metadata.len()), (14, 5_446, 5, 8));
+    assert_eq!((expected.samples.len(), sum, exemplars, expected.metadata.len()), (30, 8_646, 5, 8));
 
     let dir = copy();
     let (store, telemetry, ledger) = open(dir.path());
     let stats = store.stats();
-    assert_eq!((stats.blocks, stats.damaged_blocks, stats.block_samples, stats.head_samples), (2, 0, 5_233, 402));
+    assert_eq!((stats.blocks, stats.damaged_blocks, stats.block_samples, stats.head_samples), (2, 0, 8_433, 402));
     assert!(ledger.entries().iter().all(|entry| entry.dropped.is_empty()), "{:?}", ledger.entries());
     assert!(telemetry.render().contains("\ndaybook_metrics_tombstones 3\n"), "{}", telemetry.render());
     expected.check(&store, "opened");
