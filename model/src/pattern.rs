@@ -107,7 +107,10 @@ fn check(pattern: &str, translated: &str) -> Result<(), PatternError> {
 }
 
 fn explain(pattern: &str, translated: &str, error: &ast::Error) -> PatternError {
-    let (start, end) = (error.span().start.offset, error.span().end.offset);
+    let (mut start, end) = (error.span().start.offset, error.span().end.offset);
+    if translated.get(..start).is_some_and(|before| before.ends_with("\\x")) {
+        start -= 2;
+    }
     let part = translated.get(start..end).unwrap_or(translated);
     let rest = translated.get(start..).unwrap_or(translated);
     let (what, part) = match error.kind() {
