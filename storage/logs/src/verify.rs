@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use runtime::Telemetry;
 use storage_api::{BlockInfo, Checked, Error, Finding, Findings, Result};
-use storage_wal::SegmentId;
+use storage_wal::{SegmentId, segment_path};
 
 use crate::block::{Block, BlockMeta, Cache, Detail, META_FILE, Sequence, read_checked};
 use crate::codec::read_entry;
@@ -158,7 +158,6 @@ fn check_rows(block: &Block) -> Result<()> {
 }
 
 fn check_wal(dir: &Path, first: SegmentId, found: Findings<'_>) -> Result<u64> {
-    let file = |segment: SegmentId| dir.join(format!("{:020}.wal", segment.0));
     let mut malformed = Vec::new();
     let report = storage_wal::check(dir, first, &mut |segment, bytes| {
         if let Err(error) = read_entry(bytes) {
@@ -174,19 +173,16 @@ fn check_wal(dir: &Path, first: SegmentId, found: Findings<'_>) -> Result<u64> {
         Err(error) => return Err(wal_error(error)),
     };
     for damage in &report.damage {
-        let reason = format!("{} bytes at {} hold no intact record", damage.bytes, damage.offset);
-        found(Finding::damage(file(damage.segment), reason));
+        found(Finding::damage(segment_path(dir, damage.segment), damage.to_string()));
     }
     for (segment, expected) in malformed {
         found(Finding::damage(
-            file(segment),
+            segment_path(dir, segment),
             format!("a record with a right checksum cannot be decoded: expected {expected}"),
         ));
     }
-    if report.torn_bytes > 0 {
-        let reason =
-            format!("{} bytes of a record that was never finished, the next start cuts them off", report.torn_bytes);
-        found(Finding::note(dir, reason));
+    if let Some(torn) = report.torn() {
+        found(Finding::note(dir, torn));
     }
     Ok(report.records)
 }

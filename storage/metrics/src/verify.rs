@@ -5,7 +5,7 @@ use std::path::Path;
 
 use runtime::{Ledger, Telemetry};
 use storage_api::{BlockInfo, Checked, Error, Finding, Findings, Result};
-use storage_wal::SegmentId;
+use storage_wal::{SegmentId, segment_path};
 
 use crate::block::{BlockName, Meta, TEMPORARY_PREFIX, verify_block};
 use crate::metadata::{self, Metadata};
@@ -112,22 +112,18 @@ fn check_wal(dir: &Path, first: SegmentId, metadata: &mut Metadata, found: Findi
         }
         Err(error) => return Err(crate::error::wal(error)),
     };
-    let file = |segment: SegmentId| dir.join(format!("{:020}.wal", segment.0));
     for damage in &report.damage {
-        let reason = format!("{} bytes at {} hold no intact record", damage.bytes, damage.offset);
-        found(Finding::damage(file(damage.segment), reason));
+        found(Finding::damage(segment_path(dir, damage.segment), damage.to_string()));
     }
     for segment in undecodable {
-        found(Finding::damage(file(segment), "a record with a right checksum cannot be decoded"));
+        found(Finding::damage(segment_path(dir, segment), "a record with a right checksum cannot be decoded"));
     }
     let lost: u64 = ledger.entries().iter().flat_map(|entry| &entry.dropped).map(|(_, count)| *count).sum();
     if lost > 0 {
         found(Finding::damage(dir, format!("{lost} samples of series or values that no record tells")));
     }
-    if report.torn_bytes > 0 {
-        let reason =
-            format!("{} bytes of a record that was never finished, the next start cuts them off", report.torn_bytes);
-        found(Finding::note(dir, reason));
+    if let Some(torn) = report.torn() {
+        found(Finding::note(dir, torn));
     }
     Ok(report.records)
 }

@@ -24,6 +24,16 @@ pub struct CheckReport {
     pub damage: Vec<Damage>,
 }
 
+impl CheckReport {
+    /// Says in words what is left of a record that was never finished, if anything.
+    #[must_use]
+    pub fn torn(&self) -> Option<String> {
+        let bytes = self.torn_bytes;
+        let told = || format!("{bytes} bytes of a record that was never finished, the next start cuts them off");
+        (bytes > 0).then(told)
+    }
+}
+
 /// Reads the segments from `first` on, and hands each intact record to `each`, oldest first. A directory that is not there
 /// is an empty log. The log must not be open for writing.
 ///

@@ -35,7 +35,9 @@ pub(crate) struct Files {
     poison: Option<String>,
 }
 
-pub(crate) fn segment_path(dir: &Path, id: SegmentId) -> PathBuf {
+/// Returns where a segment lies in the log's directory.
+#[must_use]
+pub fn segment_path(dir: &Path, id: SegmentId) -> PathBuf {
     dir.join(format!("{:020}.{EXTENSION}", id.0))
 }
 

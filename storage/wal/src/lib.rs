@@ -44,5 +44,6 @@ mod tests;
 pub use check::{CheckReport, check};
 pub use error::{Error, Result};
 pub use fault::Faults;
+pub use files::segment_path;
 pub use replay::{Damage, Replay, ReplayReport};
 pub use wal::{Commit, Observer, Options, Position, RECORD_BYTES_LIMIT, SegmentId, SegmentInfo, Wal};

@@ -1,6 +1,7 @@
 //! Opens a directory: reads every record, cuts off a torn tail, and tells what was lost.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 
@@ -42,6 +43,12 @@ pub struct Damage {
     pub offset: u64,
     /// How many bytes.
     pub bytes: u64,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes at {} hold no intact record", self.bytes, self.offset)
+    }
 }
 
 impl ReplayReport {

@@ -17,6 +17,8 @@ pub(super) use points::{
 };
 pub(crate) use reader::{Malformed, Reader};
 
+use reader::Value;
+
 /// The fields with one number in a stretch of a message.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Repeated<'a> {
@@ -84,15 +86,17 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// Takes a field that lies between two places in the message.
+    /// Takes a field of bytes that lies between two places in the message.
     #[inline]
-    fn add(&mut self, start: usize, end: usize) {
+    fn add(&mut self, value: Value<'_>, start: usize, end: usize) -> Result<(), Malformed> {
+        value.bytes()?;
         if self.start.is_none() {
             self.start = Some(start);
         } else {
             self.is_mixed |= start != self.end;
         }
         self.end = end;
+        Ok(())
     }
 
     fn of<'a>(&self, message: &'a [u8], tag: u32) -> Repeated<'a> {
@@ -217,17 +221,13 @@ impl<'a> Metric<'a> {
                 1 => metric.name = value.bytes()?,
                 2 => metric.description = value.bytes()?,
                 3 => metric.unit = value.bytes()?,
-                12 => {
-                    value.bytes()?;
-                    metadata.add(start, reader.at());
-                }
+                12 => metadata.add(value, start, reader.at())?,
                 5 | 7 | 9 | 10 | 11 => {
-                    value.bytes()?;
                     // Another kind replaces what came before.
                     if tag != data_tag {
                         (data_tag, data) = (tag, Stretch::default());
                     }
-                    data.add(start, reader.at());
+                    data.add(value, start, reader.at())?;
                 }
                 _ => {}
             }

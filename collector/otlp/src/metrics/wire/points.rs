@@ -24,18 +24,12 @@ impl<'a> NumberPoint<'a> {
             let start = reader.at();
             let Some((tag, value)) = reader.next()? else { break };
             match tag {
-                7 => {
-                    value.bytes()?;
-                    attributes.add(start, reader.at());
-                }
+                7 => attributes.add(value, start, reader.at())?,
                 2 => point.start = value.fixed64()?,
                 3 => point.time = value.fixed64()?,
                 4 => point.value = Some(value.double()?),
                 6 => point.value = Some(value.sfixed64_as_double()?),
-                5 => {
-                    value.bytes()?;
-                    exemplars.add(start, reader.at());
-                }
+                5 => exemplars.add(value, start, reader.at())?,
                 8 => point.flags = value.uint32()?,
                 _ => {}
             }
@@ -115,20 +109,14 @@ impl<'a> HistogramPoint<'a> {
             let start = reader.at();
             let Some((tag, value)) = reader.next()? else { break };
             match tag {
-                9 => {
-                    value.bytes()?;
-                    attributes.add(start, reader.at());
-                }
+                9 => attributes.add(value, start, reader.at())?,
                 2 => point.start = value.fixed64()?,
                 3 => point.time = value.fixed64()?,
                 4 => point.count = value.fixed64()?,
                 5 => point.sum = Some(value.double()?),
                 6 => buckets.counts.read_fixed(value, limit, |bits| bits)?,
                 7 => buckets.bounds.read_fixed(value, limit, f64::from_bits)?,
-                8 => {
-                    value.bytes()?;
-                    exemplars.add(start, reader.at());
-                }
+                8 => exemplars.add(value, start, reader.at())?,
                 10 => point.flags = value.uint32()?,
                 _ => {}
             }
@@ -204,10 +192,7 @@ impl<'a> ExponentialPoint<'a> {
             let start = reader.at();
             let Some((tag, value)) = reader.next()? else { break };
             match tag {
-                1 => {
-                    value.bytes()?;
-                    attributes.add(start, reader.at());
-                }
+                1 => attributes.add(value, start, reader.at())?,
                 2 => point.start = value.fixed64()?,
                 3 => point.time = value.fixed64()?,
                 4 => point.count = value.fixed64()?,
@@ -217,10 +202,7 @@ impl<'a> ExponentialPoint<'a> {
                 8 => positive.read(value.bytes()?, limit)?,
                 9 => negative.read(value.bytes()?, limit)?,
                 10 => point.flags = value.uint32()?,
-                11 => {
-                    value.bytes()?;
-                    exemplars.add(start, reader.at());
-                }
+                11 => exemplars.add(value, start, reader.at())?,
                 14 => point.zero_threshold = value.double()?,
                 _ => {}
             }
@@ -252,18 +234,12 @@ impl<'a> SummaryPoint<'a> {
             let start = reader.at();
             let Some((tag, value)) = reader.next()? else { break };
             match tag {
-                7 => {
-                    value.bytes()?;
-                    attributes.add(start, reader.at());
-                }
+                7 => attributes.add(value, start, reader.at())?,
                 2 => point.start = value.fixed64()?,
                 3 => point.time = value.fixed64()?,
                 4 => point.count = value.fixed64()?,
                 5 => point.sum = value.double()?,
-                6 => {
-                    value.bytes()?;
-                    quantiles.add(start, reader.at());
-                }
+                6 => quantiles.add(value, start, reader.at())?,
                 8 => point.flags = value.uint32()?,
                 _ => {}
             }
@@ -315,10 +291,7 @@ impl<'a> Exemplar<'a> {
             let start = reader.at();
             let Some((tag, value)) = reader.next()? else { break };
             match tag {
-                7 => {
-                    value.bytes()?;
-                    attributes.add(start, reader.at());
-                }
+                7 => attributes.add(value, start, reader.at())?,
                 2 => exemplar.time = value.fixed64()?,
                 3 => exemplar.value = Some(value.double()?),
                 6 => exemplar.value = Some(value.sfixed64_as_double()?),
