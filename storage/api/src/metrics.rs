@@ -32,6 +32,8 @@ struct Entry {
     samples: Range<u32>,
     labels: Range<u32>,
     keyed: Option<Keyed>,
+    /// When counting began for the sample of a series that has just one, as nearly all have; 0 where that is not known.
+    start_ms: i64,
 }
 
 /// What stands for the labels of a series that was pushed by key.
@@ -107,7 +109,7 @@ impl<'a> MetricBatch<'a> {
     fn push_entry(&mut self, labels: Range<u32>, keyed: Option<Keyed>, samples: impl IntoIterator<Item = Sample>) {
         let first = self.samples.len();
         self.samples.extend(samples);
-        self.series.push(Entry { samples: index(first)..index(self.samples.len()), labels, keyed });
+        self.series.push(Entry { samples: index(first)..index(self.samples.len()), labels, keyed, start_ms: 0 });
     }
 
     /// Returns the labels of a series by name, no repeats, no empty values; those of a keyed one are decoded into
@@ -149,10 +151,15 @@ impl<'a> MetricBatch<'a> {
     /// Gives the series that was pushed last the start time of each of its samples, in milliseconds, 0 where it is not
     /// known. Missing ones are not known, and those over the number of samples are left out.
     pub fn set_starts(&mut self, starts_ms: impl IntoIterator<Item = i64>) {
-        let Some(Entry { samples, .. }) = self.series.last() else { return };
+        let mut starts_ms = starts_ms.into_iter();
+        let Some(Entry { samples, start_ms, .. }) = self.series.last_mut() else { return };
         let count = samples.len();
+        if count == 1 {
+            *start_ms = starts_ms.next().unwrap_or(0);
+            return;
+        }
         let first = self.starts_ms.len();
-        self.starts_ms.extend(starts_ms.into_iter().take(count));
+        self.starts_ms.extend(starts_ms.take(count));
         self.starts_ms.resize(first + count, 0);
         let range = index(first)..index(self.starts_ms.len());
         if let Some(extras) = self.extras_of_last() {
@@ -191,17 +198,19 @@ impl<'a> MetricBatch<'a> {
     /// Iterates over the series in the order they were pushed.
     pub fn series(&self) -> impl ExactSizeIterator<Item = SeriesRow<'_, 'a>> + '_ {
         let mut extras = self.extras.iter().peekable();
-        self.series.iter().enumerate().map(move |(place, Entry { samples, labels, keyed })| {
+        self.series.iter().enumerate().map(move |(place, Entry { samples, labels, keyed, start_ms })| {
             let mut row = SeriesRow {
                 labels: slice(&self.labels, labels),
                 keyed: *keyed,
                 samples: slice(&self.samples, samples),
-                starts_ms: &[],
+                starts_ms: if *start_ms == 0 { &[] } else { std::slice::from_ref(start_ms) },
                 histograms: &[],
                 exemplars: &[],
             };
             if let Some((_, extras)) = extras.next_if(|(of, _)| *of as usize == place) {
-                row.starts_ms = slice(&self.starts_ms, &extras.starts);
+                if !extras.starts.is_empty() {
+                    row.starts_ms = slice(&self.starts_ms, &extras.starts);
+                }
                 row.histograms = slice(&self.histograms, &extras.histograms);
                 row.exemplars = slice(&self.exemplars, &extras.exemplars);
             }
@@ -209,7 +218,8 @@ impl<'a> MetricBatch<'a> {
         })
     }
 
-    /// Says whether some series has more than samples: start times, native histograms or exemplars.
+    /// Says whether some series has more than samples and, if there is one sample, its start time: start times of
+    /// several samples, native histograms or exemplars.
     #[must_use]
     pub fn has_extras(&self) -> bool {
         !self.extras.is_empty()

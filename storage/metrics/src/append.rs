@@ -12,7 +12,7 @@ use storage_api::{
     AppendReport, Error, LabelFault, LabelPair, MetricAppender, MetricBatch, Result, SeriesKey, SeriesRow,
 };
 
-use crate::head::{Head, LoggedRow, SeriesRef};
+use crate::head::{Head, LoggedRow, NewRow, SeriesRef};
 use crate::options::Options;
 use crate::record::{Base, Row, RowExtras, SamplesEncoder, encode_metadata};
 use crate::store::MetricStore;
@@ -34,9 +34,9 @@ type Refusal<'a> = (&'static str, Box<dyn Fn() -> String + 'a>);
 /// Samples that wait for their record.
 struct Pending<'b> {
     encoder: SamplesEncoder,
-    rows: Vec<(SeriesRef, &'b [Sample])>,
-    /// What some of the rows have beside samples, by their place.
-    extras: Vec<(u32, RowExtras<'b>)>,
+    rows: Vec<NewRow<'b>>,
+    /// What some of the rows have beside samples and a start time.
+    extras: Vec<RowExtras<'b>>,
     defined: Vec<SeriesRef>,
     claims: Claims<'b>,
 }
@@ -60,38 +60,43 @@ impl Drop for Claims<'_> {
 }
 
 impl<'b> Pending<'b> {
-    fn new(head: &'b Head) -> Self {
+    /// Returns what takes samples; about so many rows are expected.
+    fn new(head: &'b Head, rows: usize) -> Self {
         let claims = Claims { head, bases: Vec::new() };
+        let rows = rows.min(ROWS_AT_A_TIME);
         Self {
-            encoder: SamplesEncoder::new(head.epoch),
-            rows: Vec::new(),
+            encoder: SamplesEncoder::new(head.epoch, rows),
+            rows: Vec::with_capacity(rows),
             extras: Vec::new(),
             defined: Vec::new(),
             claims,
         }
     }
 
-    fn push(&mut self, logged: &mut LoggedRow, samples: &'b [Sample]) {
+    fn push(&mut self, logged: &mut LoggedRow, samples: &'b [Sample], start_ms: i64) {
         // Only the first row of a series becomes a base.
         let claim = logged.claim.take();
-        let scale = self.encoder.push(Row { series: logged.id, base: logged.base, claim, samples });
+        let scale = self.encoder.push(Row { series: logged.id, base: logged.base, claim, samples, start_ms });
         if let (Some(number), Some(last)) = (claim, samples.last()) {
             self.claims.bases.push((logged.series, Base { number, bits: last.value.to_bits(), scale }));
         }
-        self.rows.push((logged.series, samples));
+        self.rows.push(NewRow { series: logged.series, samples, start_ms, extras: None });
     }
 
     /// As [`push`](Self::push), for a row that has more than samples, or something else than samples.
     fn push_piece(&mut self, logged: &mut LoggedRow, piece: extras::Piece<'b>) {
         if piece.samples.is_empty() {
             // It has no value to be told from a base, or to become one.
-            self.encoder.push(Row { series: logged.id, base: None, claim: None, samples: &[] });
-            self.rows.push((logged.series, &[]));
+            self.encoder.push(Row { series: logged.id, base: None, claim: None, samples: &[], start_ms: 0 });
+            self.rows.push(NewRow { series: logged.series, samples: &[], start_ms: 0, extras: None });
         } else {
-            self.push(logged, piece.samples);
+            self.push(logged, piece.samples, 0);
         }
         self.encoder.push_extras(piece.extras);
-        self.extras.push((self.rows.len() as u32 - 1, piece.extras));
+        if let Some(row) = self.rows.last_mut() {
+            row.extras = Some(self.extras.len() as u32);
+            self.extras.push(piece.extras);
+        }
     }
 }
 
@@ -101,13 +106,15 @@ struct Line<'b> {
     /// Its series; that of an unknown one is only found later.
     series: SeriesRef,
     samples: &'b [Sample],
+    /// The start time that all samples have; 0 for none.
+    start_ms: i64,
 }
 
 /// Rows that are taken.
 #[derive(Debug, Default)]
 struct Lines<'b, 'a> {
     lines: Vec<Line<'b>>,
-    /// The rows that have more than samples, by the place of their line.
+    /// The rows that have more than samples and one start time, by the place of their line.
     mixed: Vec<(usize, SeriesRow<'b, 'a>)>,
     unknown: Vec<Unknown<'b, 'a>>,
     /// Labels that were decoded.
@@ -149,7 +156,7 @@ impl MetricAppender for MetricStore {
         let mut lines = self.take(batch, (&prepared, oldest_ms), &head, &mut report)?;
         self.append_metadata(&batch.metadata)?;
         self.find_unknown(&head, &mut lines)?;
-        let mut pending = Pending::new(&head);
+        let mut pending = Pending::new(&head, lines.lines.len());
         let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
         let mut series = Vec::with_capacity(lines.lines.len().min(ROWS_AT_A_TIME));
         let (mut place, mut mixed) = (0, lines.mixed.iter().peekable());
@@ -172,7 +179,7 @@ impl MetricAppender for MetricStore {
                     continue;
                 }
                 for samples in line.samples.split(is_old).flat_map(|samples| samples.chunks(SAMPLES_PER_ROW)) {
-                    pending.push(logged, samples);
+                    pending.push(logged, samples, line.start_ms);
                     report.accepted += samples.len() as u64;
                     self.commit_when_full(&head, &mut pending)?;
                 }
@@ -206,10 +213,12 @@ impl MetricStore {
         let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
         let keys = head.keys();
         for mut row in batch.series() {
-            if extras::has_extras(&row) {
+            let mut start_ms = extras::plain_start(&row);
+            if start_ms.is_none() {
                 row = prepared.next().map_or(row, |prepared| prepared.row(&row));
+                start_ms = extras::plain_start(&row);
             }
-            let has_extras = extras::has_extras(&row);
+            let (has_extras, start_ms) = (start_ms.is_none(), start_ms.unwrap_or(0));
             if row.samples.is_empty() && !has_extras {
                 continue;
             }
@@ -218,7 +227,7 @@ impl MetricStore {
             let known = row.keyed.and_then(|keyed| keys.get(keyed.key));
             if let Some(series) = known.filter(|_| old == 0) {
                 taken.mixed.extend(has_extras.then_some((taken.lines.len(), row)));
-                taken.lines.push(Line { series, samples });
+                taken.lines.push(Line { series, samples, start_ms });
                 continue;
             }
             let start = taken.decoded.len();
@@ -243,7 +252,7 @@ impl MetricStore {
                 let key = row.keyed.map(|keyed| keyed.key);
                 let decoded = start..taken.decoded.len();
                 taken.unknown.push(Unknown { line: taken.lines.len(), key, labels: row.labels, decoded });
-                taken.lines.push(Line { series: SeriesRef(u32::MAX), samples });
+                taken.lines.push(Line { series: SeriesRef(u32::MAX), samples, start_ms });
             }
         }
         self.metrics.keys.with(&["known"]).inc_by((taken.lines.len() - taken.unknown.len()) as u64);
@@ -293,7 +302,7 @@ impl MetricStore {
             return Ok(());
         }
         self.ensure_room(0)?;
-        self.commit(head, std::mem::replace(pending, Pending::new(head)))
+        self.commit(head, std::mem::replace(pending, Pending::new(head, ROWS_AT_A_TIME)))
     }
 
     /// Makes the samples durable, then visible.

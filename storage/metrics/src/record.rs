@@ -59,6 +59,8 @@ pub(crate) struct Row<'a> {
     /// The number under which the last value becomes a base.
     pub(crate) claim: Option<u32>,
     pub(crate) samples: &'a [Sample],
+    /// The start time of all samples; 0 for none.
+    pub(crate) start_ms: i64,
 }
 
 /// Collects one record of samples.
@@ -98,8 +100,19 @@ fn mantissa(bits: u64, power: f64) -> i64 {
 }
 
 impl SamplesEncoder {
-    pub(crate) fn new(epoch: u64) -> Self {
-        Self { epoch, ..Self::default() }
+    /// Returns an encoder with room for about so many rows of one sample each.
+    pub(crate) fn new(epoch: u64, rows: usize) -> Self {
+        Self {
+            epoch,
+            series: Vec::with_capacity(rows * 2),
+            counts: Vec::with_capacity(rows),
+            bases: Vec::with_capacity(rows),
+            claims: Vec::with_capacity(rows),
+            scales: Vec::with_capacity(rows),
+            times: Vec::with_capacity(rows * 2),
+            mantissas: Vec::with_capacity(rows * 3),
+            ..Self::default()
+        }
     }
 
     /// Says which labels `series` stands for, in this and later records of the epoch.
@@ -124,6 +137,9 @@ impl SamplesEncoder {
         for sample in row.samples {
             put_i64(&mut self.times, sample.timestamp_ms.wrapping_sub(self.last_time));
             self.last_time = sample.timestamp_ms;
+        }
+        if row.start_ms != 0 {
+            self.extras.push_start(self.rows_count - 1, row.samples.len(), row.start_ms);
         }
         let scale = scale_of(row.samples, row.base);
         self.scales.push(scale);
@@ -406,13 +422,14 @@ mod tests {
     type TestRow = (u32, Option<u64>, Vec<(i64, u64)>);
 
     fn check(rows: &[TestRow]) {
-        let mut encoder = SamplesEncoder::new(77);
+        let mut encoder = SamplesEncoder::new(77, 0);
         let labels: &[(&str, &str)] = &[("__name__", "up"), ("이름", "값")];
         for (series, base, samples) in rows {
             encoder.define(SeriesId(*series), labels);
             let samples: Vec<Sample> = samples.iter().map(|(at, bits)| sample(*at, *bits)).collect();
             let base = base.map(|bits| Base { number: series + 1, bits, scale: (series % 12) as u8 });
-            encoder.push(Row { series: SeriesId(*series), base, claim: base.map(|_| 9), samples: &samples });
+            let start_ms = if series % 3 == 0 && !samples.is_empty() { i64::from(*series) - 500 } else { 0 };
+            encoder.push(Row { series: SeriesId(*series), base, claim: base.map(|_| 9), samples: &samples, start_ms });
         }
         let record = encoder.finish();
         let (kind, body) = unpack(&record).unwrap();
@@ -421,6 +438,15 @@ mod tests {
         assert!(got.definitions.iter().all(|(_, have)| have == labels));
         let (mut times, mut changes) = (got.times.as_slice(), got.changes.as_slice());
         assert_eq!(got.rows.len(), rows.len());
+        let mut extras = got.extras.iter().peekable();
+        for (place, (series, _, samples)) in rows.iter().enumerate() {
+            let starts_ms =
+                extras.next_if(|one| one.row == place).map(|one| one.starts_ms.as_slice()).unwrap_or_default();
+            let start_ms = if series % 3 == 0 { i64::from(*series) - 500 } else { 0 };
+            let expected = if start_ms == 0 { Vec::new() } else { vec![start_ms; samples.len()] };
+            assert_eq!(starts_ms, expected, "start times of row {place}");
+        }
+        assert_eq!(extras.next(), None);
         for (row, (series, base, samples)) in got.rows.iter().zip(rows) {
             let base_number = base.map_or(0, |_| series + 1);
             assert_eq!((row.series.0, row.count, row.base), (*series, samples.len(), base_number));
@@ -446,11 +472,11 @@ mod tests {
 
     #[test]
     fn a_value_told_from_a_base_takes_few_bytes() {
-        let mut encoder = SamplesEncoder::new(0);
+        let mut encoder = SamplesEncoder::new(0, 0);
         let start = encoder.size_bytes();
         let base = Some(Base { number: 3, bits: 123_456_789.25_f64.to_bits(), scale: 2 });
         let samples = [Sample { timestamp_ms: 0, value: 123_456_790.5 }];
-        encoder.push(Row { series: SeriesId(1), base, claim: None, samples: &samples });
+        encoder.push(Row { series: SeriesId(1), base, claim: None, samples: &samples, start_ms: 0 });
         assert_eq!(encoder.size_bytes() - start, 8);
     }
 

@@ -11,10 +11,10 @@ use storage_wal::{Commit, Observer, SegmentId, Wal};
 use crate::block;
 use crate::error::ReplayError;
 use crate::flush::write_head;
-use crate::head::{Head, SeriesRef};
+use crate::head::{Head, NewRow, SeriesRef};
 use crate::metadata::Metadata;
 use crate::options::Options;
-use crate::record::{self, CodedRow, Record, SamplesRecord, SeriesId};
+use crate::record::{self, CodedRow, DecodedExtras, Record, SamplesRecord, SeriesId};
 use crate::telemetry::Metrics;
 
 /// The place in the ledger for samples whose series is lost.
@@ -143,13 +143,18 @@ impl<'a> Replayer<'a> {
             known.place = known.place.or_else(|| self.head.resolve(&known.labels, &mut scratch));
             match known.place {
                 Some(series) => {
-                    found_extras.extend(more.map(|more| (found.len() as u32, more.borrow())));
-                    found.push((series, start..samples.len()));
+                    let start_ms = more.map_or(Some(0), DecodedExtras::plain_start);
+                    let extras = start_ms.is_none().then_some(found_extras.len() as u32);
+                    found_extras.extend(more.filter(|_| extras.is_some()).map(DecodedExtras::borrow));
+                    found.push((series, start..samples.len(), start_ms.unwrap_or(0), extras));
                 }
                 None => lost += (now_times.len() + more.map_or(0, |more| more.histograms.len())) as u64,
             }
         }
-        let rows = found.into_iter().map(|(series, range)| (series, samples.get(range).unwrap_or_default()));
+        let rows = found.into_iter().map(|(series, range, start_ms, extras)| {
+            let samples = samples.get(range).unwrap_or_default();
+            NewRow { series, samples, start_ms, extras }
+        });
         self.head.append(&rows.collect::<Vec<_>>(), &found_extras);
         if lost > 0 {
             // The record that says which series these are, or from which value theirs are told, was damaged.

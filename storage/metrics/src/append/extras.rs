@@ -22,9 +22,20 @@ const SCHEMA_MIN: i32 = -4;
 const SCHEMA_MAX: i32 = 8;
 const SCHEMA_TAKEN_MAX: i32 = 52;
 
-/// Says whether a row has more than plain samples.
-pub(super) fn has_extras(row: &SeriesRow<'_, '_>) -> bool {
-    !row.starts_ms.is_empty() || !row.histograms.is_empty() || !row.exemplars.is_empty()
+/// Returns the start time that all samples of a row have, 0 for none; `None` when the row has more than that beside its
+/// samples.
+#[inline]
+pub(super) fn plain_start(row: &SeriesRow<'_, '_>) -> Option<i64> {
+    if !row.histograms.is_empty() || !row.exemplars.is_empty() {
+        return None;
+    }
+    let Some((first, others)) = row.starts_ms.split_first() else { return Some(0) };
+    others.iter().all(|start_ms| start_ms == first).then_some(*first)
+}
+
+/// Says whether a row has more than samples and one start time.
+fn has_extras(row: &SeriesRow<'_, '_>) -> bool {
+    plain_start(row).is_none()
 }
 
 /// Reports that nothing of a row is taken.

@@ -14,51 +14,41 @@ use crate::record::RowExtras;
 const EXEMPLAR_BYTES: usize = size_of::<Exemplar>() + 16;
 
 /// Neighbouring numbers, in the order they came, with one start time.
-#[derive(Debug, Clone, Copy)]
-struct StartRun {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StartRun {
     first: u32,
     count: u32,
-    start_ms: i64,
+    pub(super) start_ms: i64,
 }
 
 impl StartRun {
-    fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         self.first.saturating_add(self.count)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 
 /// What a series has beside plain samples.
 #[derive(Debug, Default)]
 pub(crate) struct SeriesExtras {
-    /// By place; numbers without a start time are in no run.
+    /// All runs but the newest, by place; numbers without a start time are in no run.
     starts: Vec<StartRun>,
     histograms: Option<Box<HistogramColumn>>,
     exemplars: Vec<Exemplar>,
 }
 
 impl SeriesExtras {
-    /// Says whether number `place`, the newest one, has this start time, and nothing came after it.
-    pub(crate) fn is_newest(&self, place: u32, start_ms: i64) -> bool {
-        let of_place = self.starts.last().filter(|run| run.end() > place).map_or(0, |run| run.start_ms);
-        of_place == start_ms && self.histograms.as_ref().is_none_or(|histograms| histograms.came_before(place))
+    /// Says whether all histograms came before number `place`.
+    pub(super) fn came_before(&self, place: u32) -> bool {
+        self.histograms.as_ref().is_none_or(|histograms| histograms.came_before(place))
     }
 
     /// Says whether a histogram may lie in `range`.
     pub(crate) fn overlaps(&self, range: MillisRange) -> bool {
         self.histograms.as_ref().is_some_and(|histograms| histograms.overlaps(range))
-    }
-
-    fn push_start(&mut self, place: u32, start_ms: i64) -> usize {
-        match self.starts.last_mut() {
-            Some(run) if run.start_ms == start_ms && run.end() == place => {
-                run.count += 1;
-                0
-            }
-            _ => {
-                self.starts.push(StartRun { first: place, count: 1, start_ms });
-                size_of::<StartRun>()
-            }
-        }
     }
 
     fn push_exemplar(&mut self, exemplar: &Exemplar) -> usize {
@@ -85,33 +75,42 @@ pub(crate) struct Grown {
 }
 
 impl Series {
-    /// Returns what the series has beside plain samples, made if missing.
-    fn extras_mut(&mut self) -> &mut SeriesExtras {
-        self.extras.get_or_insert_default()
+    /// Returns what the series has beside plain samples, made if missing, and by how many bytes it grew by that.
+    fn extras_mut(&mut self) -> (&mut SeriesExtras, isize) {
+        let grown = if self.extras.is_none() { size_of::<SeriesExtras>() as isize } else { 0 };
+        (self.extras.get_or_insert_default(), grown)
+    }
+
+    /// Notes the start time of number `place`, the newest one, and returns by how many bytes the series grew.
+    pub(super) fn push_start(&mut self, place: u32, start_ms: i64) -> isize {
+        if self.start.start_ms == start_ms && self.start.end() == place {
+            self.start.count += 1;
+            return 0;
+        }
+        let before = std::mem::replace(&mut self.start, StartRun { first: place, count: 1, start_ms });
+        if before.is_empty() {
+            return 0;
+        }
+        let (extras, grown) = self.extras_mut();
+        extras.starts.push(before);
+        grown + size_of::<StartRun>() as isize
     }
 
     /// Appends samples and what they have beside them.
     pub(super) fn push_mixed(&mut self, samples: &[Sample], extras: RowExtras<'_>, scratch: &mut Vec<u8>) -> Grown {
         let mut grown = Grown::default();
-        if self.extras.is_none() {
-            grown.bytes += size_of::<SeriesExtras>() as isize;
-            self.extras = Some(Box::default());
-        }
         for (i, sample) in samples.iter().enumerate() {
-            let (time, bits) = (sample.timestamp_ms, sample.value.to_bits());
             let start_ms = extras.starts_ms.get(i).copied().unwrap_or(0);
-            let place = self.numbers();
-            if self.last() == Some((time, bits)) && self.extras_mut().is_newest(place.saturating_sub(1), start_ms) {
-                continue;
-            }
-            grown.bytes += self.push_new(time, bits, scratch);
-            grown.samples += 1;
-            if start_ms != 0 {
-                grown.bytes += self.extras_mut().push_start(place, start_ms) as isize;
-            }
+            let (bytes, is_new) = self.push(sample.timestamp_ms, sample.value.to_bits(), start_ms, scratch);
+            grown.bytes += bytes;
+            grown.samples += u64::from(is_new);
+        }
+        if extras.histograms.is_empty() && extras.exemplars.is_empty() {
+            return grown;
         }
         let numbers = self.numbers();
-        let own = self.extras_mut();
+        let (own, bytes) = self.extras_mut();
+        grown.bytes += bytes;
         for histogram in extras.histograms {
             if own.histograms.is_none() {
                 grown.bytes += size_of::<HistogramColumn>() as isize;
@@ -139,10 +138,14 @@ pub(super) struct ExtrasSnapshot {
 }
 
 impl ExtrasSnapshot {
-    pub(super) fn new(extras: &SeriesExtras, range: MillisRange, packed: Vec<usize>, packed_count: usize) -> Self {
+    pub(super) fn new(series: &Series, range: MillisRange, packed: Vec<usize>, packed_count: usize) -> Self {
+        let extras = series.extras.as_ref();
+        let earlier = extras.map(|extras| extras.starts.as_slice()).unwrap_or_default().iter();
+        let newest = Some(&series.start).filter(|run| !run.is_empty());
+        let histograms = extras.and_then(|extras| extras.histograms.as_ref());
         Self {
-            starts: extras.starts.clone(),
-            histograms: extras.histograms.as_ref().map(|histograms| histograms.snapshot(range)).unwrap_or_default(),
+            starts: earlier.chain(newest).copied().collect(),
+            histograms: histograms.map(|histograms| histograms.snapshot(range)).unwrap_or_default(),
             packed,
             unpacked_from: packed_count * SAMPLES_PER_CHUNK,
         }

@@ -114,6 +114,17 @@ impl Drop for LoggedRows<'_> {
     }
 }
 
+/// Samples of one series on their way into the head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewRow<'a> {
+    pub(crate) series: SeriesRef,
+    pub(crate) samples: &'a [Sample],
+    /// The start time of all samples; 0 for none.
+    pub(crate) start_ms: i64,
+    /// Where that lies which the row has beside samples and a start time.
+    pub(crate) extras: Option<u32>,
+}
+
 /// What [`Head::log_rows`] says of a row.
 #[derive(Debug, Clone)]
 pub(crate) struct LoggedRow {
@@ -255,24 +266,25 @@ impl Head {
         }
     }
 
-    /// Appends samples to their series; those of one series in this order. `extras` are what some rows have beside them,
-    /// by the row's place.
-    pub(crate) fn append(&self, rows: &[(SeriesRef, &[Sample])], extras: &[(u32, RowExtras<'_>)]) {
+    /// Appends samples to their series; those of one series in this order. `extras` are what some rows have beside them.
+    pub(crate) fn append(&self, rows: &[NewRow<'_>], extras: &[RowExtras<'_>]) {
         let (mut grown, mut added) = (0, 0);
         let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
         let mut scratch = Vec::new();
-        let order = ByShard::new(rows.iter().map(|(series, _)| series.shard()));
+        let order = ByShard::new(rows.iter().map(|row| row.series.shard()));
         for (number, places) in order.shards() {
             let mut shard = self.shards[number].lock();
             // Nothing but waiting for memory, for many series at once.
-            for (series, _) in places.iter().filter_map(|place| rows.get(*place as usize)) {
-                std::hint::black_box(shard.series.get(series.index()).and_then(Series::last));
+            for row in places.iter().filter_map(|place| rows.get(*place as usize)) {
+                std::hint::black_box(shard.series.get(row.series.index()).and_then(Series::last));
             }
             for place in places {
-                let Some((series, samples)) = rows.get(*place as usize) else { continue };
+                let Some(NewRow { series, samples, start_ms, extras: more }) = rows.get(*place as usize) else {
+                    continue;
+                };
                 let Some(series) = shard.series.get_mut(series.index()) else { continue };
-                if let Some(extras) = extras_of(extras, *place) {
-                    let more = series.push_mixed(samples, extras, &mut scratch);
+                if let Some(extras) = more.and_then(|more| extras.get(more as usize)) {
+                    let more = series.push_mixed(samples, *extras, &mut scratch);
                     grown += more.bytes;
                     added += more.samples;
                     let times = extras.histograms.iter().map(|sample| sample.timestamp_ms);
@@ -283,7 +295,8 @@ impl Head {
                     continue;
                 }
                 for sample in *samples {
-                    let (bytes, is_new) = series.push(sample.timestamp_ms, sample.value.to_bits(), &mut scratch);
+                    let (time_ms, bits) = (sample.timestamp_ms, sample.value.to_bits());
+                    let (bytes, is_new) = series.push(time_ms, bits, *start_ms, &mut scratch);
                     grown += bytes;
                     added += u64::from(is_new);
                     min_ms = min_ms.min(sample.timestamp_ms);
@@ -356,13 +369,4 @@ impl Head {
         }
         all
     }
-}
-
-/// Returns what the row at `place` has beside its samples; most batches have nothing of the kind.
-fn extras_of<'a>(extras: &[(u32, RowExtras<'a>)], place: u32) -> Option<RowExtras<'a>> {
-    if extras.is_empty() {
-        return None;
-    }
-    let found = extras.binary_search_by_key(&place, |(place, _)| *place).ok()?;
-    extras.get(found).map(|(_, extras)| *extras)
 }

@@ -4,7 +4,7 @@ use model::Labels;
 use storage_api::MillisRange;
 
 use super::chunk::{Chunk, SAMPLES_PER_CHUNK};
-use super::extras::{ExtrasSnapshot, SeriesExtras};
+use super::extras::{ExtrasSnapshot, SeriesExtras, StartRun};
 use crate::merge::sort_newest_wins;
 use crate::record::{Base, SeriesId};
 
@@ -69,7 +69,9 @@ pub(crate) struct Series {
     packed: Vec<Chunk>,
     times: Vec<i64>,
     values: Vec<u64>,
-    /// Start times, histograms and exemplars; few series have any.
+    /// The newest samples with a start time; the counters of a process have the same all their life.
+    pub(super) start: StartRun,
+    /// Earlier start times, histograms and exemplars; few series have any.
     pub(super) extras: Option<Box<SeriesExtras>>,
 }
 
@@ -94,6 +96,7 @@ impl Series {
             packed: Vec::new(),
             times: Vec::new(),
             values: Vec::new(),
+            start: StartRun::default(),
             extras: None,
         }
     }
@@ -105,17 +108,24 @@ impl Series {
     }
 
     /// Appends a sample and returns by how many bytes the series grew, and whether the sample is a new one.
-    pub(crate) fn push(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> (isize, bool) {
-        if self.last() == Some((time_ms, value))
-            && self.extras.as_ref().is_none_or(|extras| extras.is_newest(self.numbers().saturating_sub(1), 0))
-        {
+    pub(crate) fn push(&mut self, time_ms: i64, value: u64, start_ms: i64, scratch: &mut Vec<u8>) -> (isize, bool) {
+        if self.last() == Some((time_ms, value)) && self.is_newest(start_ms) {
             return (0, false);
         }
-        (self.push_new(time_ms, value, scratch), true)
+        let place = self.numbers();
+        let grown = self.push_number(time_ms, value, scratch);
+        let grown_starts = if start_ms == 0 { 0 } else { self.push_start(place, start_ms) };
+        (grown + grown_starts, true)
     }
 
-    /// Appends a sample, whatever the last one is, and returns by how many bytes the series grew.
-    pub(super) fn push_new(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> isize {
+    /// Says whether the number that came last has this start time, and nothing came after it.
+    fn is_newest(&self, start_ms: i64) -> bool {
+        let place = self.numbers().saturating_sub(1);
+        let of_place = if self.start.end() > place { self.start.start_ms } else { 0 };
+        of_place == start_ms && self.extras.as_ref().is_none_or(|extras| extras.came_before(place))
+    }
+
+    fn push_number(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> isize {
         if time_ms <= self.max_ms && self.numbers() > 0 {
             self.is_sorted = false;
         }
@@ -159,9 +169,9 @@ impl Series {
     /// Copies what may lie in `range`; packed samples are shared.
     pub(crate) fn snapshot(&self, range: MillisRange) -> Snapshot {
         let overlaps = |chunk: &&Chunk| range.overlaps(&MillisRange { min_ms: chunk.min_ms, max_ms: chunk.max_ms });
-        let extras = self.extras.as_ref().map(|extras| {
+        let extras = (self.extras.is_some() || !self.start.is_empty()).then(|| {
             let numbers = (0..self.packed.len()).filter(|i| self.packed.get(*i).as_ref().is_some_and(overlaps));
-            ExtrasSnapshot::new(extras, range, numbers.collect(), self.packed.len())
+            ExtrasSnapshot::new(self, range, numbers.collect(), self.packed.len())
         });
         Snapshot {
             packed: self.packed.iter().filter(overlaps).cloned().collect(),

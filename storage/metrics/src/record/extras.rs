@@ -38,12 +38,32 @@ pub(crate) struct DecodedExtras {
 }
 
 impl DecodedExtras {
+    /// Returns the start time of all samples of the row; `None` when it has more than that.
+    pub(crate) fn plain_start(&self) -> Option<i64> {
+        if !self.histograms.is_empty() || !self.exemplars.is_empty() {
+            return None;
+        }
+        let Some((first, others)) = self.starts_ms.split_first() else { return Some(0) };
+        others.iter().all(|start_ms| start_ms == first).then_some(*first)
+    }
+
     pub(crate) fn borrow(&self) -> RowExtras<'_> {
         RowExtras { starts_ms: &self.starts_ms, histograms: &self.histograms, exemplars: &self.exemplars }
     }
 }
 
 impl ExtrasEncoder {
+    /// As [`push`](Self::push), for a row that has nothing but one start time for all its samples.
+    pub(crate) fn push_start(&mut self, row: u64, samples: usize, start_ms: i64) {
+        put_u64(&mut self.bytes, row - self.last_row);
+        self.last_row = row;
+        self.rows += 1;
+        self.bytes.push(1);
+        put_u64(&mut self.bytes, samples as u64);
+        self.put_start(start_ms);
+        self.bytes.extend_from_slice(&[0, 0]);
+    }
+
     /// Adds what row number `row` of the record has; rows ascend.
     pub(crate) fn push(&mut self, row: u64, extras: RowExtras<'_>) {
         put_u64(&mut self.bytes, row - self.last_row);
@@ -185,6 +205,16 @@ mod tests {
     fn histogram(count: f64) -> HistogramSample {
         let histogram = Histogram { count, positive: vec![(1, count)], ..Histogram::default() };
         HistogramSample { timestamp_ms: i64::MIN, start_ms: count as i64, histogram: Arc::new(histogram) }
+    }
+
+    #[test]
+    fn one_start_time_is_written_as_many_equal_ones() {
+        let (mut one, mut many) = (ExtrasEncoder::default(), ExtrasEncoder::default());
+        for (row, samples, start_ms) in [(0, 1, 7), (3, 200, -7), (4, 2, i64::MAX), (900, 1, i64::MAX)] {
+            one.push_start(row, samples, start_ms);
+            many.push(row, RowExtras { starts_ms: &vec![start_ms; samples], ..RowExtras::default() });
+        }
+        assert_eq!((one.rows, one.bytes), (many.rows, many.bytes));
     }
 
     #[test]
