@@ -12,6 +12,7 @@ mod durability;
 mod import;
 mod limits;
 mod logs_api;
+mod logs_delete;
 mod native_histograms;
 mod parquet;
 mod query_api;

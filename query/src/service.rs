@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runtime::{Clock, Counter, CounterVec, CpuPool, Gauge, HistogramVec, MemoryBudget, Reservation, Telemetry};
-use storage_api::{Limits, LogQuerier, MetricAdmin, MetricQuerier, QueryContext};
+use storage_api::{Limits, LogAdmin, LogQuerier, MetricAdmin, MetricQuerier, QueryContext};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
@@ -26,6 +26,8 @@ pub struct Services {
     pub admin: Option<Arc<dyn MetricAdmin>>,
     /// Reads logs.
     pub logs: Arc<dyn LogQuerier>,
+    /// Deletes logs; without it requests to delete are refused.
+    pub log_admin: Option<Arc<dyn LogAdmin>>,
     /// Evaluates.
     pub cpu: CpuPool,
     /// Tells the time.
@@ -87,6 +89,7 @@ impl Services {
             metrics,
             admin: None,
             logs,
+            log_admin: None,
             cpu,
             clock,
             limits,
@@ -103,6 +106,12 @@ impl Services {
     #[must_use]
     pub fn with_facts(self, facts: Facts) -> Self {
         Self { facts: Arc::new(facts), ..self }
+    }
+
+    /// Turns deletes of logs on.
+    #[must_use]
+    pub fn with_log_admin(self, admin: Arc<dyn LogAdmin>) -> Self {
+        Self { log_admin: Some(admin), ..self }
     }
 
     /// Turns the admin API on.

@@ -169,7 +169,8 @@ fn routers(
             config.query_concurrency,
             &ground.telemetry,
         )
-        .with_admin(storage.metrics_admin());
+        .with_admin(storage.metrics_admin())
+        .with_log_admin(storage.logs_admin());
         main = main.merge(query::router(services.with_facts(facts))).merge(assets::router());
     }
     if config.role.collects() {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::{Clock, CpuPool, Ledger, Shutdown, Telemetry};
-use storage_api::{LogAppender, LogQuerier, MetricAdmin, MetricAppender, MetricQuerier};
+use storage_api::{LogAdmin, LogAppender, LogQuerier, MetricAdmin, MetricAppender, MetricQuerier};
 use storage_logs::LogStore;
 use storage_metrics::MetricStore;
 
@@ -119,6 +119,12 @@ impl Storage {
     /// Returns the logs for reading.
     #[must_use]
     pub fn logs(&self) -> Arc<dyn LogQuerier> {
+        Arc::clone(&self.logs) as _
+    }
+
+    /// Returns what deletes logs.
+    #[must_use]
+    pub fn logs_admin(&self) -> Arc<dyn LogAdmin> {
         Arc::clone(&self.logs) as _
     }
 

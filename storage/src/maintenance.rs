@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use runtime::{Clock, CounterVec, Shutdown, Telemetry};
-use storage_api::Result;
+use storage_api::{LogAdmin, Result};
 use storage_logs::LogStore;
 use storage_metrics::MetricStore;
 
@@ -33,6 +33,10 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     fn compact_once(&self) -> Result<bool>;
     /// Drops what is older than `retention`.
     fn apply_retention(&self, now_ms: i64, retention: Duration) -> Result<()>;
+    /// Removes from disk what was deleted and waits for it.
+    fn clean(&self) -> Result<()> {
+        Ok(())
+    }
     /// Refuses appends from now on.
     fn close(&self);
 }
@@ -79,6 +83,9 @@ impl Store for LogStore {
     }
     fn apply_retention(&self, now_ms: i64, retention: Duration) -> Result<()> {
         Self::apply_retention(self, now_ms, retention)
+    }
+    fn clean(&self) -> Result<()> {
+        self.clean_deletes()
     }
     fn close(&self) {
         Self::close(self);
@@ -225,6 +232,7 @@ impl Maintenance {
             let _busy = busy.lock();
             store.flush()?;
             while store.compact_once()? {}
+            store.clean()?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Testing new rows as they arrive, for `tail`.
 
-use storage_api::TailBatch;
+use model::Labels;
+use storage_api::{LogRows, RowTest, TailBatch};
 
 use crate::ast::LogExpr;
 use crate::error::Result;
@@ -25,6 +26,12 @@ impl Follower {
         Ok(Self { log, pipeline })
     }
 
+    /// Says whether every row of a matching stream passes.
+    #[must_use]
+    pub fn takes_all(&self) -> bool {
+        self.log.stages.is_empty()
+    }
+
     /// Returns the rows of a batch that pass, in the order they arrived.
     #[must_use]
     pub fn process(&self, batch: &TailBatch) -> Vec<LogEntry> {
@@ -45,5 +52,25 @@ impl Follower {
             }
         }
         out
+    }
+}
+
+/// The stream's labels were tested by whoever selected the rows.
+impl RowTest for Follower {
+    fn passing(&self, stream: &Labels, rows: &LogRows) -> Vec<usize> {
+        if !self.pipeline.may_pass(rows.lines.text()) {
+            return Vec::new();
+        }
+        let mut labels = RowLabels::new(stream);
+        let mut passes = |row: &usize| {
+            let line = rows.lines.get(*row);
+            let Some(timestamp) = rows.timestamps.get(*row).copied() else { return false };
+            if !self.pipeline.passes(line) {
+                return false;
+            }
+            labels.reset(rows.metadata.get(*row).iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+            self.pipeline.process(timestamp, line, &mut labels).is_some()
+        };
+        (0..rows.len()).filter(|row| passes(row)).collect()
     }
 }

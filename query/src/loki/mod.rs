@@ -3,6 +3,7 @@
 //! Each route takes GET and form POST. Errors are plain text with Loki's status, as its clients expect. Work runs on the
 //! CPU pool under the service's limits, serialisation included.
 
+mod delete;
 mod detected;
 mod encode;
 mod error;
@@ -66,6 +67,7 @@ pub fn router(services: Services) -> Router {
         .route("/detected_fields", both(detected::fields))
         .route("/detected_field/{name}/values", both(detected::field_values))
         .route("/patterns", both(status::patterns))
+        .route("/delete", get(delete::list).post(delete::create).put(delete::create).delete(delete::cancel))
         .route("/format_query", both(status::format_query))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/drilldown-limits", get(status::drilldown_limits))

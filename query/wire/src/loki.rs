@@ -358,6 +358,27 @@ pub struct DetectedFieldValues {
     pub limit: u64,
 }
 
+/// A delete, as `GET delete` lists it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DeleteRequest {
+    /// Its id, for taking it back.
+    pub request_id: String,
+    /// The first time, in seconds since the epoch.
+    pub start_time: f64,
+    /// The last time, in seconds since the epoch.
+    pub end_time: f64,
+    /// The query.
+    pub query: String,
+    /// `received`, `processed`, or how far it is, e.g. `50% Complete`: deleted lines are out of sight from the start, this
+    /// tells whether they are gone from disk.
+    pub status: String,
+    /// When it was taken, in seconds since the epoch.
+    pub created_at: f64,
+    /// How many lines it deleted; an addition to Loki's form.
+    #[serde(default)]
+    pub deleted_lines: u64,
+}
+
 /// A template of lines and how often it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pattern {

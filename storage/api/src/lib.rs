@@ -9,6 +9,7 @@ mod error;
 pub mod fake;
 mod finding;
 mod keyed;
+mod log_admin;
 mod logs;
 mod metrics;
 
@@ -16,6 +17,7 @@ pub use context::{Limits, QueryContext};
 pub use error::{Error, Result};
 pub use finding::{BlockInfo, Checked, Finding, Findings};
 pub use keyed::{KeyMaker, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
+pub use log_admin::{LogAdmin, LogDelete, LogDeleteRequest, RowTest, Undelete};
 pub use logs::{
     LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,
     LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn, step_of,

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::Labels;
+use roaring::RoaringBitmap;
 use storage_api::{Error, Result};
 
 use crate::LogStore;
 use crate::block::{Block, BlockMeta, BlockWriter, Columns, Detail, Sequence, WriterOptions};
+use crate::deletes::Deletes;
 use crate::telemetry::Damage;
 
 /// Blocks of one tier that are merged together: a row is rewritten once per tier.
@@ -61,7 +63,7 @@ pub(crate) fn choose(blocks: &[Candidate], rows_max: u64, span_ns_max: i64) -> C
             // A large block is not written again for the sake of a few small ones.
             let is_worth_it = run.len() >= FAN_IN && largest <= rows - largest;
             if let (true, Some(first), Some(last)) = (is_worth_it, run.first(), run.last()) {
-                return Choice::Merge(Sequence { first: first.sequence.first, last: last.sequence.last });
+                return Choice::Merge(Sequence::new(first.sequence.first, last.sequence.last));
             }
             start += 1;
         }
@@ -104,6 +106,10 @@ impl LogStore {
     /// When the merged block cannot be written; everything is as it was then. A block that cannot be read is counted, and
     /// left alone from then on.
     pub fn compact_once(&self) -> Result<bool> {
+        Ok(self.merge_once()? || self.clean_due()?)
+    }
+
+    fn merge_once(&self) -> Result<bool> {
         let mut next_sequence = self.work.lock();
         let blocks = self.state.read().blocks.clone();
         let barred = self.barred.lock().clone();
@@ -114,21 +120,41 @@ impl LogStore {
         let Choice::Merge(sequence) = choose(&candidates, rows_max, span_ns) else { return Ok(false) };
         let inputs: Vec<Arc<Block>> =
             blocks.into_iter().filter(|block| sequence.covers(block.meta().sequence)).collect();
+        self.replace_blocks(sequence, inputs, &mut next_sequence)?;
+        Ok(true)
+    }
+
+    /// Writes blocks anew as one, without their deleted rows; with nothing left they only go. For who holds `work`.
+    pub(crate) fn replace_blocks(
+        &self,
+        sequence: Sequence,
+        inputs: Vec<Arc<Block>>,
+        next_sequence: &mut u64,
+    ) -> Result<()> {
         let started = Instant::now();
-        let merged = self.merge(sequence, &inputs, &mut next_sequence);
+        let deletes = Arc::clone(&self.state.read().deletes);
+        let deleted: u64 = inputs.iter().map(|block| deletes.rows_of(block.meta().sequence)).sum();
+        let is_empty = inputs.iter().map(|block| block.meta().rows).sum::<u64>() <= deleted;
+        let merged = if is_empty { Ok(None) } else { self.merge(sequence, &inputs, next_sequence, &deletes).map(Some) };
         match merged {
             Ok(block) => {
                 let mut state = self.state.write();
                 state.blocks.retain(|block| !sequence.covers(block.meta().sequence));
                 let at = state.blocks.partition_point(|have| have.meta().sequence < sequence);
-                state.blocks.insert(at, block);
+                if let Some(block) = block {
+                    state.blocks.insert(at, block);
+                }
                 drop(state);
                 inputs.iter().for_each(|block| block.remove_on_drop());
                 drop(inputs);
                 self.metrics.compactions.inc();
                 self.metrics.compaction_seconds.observe(started.elapsed().as_secs_f64());
+                if deleted > 0 {
+                    self.metrics.deleted.inc_by(deleted);
+                    self.forget_done_deletes();
+                }
                 self.update_gauges();
-                Ok(true)
+                Ok(())
             }
             Err(error) => {
                 self.metrics.compaction_failures.inc();
@@ -137,7 +163,13 @@ impl LogStore {
         }
     }
 
-    fn merge(&self, sequence: Sequence, inputs: &[Arc<Block>], next_sequence: &mut u64) -> Result<Arc<Block>> {
+    fn merge(
+        &self,
+        sequence: Sequence,
+        inputs: &[Arc<Block>],
+        next_sequence: &mut u64,
+        deletes: &Deletes,
+    ) -> Result<Arc<Block>> {
         let metas = || inputs.iter().map(|block| block.meta());
         let rows: u64 = metas().map(|meta| meta.rows).sum();
         let options = WriterOptions {
@@ -156,7 +188,8 @@ impl LogStore {
                     let Some(block) = inputs.get(input) else { continue };
                     let last = last_pages.get_mut(input).and_then(Option::take);
                     let block = Arc::clone(block);
-                    cursors.push(Cursor { block, input, next: first, end: first + rows, last, page: None });
+                    let deleted = deletes.of(block.meta().sequence).cloned();
+                    cursors.push(Cursor { block, input, next: first, end: first + rows, deleted, last, page: None });
                 }
                 self.merge_stream(writer, &mut cursors, next_sequence)?;
                 for cursor in cursors {
@@ -207,6 +240,10 @@ impl LogStore {
         let Some((columns, base, rows)) = &cursor.page else { return Ok(()) };
         let open = columns.open().map_err(|error| cursor.malformed(error.0))?;
         while cursor.next < rows.end {
+            if cursor.deleted.as_ref().is_some_and(|deleted| deleted.contains(cursor.next)) {
+                cursor.next += 1;
+                continue;
+            }
             let row = open.row(base + (cursor.next - rows.start) as usize);
             if limit.is_some_and(|limit| (row.timestamp, index) > limit) {
                 return Ok(());
@@ -259,6 +296,8 @@ struct Cursor {
     input: usize,
     next: u32,
     end: u32,
+    /// Rows of the block that are left out.
+    deleted: Option<Arc<RoaringBitmap>>,
     last: LastPage,
     /// Decoded rows, where in them the first of the range lies, and the range.
     page: Option<(Arc<Columns>, usize, std::ops::Range<u32>)>,
@@ -294,7 +333,7 @@ mod tests {
 
     fn blocks(rows: &[u64]) -> Vec<Candidate> {
         let block = |(i, rows): (u64, &u64)| Candidate {
-            sequence: Sequence { first: i, last: i },
+            sequence: Sequence::new(i, i),
             rows: *rows,
             min_timestamp: 0,
             max_timestamp: 10,
@@ -305,7 +344,7 @@ mod tests {
 
     #[track_caller]
     fn check(rows: &[u64], expected: Option<(u64, u64)>) {
-        let expected = expected.map_or(Choice::DoNothing, |(first, last)| Choice::Merge(Sequence { first, last }));
+        let expected = expected.map_or(Choice::DoNothing, |(first, last)| Choice::Merge(Sequence::new(first, last)));
         assert_eq!(choose(&blocks(rows), 1 << 20, i64::MAX), expected);
     }
 

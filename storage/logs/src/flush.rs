@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use runtime::Signal;
 use storage_api::{Error, Result};
+use storage_wal::SegmentId;
 
 use crate::LogStore;
 use crate::block::{Block, BlockWriter, Sequence, WriterOptions, remove_dir, sync_dir};
@@ -61,10 +62,25 @@ impl LogStore {
         Ok(())
     }
 
+    /// Starts the log anew when nothing in it is needed, without the batches that it remembers; returns where, if it did.
+    pub(crate) fn restart_log(&self) -> Result<Option<SegmentId>> {
+        let _gate = self.gate.write();
+        {
+            let state = self.state.read();
+            if state.frozen.is_some() || !state.head.is_empty() {
+                return Ok(None);
+            }
+        }
+        let wal_before = self.wal.cut().map_err(wal_error)?;
+        let recent = self.recent.snapshot();
+        self.wal.append(&encode_checkpoint(recent.into_iter())).map_err(wal_error)?;
+        Ok(Some(wal_before))
+    }
+
     fn write_frozen(&self, next_sequence: &mut u64) -> Result<()> {
         let Some(frozen) = self.state.read().frozen.clone() else { return Ok(()) };
         let started = Instant::now();
-        let sequence = Sequence { first: *next_sequence, last: *next_sequence };
+        let sequence = Sequence::new(*next_sequence, *next_sequence);
         let options =
             WriterOptions { sequence, wal_before: frozen.wal_before.0, level: 0, zstd_level: SEAL_ZSTD_LEVEL };
         let block = self.build_block(options, |writer| {
@@ -135,9 +151,13 @@ impl LogStore {
         let (keep, drop): (Vec<_>, Vec<_>) =
             state.blocks.drain(..).partition(|block| block.meta().max_timestamp >= cutoff);
         state.blocks = keep;
+        let deletes = Arc::clone(&state.deletes);
         std::mem::drop(state);
         for block in drop {
-            self.ledger.dropped("storage_retention", Signal::Logs, "expired", block.meta().rows);
+            let meta = block.meta();
+            // Those that were deleted are accounted for already.
+            let expired = meta.rows.saturating_sub(deletes.rows_of(meta.sequence));
+            self.ledger.dropped("storage_retention", Signal::Logs, "expired", expired);
             self.metrics.expired_blocks.inc();
             block.remove_on_drop();
         }

@@ -8,6 +8,7 @@ mod append;
 mod block;
 mod codec;
 mod compaction;
+mod deletes;
 mod flush;
 mod head;
 mod index;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher, TimeRange, Timestamp};
 use rayon::prelude::*;
+use roaring::RoaringBitmap;
 use storage_api::{
-    LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTallySelect, QueryContext, Result, TailBatch,
-    step_of,
+    LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTallySelect, QueryContext, Result, RowTest,
+    TailBatch, step_of,
 };
 use tokio::sync::broadcast;
 
@@ -36,6 +37,11 @@ impl StreamInfo {
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.min_timestamp < range.end.0 && range.start.0 <= self.max_timestamp
     }
+
+    /// Returns how many of the stream's rows are among the deleted ones of its block.
+    pub(crate) fn deleted(&self, deleted: Option<&Arc<RoaringBitmap>>) -> u64 {
+        deleted.map_or(0, |rows| rows.range_cardinality(self.first_row..self.first_row.saturating_add(self.rows)))
+    }
 }
 
 impl LogStore {
@@ -51,6 +57,9 @@ impl LogStore {
         for name in &state.damaged {
             context.warn(format!("the block {name} is damaged and was set aside: the answer may be incomplete"));
         }
+        if state.deletes.is_damaged {
+            context.warn("the list of deletes is damaged and was set aside: the answer may hold deleted lines");
+        }
         state
     }
 }
@@ -61,9 +70,12 @@ impl State {
     }
 
     pub(crate) fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Block>> {
-        self.blocks.iter().filter(move |block| {
-            block.meta().min_timestamp < range.end.0 && range.start.0 <= block.meta().max_timestamp
-        })
+        self.blocks.iter().filter(move |block| block.overlaps(range))
+    }
+
+    /// Returns the rows of a block that nobody sees.
+    pub(crate) fn deleted_of(&self, block: &Block) -> Option<&Arc<RoaringBitmap>> {
+        self.deletes.of(block.meta().sequence)
     }
 }
 
@@ -79,7 +91,9 @@ impl LogQuerier for LogStore {
         }
         let blocks: Vec<&Arc<Block>> = state.blocks_in(range).collect();
         let found: Vec<Vec<BlockPart>> = self.cpu.install(|| {
-            let parts_of = |block: &&Arc<Block>| context.check().map(|()| block_parts(block, select, range));
+            let parts_of = |block: &&Arc<Block>| {
+                context.check().map(|()| block_parts(block, select, range, state.deleted_of(block)))
+            };
             blocks.par_iter().map(parts_of).collect::<Result<_>>()
         })?;
         for part in found.into_iter().flatten() {
@@ -107,8 +121,12 @@ impl LogQuerier for LogStore {
         if !range.is_empty() {
             for block in state.blocks_in(range) {
                 context.check()?;
+                let deleted = state.deleted_of(block);
                 for stream in block.catalog().streams.iter().filter(|stream| stream.overlaps(range)) {
-                    if !found.contains(&stream.labels) && passes_any(&stream.labels, selectors) {
+                    if !found.contains(&stream.labels)
+                        && passes_any(&stream.labels, selectors)
+                        && stream.deleted(deleted) < u64::from(stream.rows)
+                    {
                         found.insert(stream.labels.clone());
                     }
                 }
@@ -142,10 +160,17 @@ impl LogQuerier for LogStore {
         };
         for block in state.blocks_in(range) {
             context.check()?;
+            let deleted = state.deleted_of(block);
             match block.counts() {
                 Ok(kept) => {
                     for (stream, kept) in block.catalog().streams.iter().zip(kept.streams.iter()) {
                         if !stream.overlaps(range) || !passes(&stream.labels, matchers) {
+                            continue;
+                        }
+                        if stream.deleted(deleted) > 0 {
+                            let select = whole_rows(matchers, range);
+                            let parts = stream_parts(block, stream, None, &select, range, deleted);
+                            count_parts(&parts, range, context, &mut add)?;
                             continue;
                         }
                         for severity in kept {
@@ -157,7 +182,8 @@ impl LogQuerier for LogStore {
                 }
                 Err(error) => {
                     block.note_damage(Damage::Counts, &error);
-                    count_rows(block, matchers, range, context, &mut add)?;
+                    let parts = block_parts(block, &whole_rows(matchers, range), range, deleted);
+                    count_parts(&parts, range, context, &mut add)?;
                 }
             }
         }
@@ -219,25 +245,21 @@ fn whole_minutes(range: TimeRange) -> TimeRange {
     TimeRange::new(Timestamp(start), Timestamp(last_minute.saturating_add(1).saturating_mul(MINUTE_NS)))
 }
 
-/// Counts the rows of a block whose counts cannot be used.
-fn count_rows(
-    block: &Arc<Block>,
-    matchers: &[Matcher],
+fn whole_rows(matchers: &[Matcher], range: TimeRange) -> LogSelect {
+    LogSelect { matchers: matchers.to_vec(), range, needles: Vec::new(), with_metadata: true, without_lines: false }
+}
+
+/// Counts rows where the counts beside the block cannot be used.
+fn count_parts(
+    parts: &[BlockPart],
     range: TimeRange,
     context: &QueryContext,
     add: &mut dyn FnMut(&Labels, i64, u8, u64, u64),
 ) -> Result<()> {
-    let select = LogSelect {
-        matchers: matchers.to_vec(),
-        range,
-        needles: Vec::new(),
-        with_metadata: true,
-        without_lines: false,
-    };
-    for part in block_parts(block, &select, range) {
+    for part in parts {
         context.check()?;
-        let counted = count_part(&part, range, add);
-        counted.or_else(|error| block.do_without_rows(error, context))?;
+        let counted = count_part(part, range, add);
+        counted.or_else(|error| part.block.do_without_rows(error, context))?;
     }
     Ok(())
 }
@@ -250,7 +272,7 @@ fn count_part(part: &BlockPart, range: TimeRange, add: &mut dyn FnMut(&Labels, i
         let columns = columns.open().map_err(|error| part.malformed(error.0))?;
         for i in first..first + part.rows.len() {
             let row = columns.row(i);
-            if range.contains(Timestamp(row.timestamp)) {
+            if range.contains(Timestamp(row.timestamp)) && !part.is_deleted(i - first) {
                 let line = line_of(row.body_type, row.body).map_err(|error| part.malformed(error.0))?;
                 found.push((row.timestamp.div_euclid(MINUTE_NS), row.severity_number, line.len() as u64));
             }
@@ -263,7 +285,12 @@ fn count_part(part: &BlockPart, range: TimeRange, add: &mut dyn FnMut(&Labels, i
 }
 
 /// Returns the parts of a block: for each stream, runs of pages that may hold wanted rows.
-fn block_parts(block: &Arc<Block>, select: &LogSelect, range: TimeRange) -> Vec<BlockPart> {
+pub(crate) fn block_parts(
+    block: &Arc<Block>,
+    select: &LogSelect,
+    range: TimeRange,
+    deleted: Option<&Arc<RoaringBitmap>>,
+) -> Vec<BlockPart> {
     let catalog = block.catalog();
     let wanted = |stream: &&StreamInfo| stream.overlaps(range) && passes(&stream.labels, &select.matchers);
     let streams: Vec<&StreamInfo> = catalog.streams.iter().filter(wanted).collect();
@@ -276,7 +303,7 @@ fn block_parts(block: &Arc<Block>, select: &LogSelect, range: TimeRange) -> Vec<
         return parts;
     }
     for stream in streams {
-        parts.extend(stream_parts(block, stream, candidates.as_ref(), select, range));
+        parts.extend(stream_parts(block, stream, candidates.as_ref(), select, range, deleted));
     }
     parts
 }
@@ -299,9 +326,11 @@ pub(crate) fn stream_parts(
     candidates: Option<&PageSet>,
     select: &LogSelect,
     range: TimeRange,
+    deleted: Option<&Arc<RoaringBitmap>>,
 ) -> Vec<BlockPart> {
     let catalog = block.catalog();
     let mut parts = Vec::new();
+    let deleted = deleted.filter(|_| stream.deleted(deleted) > 0);
     let end_row = stream.first_row + stream.rows;
     let mut run: Option<BlockPart> = None;
     for number in catalog.page_of(stream.first_row)..=catalog.page_of(end_row.saturating_sub(1)) {
@@ -335,6 +364,7 @@ pub(crate) fn stream_parts(
                         first: start,
                         last,
                         range,
+                        deleted: deleted.cloned(),
                         with_metadata: select.with_metadata,
                         without_lines: select.without_lines,
                     });
@@ -358,6 +388,8 @@ pub(crate) struct BlockPart {
     first: i64,
     last: i64,
     range: TimeRange,
+    /// Rows of the block that nobody sees.
+    deleted: Option<Arc<RoaringBitmap>>,
     with_metadata: bool,
     without_lines: bool,
 }
@@ -387,7 +419,7 @@ impl LogPart for BlockPart {
 
     fn read(&self, context: &QueryContext) -> Result<LogRows> {
         context.check()?;
-        let rows = match self.decode() {
+        let rows = match self.decode(&mut |_| {}) {
             Ok(rows) => rows,
             Err(error) => {
                 self.block.do_without_rows(error, context)?;
@@ -401,7 +433,32 @@ impl LogPart for BlockPart {
 }
 
 impl BlockPart {
-    fn decode(&self) -> Result<LogRows> {
+    /// Says whether nobody sees row `i` of the part.
+    fn is_deleted(&self, i: usize) -> bool {
+        self.deleted.as_ref().is_some_and(|deleted| deleted.contains(self.number(i)))
+    }
+
+    /// Returns the number in its block of row `i` of the part.
+    fn number(&self, i: usize) -> u32 {
+        self.rows.start.saturating_add(u32::try_from(i).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the numbers in their block of the rows that pass.
+    pub(crate) fn passing(&self, test: Option<&dyn RowTest>, context: &QueryContext) -> Result<Vec<u32>> {
+        context.check()?;
+        let mut numbers = Vec::new();
+        let rows = match self.decode(&mut |number| numbers.push(number)) {
+            Ok(rows) => rows,
+            Err(error) => return self.block.do_without_rows(error, context).map(|()| Vec::new()),
+        };
+        context.count_rows(rows.len() as u64);
+        let Some(test) = test else { return Ok(numbers) };
+        let passing = test.passing(&self.stream, &rows);
+        Ok(passing.into_iter().filter_map(|i| numbers.get(i).copied()).collect())
+    }
+
+    /// Decodes the rows that are wanted, and calls `each` with the number of each of them.
+    fn decode(&self, each: &mut dyn FnMut(u32)) -> Result<LogRows> {
         let (columns, first) =
             self.block.read_shared(self.rows.clone(), Detail::new(self.with_metadata, self.without_lines))?;
         let columns = columns.open().map_err(|error| self.malformed(error.0))?;
@@ -412,6 +469,10 @@ impl BlockPart {
         let mut names = Names::default();
         let mut origins: HashMap<(&str, &str), Vec<Pair>> = HashMap::new();
         for i in start..end {
+            if self.is_deleted(i - first) {
+                continue;
+            }
+            each(self.number(i - first));
             let row = columns.row(i);
             rows.timestamps.push(Timestamp(row.timestamp));
             if !self.without_lines {

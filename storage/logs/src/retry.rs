@@ -75,6 +75,13 @@ impl Recent {
         hash == NO_HASH || self.inner.lock().remember(hash, arrival, self.limit)
     }
 
+    /// Forgets the stored ones: an equal batch is a new one from now on.
+    pub(crate) fn forget(&self) {
+        let mut inner = self.inner.lock();
+        inner.states.retain(|_, is_stored| !*is_stored);
+        inner.order.clear();
+    }
+
     /// Returns the stored ones, oldest first.
     pub(crate) fn snapshot(&self) -> Vec<(u128, i64)> {
         self.inner.lock().order.iter().copied().collect()

@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use crate::Options;
 use crate::block::{Block, Cache, Sequence, list, sync_dir};
 use crate::codec::{Entry, read_entry};
+use crate::deletes::Deletes;
 use crate::head::Head;
 use crate::retry::Recent;
 use crate::room::Room;
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(crate) frozen: Option<Frozen>,
     /// By sequence.
     pub(crate) blocks: Vec<Arc<Block>>,
+    /// Their rows that nobody sees.
+    pub(crate) deletes: Arc<Deletes>,
     /// Blocks that were set aside; answers may lack their rows.
     pub(crate) damaged: Vec<String>,
 }
@@ -113,7 +116,10 @@ impl LogStore {
         let metrics = Metrics::new(telemetry);
         let cache = Arc::new(Cache::new(options.cache_bytes_max, metrics.corrupt_blocks.clone()));
         let found = open_blocks(dir, &cache, &metrics)?;
-        let first_segment = found.blocks.iter().map(|block| block.meta().wal_before).max().unwrap_or(1).max(1);
+        let deletes = Deletes::open(dir)?;
+        let next_sequence = found.next_sequence.max(deletes.last_sequence() + 1);
+        let of_blocks = found.blocks.iter().map(|block| block.meta().wal_before);
+        let first_segment = of_blocks.chain([deletes.wal_before()]).max().unwrap_or(1).max(1);
         let head = Arc::new(Head::default());
         let recent = Recent::new(options.recent_batches);
         let wal = open_wal(wal_dir, SegmentId(first_segment), &options, &metrics, &head, &recent)?;
@@ -129,8 +135,14 @@ impl LogStore {
             recent,
             cache,
             gate: RwLock::new(()),
-            state: RwLock::new(State { head, frozen: None, blocks: found.blocks, damaged: found.damaged }),
-            work: Mutex::new(found.next_sequence),
+            state: RwLock::new(State {
+                head,
+                frozen: None,
+                blocks: found.blocks,
+                deletes: Arc::new(deletes),
+                damaged: found.damaged,
+            }),
+            work: Mutex::new(next_sequence),
             barred: Mutex::default(),
             arriving_bytes: AtomicU64::new(0),
             gauges: Mutex::default(),
@@ -201,6 +213,9 @@ impl LogStore {
         self.metrics.blocks.set(stats.blocks as f64);
         self.metrics.block_bytes.set(stats.block_bytes as f64);
         self.metrics.block_records.set(stats.block_records as f64);
+        let state = self.state.read().clone();
+        let hidden: u64 = state.blocks.iter().map(|block| state.deletes.rows_of(block.meta().sequence)).sum();
+        self.metrics.hidden_records.set(hidden as f64);
         self.metrics.cache_bytes.set(self.cache.size_bytes() as f64);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use model::{Labels, TimeRange, Timestamp};
 use rayon::prelude::*;
+use roaring::RoaringBitmap;
 use storage_api::{LogPart, LogSelect, LogTallies, LogTally, LogTallySelect, QueryContext, Result};
 
 use crate::LogStore;
@@ -122,7 +123,8 @@ impl LogStore {
         let mut streams: HashSet<Labels> = HashSet::new();
         let borders = Borders::new(&select.cuts, range);
         self.cpu.install(|| -> Result<()> {
-            let plan_of = |block: &&Arc<Block>| context.check().map(|()| plan(block, select, &borders));
+            let plan_of =
+                |block: &&Arc<Block>| context.check().map(|()| plan(block, select, &borders, state.deleted_of(block)));
             let plans: Vec<Plan> = blocks.par_iter().map(plan_of).collect::<Result<_>>()?;
             let mut runs = Vec::new();
             for plan in plans {
@@ -166,7 +168,12 @@ impl LogStore {
     }
 }
 
-fn plan(block: &Arc<Block>, select: &LogTallySelect, borders: &Borders<'_>) -> Plan {
+fn plan(
+    block: &Arc<Block>,
+    select: &LogTallySelect,
+    borders: &Borders<'_>,
+    deleted: Option<&Arc<RoaringBitmap>>,
+) -> Plan {
     let range = borders.range;
     let mut plan = Plan::default();
     let counts = block.counts().map_err(|error| block.note_damage(Damage::Counts, &error)).ok();
@@ -179,7 +186,7 @@ fn plan(block: &Arc<Block>, select: &LogTallySelect, borders: &Borders<'_>) -> P
         let is_plain = |counts: &&Arc<Counts>| {
             fields.iter().all(|field| !OWN_FIELDS.contains(field) && !counts.may_have(number, field))
         };
-        match counts.as_ref().filter(is_plain) {
+        match counts.as_ref().filter(is_plain).filter(|_| stream.deleted(deleted) == 0) {
             Some(counts) => plan_stream(&mut plan, block, counts, (number, stream), borders),
             None => {
                 let select = LogSelect {
@@ -189,7 +196,7 @@ fn plan(block: &Arc<Block>, select: &LogTallySelect, borders: &Borders<'_>) -> P
                     with_metadata: true,
                     without_lines: true,
                 };
-                plan.parts.extend(stream_parts(block, stream, None, &select, range));
+                plan.parts.extend(stream_parts(block, stream, None, &select, range, deleted));
             }
         }
     }

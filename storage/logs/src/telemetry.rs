@@ -32,6 +32,9 @@ pub(crate) struct Metrics {
     pub(crate) compaction_seconds: Histogram,
     pub(crate) corrupt_blocks: CorruptBlocks,
     pub(crate) expired_blocks: Counter,
+    pub(crate) hidden_records: Gauge,
+    pub(crate) deleted: Counter,
+    pub(crate) undeleted: Counter,
 }
 
 /// What of a block is damaged.
@@ -99,6 +102,18 @@ impl Metrics {
             head_bytes: gauge("daybook_logs_head_bytes", "Memory of log records that are not in a block yet."),
             head_records: gauge("daybook_logs_head_records", "Log records that are not in a block yet."),
             head_streams: gauge("daybook_logs_head_streams", "Streams with records that are not in a block yet."),
+            hidden_records: gauge(
+                "daybook_logs_hidden_records",
+                "Deleted log records that still lie in blocks, out of sight.",
+            ),
+            deleted: counter(
+                "daybook_logs_deleted_records_total",
+                "Deleted log records that were left out when their block was written anew.",
+            ),
+            undeleted: counter(
+                "daybook_logs_undeleted_records_total",
+                "Deleted log records that are seen again, as their delete was taken back.",
+            ),
             head_waits: counter(
                 "daybook_logs_head_waits_total",
                 "Appends that found the logs head full and waited for a flush.",

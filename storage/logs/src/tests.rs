@@ -1,6 +1,7 @@
 //! The store against a naive list, in lockstep; crashes, retries, limits, damage.
 
 mod damage;
+mod deletes;
 mod model_test;
 mod store;
 mod tally;

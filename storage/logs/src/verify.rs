@@ -10,6 +10,7 @@ use storage_wal::{SegmentId, segment_path};
 
 use crate::block::{Block, BlockMeta, Cache, Detail, META_FILE, Sequence, read_checked};
 use crate::codec::read_entry;
+use crate::deletes::{BlockRows, Content, DAMAGED_FILE, DELETES_FILE, load};
 use crate::store::{DAMAGED_PREFIX, wal_error};
 use crate::telemetry::Metrics;
 
@@ -27,7 +28,11 @@ pub fn verify(dir: &Path, wal_dir: &Path, found: Findings<'_>) -> Result<Checked
     let cache = Arc::new(Cache::new(CACHE_BYTES, metrics.corrupt_blocks));
     let mut checked = Checked::default();
     let sequences = list(dir, found)?;
-    let mut wal_before = 1;
+    let deletes = load(dir).unwrap_or_else(|error| {
+        found(Finding::of(&error, dir));
+        Content::default()
+    });
+    let mut wal_before = deletes.wal_before.max(1);
     for (place, sequence) in sequences.iter().enumerate() {
         let path = dir.join(sequence.to_string());
         let other =
@@ -44,6 +49,11 @@ pub fn verify(dir: &Path, wal_dir: &Path, found: Findings<'_>) -> Result<Checked
             wal_before = wal_before.max(meta.wal_before);
             checked.bytes += meta.size_bytes();
             checked.rows += meta.rows;
+            let left = deletes.requests.iter().flat_map(|request| &request.left);
+            let outside = |rows: &BlockRows| rows.rows.max().is_some_and(|last| u64::from(last) >= meta.rows);
+            if left.filter(|left| left.sequence == *sequence).any(outside) {
+                found(Finding::damage(dir.join(DELETES_FILE), format!("it names rows that {sequence} does not have")));
+            }
         }
     }
     checked.wal_records = check_wal(wal_dir, SegmentId(wal_before), found)?;
@@ -64,6 +74,10 @@ fn list(dir: &Path, found: Findings<'_>) -> Result<Vec<Sequence>> {
             sequences.push(sequence);
         } else if text.starts_with(DAMAGED_PREFIX) {
             found(Finding::damage(entry.path(), "a damaged block that an earlier start set aside"));
+        } else if text == DAMAGED_FILE {
+            found(Finding::damage(entry.path(), "a damaged list of deletes that an earlier start set aside"));
+        } else if text == DELETES_FILE {
+            // It is read for itself.
         } else if text.starts_with(TEMPORARY_PREFIX) {
             found(Finding::note(entry.path(), "left by a crash, the next start removes it"));
         } else {

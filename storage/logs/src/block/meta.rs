@@ -23,18 +23,42 @@ pub(crate) struct Sequence {
     pub(crate) first: u64,
     /// The last flush, inclusive.
     pub(crate) last: u64,
+    /// How often the block was written anew without its deleted rows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) rewrite: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Sequence {
-    /// Says whether all flushes of `other` are in here too.
+    /// Names the flushes from `first` to `last`.
+    pub(crate) fn new(first: u64, last: u64) -> Self {
+        Self { first, last, rewrite: 0 }
+    }
+
+    /// Names the same flushes, written once more.
+    pub(crate) fn rewritten(self) -> Self {
+        Self { rewrite: self.rewrite.saturating_add(1), ..self }
+    }
+
+    /// Says whether this stands for `other`: all its flushes are in here too, and where there are no others, it was written
+    /// later, or is the same.
     pub(crate) fn covers(self, other: Self) -> bool {
-        self.first <= other.first && other.last <= self.last
+        let is_wider = (self.first, self.last) != (other.first, other.last);
+        self.first <= other.first && other.last <= self.last && (is_wider || other.rewrite <= self.rewrite)
     }
 
     /// Reads a folder's name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let (first, last) = name.split_once('-')?;
-        let sequence = Self { first: first.parse().ok()?, last: last.parse().ok()? };
+        let (flushes, rewrite) = match name.split_once('.') {
+            Some((flushes, rewrite)) => (flushes, rewrite.parse().ok()?),
+            None => (name, 0),
+        };
+        let (first, last) = flushes.split_once('-')?;
+        let sequence = Self { first: first.parse().ok()?, last: last.parse().ok()?, rewrite };
         (sequence.to_string() == name && sequence.first <= sequence.last).then_some(sequence)
     }
 }
@@ -42,7 +66,8 @@ impl Sequence {
 /// The folder's name.
 impl fmt::Display for Sequence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:012}-{:012}", self.first, self.last)
+        write!(f, "{:012}-{:012}", self.first, self.last)?;
+        if self.rewrite > 0 { write!(f, ".{}", self.rewrite) } else { Ok(()) }
     }
 }
 
@@ -140,11 +165,23 @@ mod tests {
 
     #[test]
     fn a_sequence_names_a_folder() {
-        let sequence = Sequence { first: 3, last: 12 };
+        let sequence = Sequence::new(3, 12);
         assert_eq!(sequence.to_string(), "000000000003-000000000012");
-        assert_eq!(Sequence::parse(&sequence.to_string()), Some(sequence));
-        for name in ["", "3-12", "x", "000000000003", "tmp-1", "000000000012-000000000003"] {
+        assert_eq!(sequence.rewritten().to_string(), "000000000003-000000000012.1");
+        for sequence in [sequence, sequence.rewritten()] {
+            assert_eq!(Sequence::parse(&sequence.to_string()), Some(sequence));
+        }
+        let bad = ["", "3-12", "x", "000000000003", "tmp-1", "000000000012-000000000003"];
+        for name in bad.into_iter().chain(["000000000003-000000000012.0", "000000000003-000000000012.x"]) {
             assert_eq!(Sequence::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_was_written_later_or_holds_more_stands_for_the_other() {
+        let (one, wide) = (Sequence::new(3, 4), Sequence::new(3, 5));
+        assert!(one.covers(one) && wide.covers(one) && wide.covers(one.rewritten()));
+        assert!(one.rewritten().covers(one) && !one.covers(one.rewritten()));
+        assert!(!one.covers(wide) && !one.rewritten().covers(wide));
     }
 }

@@ -13,7 +13,7 @@ mod writer;
 
 pub(crate) use catalog::{Catalog, StreamInfo};
 pub(crate) use counts::{Counts, MINUTE_NS, SeverityCounts};
-pub(crate) use files::{read_checked, remove_dir, sync_dir};
+pub(crate) use files::{corrupt, read_checked, remove_dir, seal, sync_dir, unseal, write_file};
 pub(crate) use meta::{BlockMeta, META_FILE, Sequence};
 pub(crate) use reader::{Block, Cache, Detail, list};
 pub(crate) use rows::{BODY_STR, Columns, RowView, line_of};

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arrow::compute::concat_batches;
 use bytes::Bytes;
+use model::TimeRange;
 use parking_lot::Mutex;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -204,6 +205,11 @@ impl Block {
 
     pub(crate) fn meta(&self) -> &BlockMeta {
         &self.meta
+    }
+
+    /// Says whether the block may hold rows in `range`.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        self.meta.min_timestamp < range.end.0 && range.start.0 <= self.meta.max_timestamp
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {
@@ -426,7 +432,12 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<super::Sequence>> {
         let name = entry.map_err(listing)?.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("tmp-") {
-            remove_dir(&dir.join(&*name))?;
+            let path = dir.join(&*name);
+            if path.is_dir() {
+                remove_dir(&path)?;
+            } else {
+                fs::remove_file(&path).map_err(|source| Error::io("removing", &path, source))?;
+            }
         } else if let Some(sequence) = super::Sequence::parse(&name) {
             found.push(sequence);
         }

@@ -161,7 +161,7 @@ fn rare_needles_leave_few_pages() {
 fn fields_of_a_row_are_found_wherever_they_come_from() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("block");
-    let options = WriterOptions { sequence: Sequence { first: 1, last: 1 }, wal_before: 1, level: 0, zstd_level: 1 };
+    let options = WriterOptions { sequence: Sequence::new(1, 1), wal_before: 1, level: 0, zstd_level: 1 };
     let mut writer = BlockWriter::create(&path, options).unwrap();
     writer.start_stream(&model::Labels::from_pairs([("app", "shop-front")]));
     let row = RowView {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{Matcher, TimeRange, Timestamp};
 use proptest::prelude::*;
-use storage_api::{LogAppender, LogQuerier, QueryContext};
+use storage_api::{LogAdmin, LogAppender, LogQuerier, QueryContext};
 
 use super::*;
 
@@ -17,6 +17,9 @@ enum Action {
     /// Opens again without closing, as after `kill -9`.
     Crash,
     Read(i64, i64, u8, bool),
+    /// Times, a word or all, and whether of one stream.
+    Delete(i64, i64, Option<u8>, bool),
+    Clean,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -28,6 +31,9 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Crash),
         3 => (-60_i64..210, 0_i64..200, any::<u8>(), any::<bool>())
             .prop_map(|(start, length, word, one)| Action::Read(start, length, word, one)),
+        1 => (-60_i64..210, 0_i64..100, proptest::option::of(any::<u8>()), any::<bool>())
+            .prop_map(|(start, length, word, one)| Action::Delete(start, length, word, one)),
+        1 => Just(Action::Clean),
     ]
 }
 
@@ -99,6 +105,20 @@ proptest! {
                     drop(store);
                     store = fixture.open();
                 }
+                Action::Delete(start, length, which, one) => {
+                    let range = TimeRange::new(Timestamp(start), Timestamp(start + length));
+                    let matchers = if one { vec![Matcher::equal("service_name", "app1")] } else { Vec::new() };
+                    let text = which.map_or("", word);
+                    let before = model.len();
+                    model.retain(|row| {
+                        let of_stream = !one || row.0 == stream("app1").to_string();
+                        !(of_stream && range.contains(Timestamp(row.1)) && row.2.contains(text))
+                    });
+                    let request = super::deletes::delete(&store, range, matchers, text);
+                    prop_assert_eq!(request.records, (before - model.len()) as u64);
+                    check_counts(&store, &model);
+                }
+                Action::Clean => store.clean_deletes().unwrap(),
                 Action::Read(start, length, which, one) => {
                     let range = TimeRange::new(Timestamp(start), Timestamp(start + length));
                     let matchers = if one { vec![Matcher::equal("service_name", "app1")] } else { Vec::new() };
