@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
 use crate::bounds::MANTISSAS;
-use crate::number::{format_float, kahan_add};
+use crate::number::{format_short, kahan_add};
 use crate::sample::is_stale;
 
 /// A native histogram: exponential buckets, or custom ones.
@@ -531,7 +531,7 @@ fn reconcile_zero_buckets(a: &mut Histogram, b: &mut Histogram) {
 /// Prints it as Prometheus does: `{count:3, sum:1.5, [-1,1]:1, (1,2]:2}`.
 impl Display for Histogram {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{{count:{}, sum:{}", format_float(self.count), format_float(self.sum))?;
+        write!(f, "{{count:{}, sum:{}", format_short(self.count), format_short(self.sum))?;
         let mut negative: Vec<Bucket> = self.negative_buckets().collect();
         negative.reverse();
         let zero = (self.zero_count != 0.0 && !self.is_custom()).then(|| self.zero_bucket());
@@ -541,8 +541,8 @@ impl Display for Histogram {
             }
             let open = if bucket.lower_inside { '[' } else { '(' };
             let close = if bucket.upper_inside { ']' } else { ')' };
-            let (lower, upper) = (format_float(bucket.lower), format_float(bucket.upper));
-            write!(f, ", {open}{lower},{upper}{close}:{}", format_float(bucket.count))?;
+            let (lower, upper) = (format_short(bucket.lower), format_short(bucket.upper));
+            write!(f, ", {open}{lower},{upper}{close}:{}", format_short(bucket.count))?;
         }
         f.write_str("}")
     }

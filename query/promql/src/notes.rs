@@ -88,8 +88,22 @@ impl Notes {
     pub(crate) fn add(&self, warning: bool, span: Span, text: String, detail: Detail) {
         let mut notes = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let slot = notes.entry((warning, text));
-        slot.and_modify(|(start, have)| (*start, *have) = (span.start, have.join(detail)))
-            .or_insert((span.start, detail));
+        slot.and_modify(|(start, have)| {
+            // What gathers occasions stays where it was first.
+            if detail == Detail::Plain {
+                *start = span.start;
+            }
+            *have = have.join(detail);
+        })
+        .or_insert((span.start, detail));
+    }
+
+    /// Adds all notes of `others`.
+    pub(crate) fn append(&self, others: Self) {
+        let others = others.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for ((warning, text), (start, detail)) in others {
+            self.add(warning, Span { start, end: start }, text, detail);
+        }
     }
 
     /// Returns (warnings, infos) in words, with line and column, by their places.

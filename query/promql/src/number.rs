@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-pub(crate) use model::number::{format_float, kahan_add};
+pub(crate) use model::number::{format_float, format_short, kahan_add, with_exponent};
 
 /// The larger one; NaN when either is, unless the other is infinite.
 pub(crate) fn max(a: f64, b: f64) -> f64 {
@@ -99,14 +99,6 @@ pub(crate) fn modulo(a: f64, b: f64) -> f64 {
     a % b
 }
 
-/// Writes a number in its shortest form, with an exponent where that is much shorter, as Go's `%v` and `%g` do.
-pub(crate) fn format_short(value: f64) -> String {
-    if value != 0.0 && value.is_finite() && !(1e-4..1e6).contains(&value.abs()) {
-        return with_exponent(&format!("{value:e}"));
-    }
-    format_float(value)
-}
-
 /// Writes a number with at most `digits` significant digits, as Go's `%.2g` does.
 pub(crate) fn format_significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
@@ -122,13 +114,6 @@ pub(crate) fn format_significant(value: f64, digits: usize) -> String {
     }
     let short = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
     with_exponent(&format!("{short}e{exponent}"))
-}
-
-/// Turns `1e-7` into `1e-07`, and `1e21` into `1e+21`.
-fn with_exponent(text: &str) -> String {
-    let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
-    format!("{digits}e{sign}{exponent:0>2}")
 }
 
 #[cfg(test)]

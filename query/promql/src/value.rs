@@ -76,7 +76,8 @@ pub struct Series {
     pub drop_name: bool,
     /// A value for each step, or [`ABSENT`].
     pub values: Vec<f64>,
-    /// A native histogram for each step that has one, where any has.
+    /// A native histogram for each step that has one, where any has. A step may have both where labels were changed, and
+    /// the number counts.
     pub histograms: Option<HistogramColumn>,
 }
 
@@ -128,6 +129,36 @@ impl Series {
         if histogram.is_some() || self.histograms.is_some() {
             let steps = self.values.len();
             self.histograms.get_or_insert_with(|| vec![None; steps])[i] = histogram;
+        }
+    }
+
+    /// Says whether there is a number at step `i`, and whether there is a histogram.
+    fn kinds_at(&self, i: usize) -> (bool, bool) {
+        (self.values.get(i).is_some_and(|value| !is_absent(*value)), self.histogram(i).is_some())
+    }
+
+    /// Takes over the samples of another series, whose labels it has.
+    fn take_over(&mut self, other: Self) {
+        for (mine, value) in self.values.iter_mut().zip(&other.values) {
+            if !is_absent(*value) {
+                *mine = *value;
+            }
+        }
+        let Some(histograms) = other.histograms else { return };
+        let mine = self.histograms.get_or_insert_with(|| vec![None; other.values.len()]);
+        for (mine, histogram) in mine.iter_mut().zip(histograms) {
+            if histogram.is_some() {
+                *mine = histogram;
+            }
+        }
+    }
+
+    /// Leaves of a number and a histogram at the same step only the histogram.
+    pub(crate) fn prefer_histograms(&mut self) {
+        for (value, histogram) in self.values.iter_mut().zip(self.histograms.iter().flatten()) {
+            if histogram.is_some() {
+                *value = ABSENT;
+            }
         }
     }
 
@@ -193,27 +224,64 @@ pub fn without_metadata(labels: &Labels) -> Labels {
     labels.filtered(|name| !matches!(name, METRIC_NAME | "__type__" | "__unit__"))
 }
 
+/// Which samples of series with the same labels stand in each other's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Uniting {
+    /// Any two at one step.
+    #[default]
+    Strict,
+    /// Two numbers or two histograms at one step; a number beside a histogram stays, as in Prometheus.
+    ByKind,
+    /// None: as long as there is one step only, nothing is united before the query's end.
+    Later,
+}
+
 /// Unites series with the same labels whose samples lie at different steps.
 ///
 /// Series whose name is to be dropped stay apart from those whose name stays, so that a step's labels do not depend on
 /// other steps.
 #[derive(Debug, Default)]
 pub struct Merger {
+    how: Uniting,
     /// Where the series with these labels is: with its name, and with its name to be dropped.
     places: HashMap<Labels, [Option<usize>; 2]>,
     series: Vec<Series>,
 }
 
 impl Merger {
+    /// Returns a merger of what an operator or a function gives on `steps` steps.
+    #[must_use]
+    pub(crate) fn of_steps(steps: usize) -> Self {
+        let how = if steps == 1 { Uniting::Later } else { Uniting::Strict };
+        Self { how, ..Self::default() }
+    }
+
+    /// Returns a merger of series whose labels were changed, which lets a number stand beside a histogram.
+    #[must_use]
+    pub(crate) fn by_kind() -> Self {
+        Self { how: Uniting::ByKind, ..Self::default() }
+    }
+
     /// Adds a series.
     ///
     /// # Errors
     /// When a series with the same labels has a sample at the same step.
     pub fn push(&mut self, series: Series) -> Result<()> {
+        if self.how == Uniting::Later {
+            self.series.push(series);
+            return Ok(());
+        }
+        let by_kind = self.how == Uniting::ByKind;
         let places = self.places.entry(series.labels.clone()).or_default();
         for place in places.iter().flatten() {
             let have = &self.series[*place];
-            if (0..series.values.len()).any(|i| series.has(i) && have.has(i)) {
+            let collides = |i: usize| match (series.kinds_at(i), have.kinds_at(i)) {
+                ((float, histogram), (have_float, have_histogram)) if by_kind => {
+                    (float && have_float) || (histogram && have_histogram)
+                }
+                _ => series.has(i) && have.has(i),
+            };
+            if (0..series.values.len()).any(collides) {
                 return Err(Error::evaluation("vector cannot contain metrics with the same labelset"));
             }
         }
@@ -224,11 +292,7 @@ impl Merger {
                 self.series.push(series);
             }
             Some(place) => {
-                for i in 0..series.values.len() {
-                    if let Some(point) = series.get(i) {
-                        self.series[place].set(i, Some(point));
-                    }
-                }
+                self.series[place].take_over(series);
             }
         }
         Ok(())

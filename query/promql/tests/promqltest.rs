@@ -25,14 +25,23 @@ fn check(name: &str, failing: usize) {
     assert_eq!(failures.len(), failing, "{passed} cases of {name} passed, {} failed", failures.len());
 }
 
-/// Our own script in the same language.
-#[test]
-fn every_operator_and_function() {
-    let (passed, failures) = run::script(include_str!("cases/semantics.test"), &run::Variants::read("[]"));
+/// Runs a script of our own in the same language.
+fn check_own(name: &str, script: &str) {
+    let (passed, failures) = run::script(script, &run::Variants::read("[]"));
     for failure in &failures {
-        println!("semantics.test:{failure}\n");
+        println!("{name}:{failure}\n");
     }
     assert!(failures.is_empty(), "{passed} cases passed, {} failed", failures.len());
+}
+
+#[test]
+fn every_operator_and_function() {
+    check_own("semantics.test", include_str!("cases/semantics.test"));
+}
+
+#[test]
+fn collisions_resets_and_odd_times() {
+    check_own("collisions.test", include_str!("cases/collisions.test"));
 }
 
 macro_rules! scripts {

@@ -1,6 +1,7 @@
 //! Writes answers as JSON, piece by piece, so that a slow reader does not make the whole text wait in memory.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
@@ -147,8 +148,17 @@ impl Pieces {
         match &mut self.rows {
             Rows::Series(rows, is_range) => {
                 let series = rows.next()?;
-                let at = |i: usize| series.get(i).map(|point| (self.grid.at(i), point));
-                Some((series.labels.clone(), (0..series.values.len()).filter_map(at).collect(), *is_range))
+                let mut points = Points::new();
+                for i in 0..series.values.len() {
+                    let first = series.get(i);
+                    // A step may have a number and a histogram.
+                    let second = match (&first, series.histogram(i)) {
+                        (Some(Point::Float(_)), Some(histogram)) => Some(Point::Histogram(Arc::clone(histogram))),
+                        _ => None,
+                    };
+                    points.extend(first.into_iter().chain(second).map(|point| (self.grid.at(i), point)));
+                }
+                Some((series.labels, points, *is_range))
             }
             Rows::Samples(rows) => {
                 let samples = rows.next()?;

@@ -149,23 +149,74 @@ fn sum_points<'a>(
         };
         return Some(Point::Float(value));
     }
-    if !floats.is_empty() {
-        notes.warn(span, "encountered a mix of histograms and floats for aggregation");
-        return None;
-    }
-    let histograms: Vec<&Histogram> = points
-        .iter()
-        .filter_map(|point| match point {
-            Point::Histogram(histogram) => Some(histogram.as_ref()),
-            Point::Float(_) => None,
-        })
-        .collect();
-    let combined = combine(&histograms, op == AggregateOp::Avg, |note| match note {
-        Note::Resets => notes.warn(span, "conflicting counter resets during histogram aggregation"),
-        Note::Schemas(place) => notes.warn(span, mixed_schemas(&quote(name_of(place)))),
-        Note::Bounds => notes.info(span, "mismatched custom buckets were reconciled during aggregation"),
+    let histograms = join_points(points, name_of, span, notes);
+    let seen = match histograms {
+        Joined::Incompatible => return None,
+        Joined::Mixed => {
+            notes.warn(span, "encountered a mix of histograms and floats for aggregation");
+            return None;
+        }
+        Joined::Histograms(seen) => seen,
+    };
+    let combined = combine(&seen, op == AggregateOp::Avg, |note| {
+        if note == Note::Resets {
+            notes.warn(span, "conflicting counter resets during histogram aggregation");
+        }
     });
     combined.map(|sum| Point::Histogram(Arc::new(sum)))
+}
+
+/// What the samples of a step are together.
+enum Joined<'a> {
+    /// Histograms that go together.
+    Histograms(Vec<&'a Histogram>),
+    /// Floats and histograms.
+    Mixed,
+    /// Exponential and custom buckets.
+    Incompatible,
+}
+
+/// Looks at the samples one after another, as Prometheus adds them up: what does not go with those before ends it, so that
+/// it depends on the order what is found to be odd.
+fn join_points<'a, 'n>(
+    points: &'a [Point],
+    name_of: impl Fn(usize) -> &'n str,
+    span: Span,
+    notes: &Notes,
+) -> Joined<'a> {
+    let mut seen: Vec<&Histogram> = Vec::with_capacity(points.len());
+    let mut bounds: Option<Arc<[f64]>> = None;
+    let (mut has_floats, mut has_histograms, mut fits) = (false, false, true);
+    for (place, point) in points.iter().enumerate() {
+        let Point::Histogram(histogram) = point else {
+            has_floats = true;
+            continue;
+        };
+        has_histograms = true;
+        if place > 0 && seen.is_empty() {
+            // The first was a number, so nothing is added up.
+            continue;
+        }
+        if let Some(first) = seen.first() {
+            if first.is_custom() != histogram.is_custom() {
+                notes.warn(span, mixed_schemas(&quote(name_of(place))));
+                fits = false;
+                break;
+            }
+            if let Some(before) = bounds.as_ref().filter(|before| ***before != *histogram.custom) {
+                notes.info(span, "mismatched custom buckets were reconciled during aggregation");
+                bounds = Some(before.iter().copied().filter(|bound| histogram.custom.contains(bound)).collect());
+            }
+        } else {
+            bounds = Some(Arc::clone(&histogram.custom));
+        }
+        seen.push(histogram);
+    }
+    match (has_floats && has_histograms, fits) {
+        (true, _) => Joined::Mixed,
+        (false, false) => Joined::Incompatible,
+        (false, true) => Joined::Histograms(seen),
+    }
 }
 
 impl Evaluator<'_> {

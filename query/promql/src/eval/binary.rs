@@ -195,7 +195,7 @@ impl Evaluator<'_> {
         for note in job.notes.into_iter().flatten() {
             self.note_refusal(&note.1, binary.op, span);
         }
-        let mut merger = Merger::default();
+        let mut merger = Merger::of_steps(steps);
         for series in job.results {
             merger.push(series)?;
         }
@@ -487,7 +487,7 @@ pub fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Series>, rhs: Vec<Series>
         }
         series
     };
-    let mut merger = Merger::default();
+    let mut merger = Merger::of_steps(steps);
     match op {
         BinaryOp::Or => {
             let left = presence(&lhs);

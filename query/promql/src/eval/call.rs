@@ -184,11 +184,12 @@ impl Evaluator<'_> {
     }
 
     fn sort(&self, expr: &Expr, name: &str, args: &[Expr], grid: &Grid) -> Result<Vec<Series>> {
-        if grid.len() > 1 {
+        let mut vector = self.vector(&args[0], grid)?;
+        // After what is within, so that the note stands at the outermost one; even where the step leads beyond the end.
+        if grid.start_ms != grid.end_ms {
             let text = "sort is ineffective for range queries since results are always ordered by labels";
             self.notes.warn(expr.span, text);
         }
-        let mut vector = self.vector(&args[0], grid)?;
         if name.starts_with("sort_by_label") {
             let names = texts(&args[1..]);
             let descending = name.ends_with("desc");

@@ -109,7 +109,7 @@ impl Evaluator<'_> {
         grid: &Grid,
     ) -> Result<Vec<Series>> {
         let families = self.families(&vector, span);
-        let mut merger = Merger::default();
+        let mut merger = Merger::of_steps(grid.len());
         for (k, (label, q, quantile_span)) in quantiles.iter().enumerate() {
             // Buckets that were mended for one quantile are whole for the next.
             let mended = |i: usize| quantiles[..k].iter().any(|(_, q, _)| (0.0..=1.0).contains(&q[i]));
@@ -189,7 +189,7 @@ impl Evaluator<'_> {
         grid: &Grid,
     ) -> Result<Vec<Series>> {
         let families = self.families(&vector, span);
-        let mut merger = Merger::default();
+        let mut merger = Merger::of_steps(grid.len());
         for family in &families {
             self.context.check()?;
             self.charge(1, grid.len())?;

@@ -8,9 +8,10 @@ use model::{Labels, stale_marker};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
-use super::Evaluator;
 use super::aggregate::group_labels;
+use super::{Evaluator, StepTally};
 use crate::error::{Error, Result};
+use crate::notes::Notes;
 use crate::number::{Mean, kahan_add};
 use crate::parse::ast::{Aggregate, AggregateOp, Borders, Expr, ExprKind};
 use crate::value::{Grid, Series, is_absent};
@@ -176,11 +177,18 @@ impl Evaluator<'_> {
             self.release(count, steps);
             taken
         };
-        let read = Evaluator { taker: Some(&take), ..*self }.vector(&aggregate.expr, grid);
+        // What is noted and counted on the way is worth nothing where it turns out that histograms are among the series.
+        let (notes, tally) = (Notes::default(), self.tally.map(|_| StepTally::new(steps)));
+        let reading = Evaluator { taker: Some(&take), notes: &notes, tally: tally.as_ref(), ..*self };
+        let read = reading.vector(&aggregate.expr, grid);
         let folded = folded.into_inner();
         if folded.has_histograms {
             self.release(folded.groups.len(), steps);
             return Ok(None);
+        }
+        self.notes.append(notes);
+        if let (Some(all), Some(tally)) = (self.tally, &tally) {
+            all.append(tally);
         }
         read?;
         let finish = |group: FoldedGroup| Series {

@@ -1,10 +1,12 @@
 //! `info`: adds the labels of info metrics such as `target_info`.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::Evaluator;
+use super::label::spell;
 use super::select::Reach;
 use crate::error::{Error, Result};
 use crate::parse::ast::{Borders, Expr, ExprKind, Selector};
@@ -33,19 +35,18 @@ impl Evaluator<'_> {
             let usual = Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info");
             matchers.push(usual.map_err(|error| Error::evaluation(error.to_string()))?);
         }
-        let is_info = |labels: &Labels| {
-            let name = labels.metric_name();
-            if names.is_empty() {
-                name == "target_info"
-            } else {
-                !positive.is_empty() && positive.iter().all(|m| m.matches(name))
-            }
-        };
+        let named: Vec<Matcher> = matchers.iter().filter(|matcher| matcher.name == METRIC_NAME).cloned().collect();
+        let is_info = |labels: &Labels| named.iter().all(|matcher| matcher.matches(labels.metric_name()));
         let needs_match = data.iter().any(|matcher| !matcher.matches_empty());
-        let infos = self.info_series(base, matchers, grid)?;
+        let mut infos = self.info_series(base, matchers, grid)?;
+        let enriched = vector.iter().filter(|series| !is_info(&series.labels));
+        infos.retain(related(enriched.map(|series| &series.labels)));
         let mut by_identity: BTreeMap<Vec<String>, Vec<&Series>> = BTreeMap::new();
         for info in &infos {
             by_identity.entry(identity(&info.labels)).or_default().push(info);
+        }
+        for i in (0..grid.len()).filter(|i| vector.iter().any(|series| series.has(*i))) {
+            by_identity.values().try_for_each(|infos| newest(infos, i).map(drop))?;
         }
         let mut merger = Merger::default();
         self.context.check()?;
@@ -64,7 +65,7 @@ impl Evaluator<'_> {
         Ok(merger.finish())
     }
 
-    /// Selects the info series at the times that the base's selectors look at.
+    /// Selects the info series at the times that the base's selectors look at; gives the times of their samples.
     fn info_series(&self, base: &Expr, matchers: Vec<Matcher>, grid: &Grid) -> Result<Vec<Series>> {
         let reach = self.base_reach(base, Reach { grid: *grid, at_ms: None, offset_ms: 0 })?;
         let inner = match reach.at_ms {
@@ -76,7 +77,7 @@ impl Evaluator<'_> {
             },
         };
         let selector = Selector { name: None, matchers, offset: None, at: None, borders: Borders::Plain };
-        let found = self.select(&selector, base.span, &inner)?;
+        let found = self.select_origins(&selector, &inner)?;
         if reach.at_ms.is_none() {
             return Ok(found);
         }
@@ -129,20 +130,53 @@ fn identity(labels: &Labels) -> Vec<String> {
     IDENTIFYING.iter().map(|name| labels.get(name).unwrap_or("").to_owned()).collect()
 }
 
+/// Returns what says of info series whether they may belong to any of `labels`: each label by which they are found that
+/// any of these has must have one of their values.
+fn related<'a>(labels: impl Iterator<Item = &'a Labels>) -> impl Fn(&Series) -> bool {
+    let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for labels in labels {
+        for name in IDENTIFYING {
+            if let Some(value) = labels.get(name).filter(|value| !value.is_empty()) {
+                values.entry(name).or_default().insert(value.to_owned());
+            }
+        }
+    }
+    move |info| {
+        let has = |(name, values): (&&str, &BTreeSet<String>)| values.contains(info.labels.get(name).unwrap_or(""));
+        !values.is_empty() && values.iter().all(has)
+    }
+}
+
+/// Returns of each info metric the series whose sample at step `i` is the newest.
+fn newest<'a>(infos: &[&'a Series], i: usize) -> Result<BTreeMap<&'a str, &'a Series>> {
+    let mut by_metric: BTreeMap<&str, &Series> = BTreeMap::new();
+    for info in infos.iter().copied().filter(|info| info.has(i)) {
+        match by_metric.entry(info.labels.metric_name()) {
+            Entry::Vacant(entry) => drop(entry.insert(info)),
+            Entry::Occupied(mut entry) => {
+                let (have, at) = (*entry.get(), info.values[i]);
+                if have.values[i] == at {
+                    let (have, new) = (spell(&have.labels), spell(&info.labels));
+                    let text =
+                        format!("found duplicate series for info metric: existing {have} @ {at}, new {new} @ {at}");
+                    return Err(Error::evaluation(text));
+                }
+                if have.values[i] < at {
+                    entry.insert(info);
+                }
+            }
+        }
+    }
+    Ok(by_metric)
+}
+
 /// Returns the series once for each set of labels that the info series add over the steps.
 fn enrich(series: &Series, infos: &[&Series], data: &[&Matcher], needs_match: bool) -> Result<Vec<Series>> {
     let mut parts: Vec<(Labels, Series)> = Vec::new();
     for i in (0..series.values.len()).filter(|i| series.has(*i)) {
         let mut added: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut by_metric: BTreeMap<&str, &Series> = BTreeMap::new();
-        for info in infos.iter().filter(|info| info.has(i)) {
-            if let Some(other) = by_metric.insert(info.labels.metric_name(), info) {
-                return Err(Error::evaluation(format!(
-                    "found duplicate series for info metric: existing {} @ {i}, new {} @ {i}",
-                    super::label::spell(&other.labels),
-                    super::label::spell(&info.labels)
-                )));
-            }
+        let by_metric = newest(infos, i)?;
+        for info in by_metric.values() {
             for (name, value) in info.labels.iter() {
                 let wanted = data.is_empty() || data.iter().any(|matcher| matcher.name == name);
                 if name == METRIC_NAME || IDENTIFYING.contains(&name) || !wanted || series.labels.get(name).is_some() {

@@ -29,7 +29,7 @@ fn checked<'a>(name: &'a str, what: &str, function: &str) -> Result<&'a str> {
 
 /// Gives each series new labels and unites those that then have the same.
 fn relabel(vector: Vec<Series>, target: &str, change: impl Fn(&Labels) -> Option<Labels>) -> Result<Vec<Series>> {
-    let mut merger = Merger::default();
+    let mut merger = Merger::by_kind();
     for mut series in vector {
         if let Some(labels) = change(&series.labels) {
             series.labels = labels;

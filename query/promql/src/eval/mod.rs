@@ -24,7 +24,7 @@ use storage_api::QueryContext;
 
 use crate::error::{Error, Result};
 use crate::notes::Notes;
-use crate::parse::ast::{At, Duration, Expr, ExprKind, ValueType};
+use crate::parse::ast::{At, Duration, Expr, ExprKind, Selector, ValueType};
 use crate::source::Source;
 use crate::value::{Grid, Merger, Series, Value, without_metadata};
 
@@ -101,6 +101,7 @@ pub fn evaluate_counted(
     let notes = Notes::default();
     let evaluator =
         Evaluator { source, context, query: *query, notes: &notes, buckets: Buckets::Kept, taker: None, tally };
+    evaluator.check_durations(query.expr)?;
     let value = match found {
         ValueType::Matrix => Value::Matrix(evaluator.matrix(query.expr, &query.grid)?),
         _ => evaluator.eval(query.expr, &query.grid)?,
@@ -255,6 +256,37 @@ impl Evaluator<'_> {
         Ok(ms)
     }
 
+    /// Computes all durations before anything is read, so that a fault in one is told whatever else is wrong.
+    fn check_durations(&self, expr: &Expr) -> Result<()> {
+        let selector_offset = |selector: &Selector| self.offset_ms(selector.offset.as_ref());
+        match &expr.kind {
+            ExprKind::Number(_) | ExprKind::Text(_) => {}
+            ExprKind::Selector(selector) => drop(selector_offset(selector)?),
+            ExprKind::Range(selector, range) => {
+                self.positive_ms(range)?;
+                selector_offset(selector)?;
+            }
+            ExprKind::Subquery(subquery) => {
+                self.offset_ms(subquery.offset.as_ref())?;
+                for duration in subquery.step.iter().chain([&subquery.range]) {
+                    self.positive_ms(duration)?;
+                }
+                self.check_durations(&subquery.expr)?;
+            }
+            ExprKind::Call(_, args) => args.iter().try_for_each(|arg| self.check_durations(arg))?,
+            ExprKind::Aggregate(aggregate) => {
+                self.check_durations(&aggregate.expr)?;
+                aggregate.param.iter().try_for_each(|param| self.check_durations(param))?;
+            }
+            ExprKind::Binary(binary) => {
+                self.check_durations(&binary.lhs)?;
+                self.check_durations(&binary.rhs)?;
+            }
+            ExprKind::Unary(_, inner) | ExprKind::Paren(inner) => self.check_durations(inner)?,
+        }
+        Ok(())
+    }
+
     fn offset_ms(&self, offset: Option<&Duration>) -> Result<i64> {
         offset.map_or(Ok(0), |offset| self.duration_ms(offset))
     }
@@ -271,7 +303,7 @@ impl Evaluator<'_> {
     fn finish(&self, value: Value) -> Result<Value> {
         Ok(match value {
             Value::Vector(series) => {
-                let mut merger = Merger::default();
+                let mut merger = Merger::by_kind();
                 for mut one in series {
                     if one.is_empty() {
                         continue;
@@ -283,6 +315,9 @@ impl Evaluator<'_> {
                     merger.push(one)?;
                 }
                 let mut series = merger.finish();
+                if !self.query.is_range {
+                    series.iter_mut().for_each(Series::prefer_histograms);
+                }
                 if self.query.is_range {
                     series.sort_by(|a, b| a.labels.cmp(&b.labels));
                 }
@@ -304,11 +339,15 @@ pub(crate) fn is_invariant(expr: &Expr) -> bool {
         ExprKind::Selector(selector) | ExprKind::Range(selector, _) => selector.at.is_some(),
         ExprKind::Subquery(subquery) => subquery.at.is_some(),
         ExprKind::Call(function, args) => {
-            let by_time = matches!(function.name, "time" | "timestamp" | "predict_linear")
-                || (function.variadic == 1 && args.is_empty());
-            !by_time && args.iter().all(is_invariant)
+            // The times of samples are the same at every step, those of computed values are not.
+            let of_samples = function.name == "timestamp"
+                && args.iter().all(|arg| matches!(arg.unparen().kind, ExprKind::Selector(_)));
+            let by_time =
+                matches!(function.name, "time" | "timestamp" | "predict_linear") || time::find(function.name).is_some();
+            (of_samples || !by_time) && args.iter().all(is_invariant)
         }
-        ExprKind::Aggregate(one) => is_invariant(&one.expr) && one.param.as_ref().is_none_or(is_invariant),
+        // As in Prometheus, whatever the parameter is: it is evaluated once with the rest.
+        ExprKind::Aggregate(one) => is_invariant(&one.expr),
         ExprKind::Binary(binary) => is_invariant(&binary.lhs) && is_invariant(&binary.rhs),
         ExprKind::Unary(_, inner) | ExprKind::Paren(inner) => is_invariant(inner),
     }

@@ -135,7 +135,8 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
     if let (true, Some(second)) = (is_counter, all.get(1).copied())
         && (second.detect_reset(first) || w.started_anew(1))
     {
-        nothing = Arc::new(second.scaled(0.0));
+        let custom = Arc::clone(&second.custom);
+        nothing = Arc::new(Histogram { schema: second.schema, custom, ..Histogram::default() });
         first = &nothing;
         all[0] = first;
     }
@@ -165,15 +166,13 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
     } else if !is_gauge {
         w.warn(format!("this native histogram metric is not a gauge: {}", w.metric()));
     }
-    // All are brought to the coarsest resolution first, so that no intermediate step loses more than the result does.
-    let reduced = |one: &Histogram| {
-        let mut one = one.clone();
-        if !uses_custom {
-            one.reduce(schema);
-        }
-        one
-    };
-    let (mut change, odd) = reduced(last).sub(&reduced(first))?;
+    // Brought to the coarsest resolution first, so that no intermediate step loses more than the result does. The others
+    // keep theirs until their zero buckets are as wide as its, which may cut fewer buckets that way.
+    let mut last = last.as_ref().clone();
+    if !uses_custom {
+        last.reduce(schema);
+    }
+    let (mut change, odd) = last.sub(first)?;
     if odd.bounds_reconciled {
         w.info("mismatched custom buckets were reconciled during subtraction");
     }
@@ -184,7 +183,7 @@ fn histogram_change(w: &Window<'_>, is_counter: bool) -> Option<Histogram> {
                 && i > 0
                 && (now.detect_reset(before) || w.started_anew(i + 1))
             {
-                let (sum, odd) = change.add(&reduced(before))?;
+                let (sum, odd) = change.add(before)?;
                 if odd.bounds_reconciled {
                     w.info("mismatched custom buckets were reconciled during addition");
                 }

@@ -132,24 +132,37 @@ impl Evaluator<'_> {
 
     /// As [`select`](Self::select), but gives the samples' own times in seconds.
     pub(super) fn select_times(&self, selector: &Selector, grid: &Grid) -> Result<Vec<Series>> {
-        self.select_with(&self.without_offset_after_at(selector)?, grid, |samples, i| {
-            let at = super::window::seconds(samples.timestamps_ms[i]);
-            (!is_stale_at(samples, i)).then_some(Point::Float(at))
-        })
+        self.select_whens(selector, grid, |samples, i| samples.timestamps_ms[i])
     }
 
-    /// Takes a negative offset from a selector with `@`: Prometheus looks no further where only times are asked for.
-    fn without_offset_after_at(&self, selector: &Selector) -> Result<Selector> {
-        let looks_ahead = selector.at.is_some() && self.offset_ms(selector.offset.as_ref())? < 0;
-        let offset = if looks_ahead { None } else { selector.offset.clone() };
-        Ok(Selector { offset, ..selector.clone() })
+    /// As [`select`](Self::select), but gives the samples' own times in milliseconds.
+    pub(super) fn select_origins(&self, selector: &Selector, grid: &Grid) -> Result<Vec<Series>> {
+        #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ms")]
+        self.select_with(selector, grid, |samples, i| {
+            (!is_stale_at(samples, i)).then_some(Point::Float(samples.timestamps_ms[i] as f64))
+        })
     }
 
     /// As [`select`](Self::select), but gives the times in seconds from which the samples count, 0 where not known.
     pub(super) fn select_start_times(&self, selector: &Selector, grid: &Grid) -> Result<Vec<Series>> {
-        self.select_with(&self.without_offset_after_at(selector)?, grid, |samples, i| {
-            let start = samples.starts_ms.as_ref().map_or(0, |starts| starts[i]);
-            (!is_stale_at(samples, i)).then_some(Point::Float(super::window::seconds(start)))
+        self.select_whens(selector, grid, |samples, i| samples.starts_ms.as_ref().map_or(0, |starts| starts[i]))
+    }
+
+    /// Gives a time of each sample, in seconds. As in Prometheus, where only times are asked for a selector with `@` looks
+    /// back from that time, whatever its offset, and never beyond it.
+    fn select_whens(
+        &self,
+        selector: &Selector,
+        grid: &Grid,
+        when: impl Fn(&Samples, usize) -> i64 + Sync,
+    ) -> Result<Vec<Series>> {
+        let looks_ahead = selector.at.is_some() && self.offset_ms(selector.offset.as_ref())? < 0;
+        let offset = if looks_ahead { None } else { selector.offset.clone() };
+        let oldest = self.at_ms(selector.at).map(|at| at.saturating_sub(self.query.options.lookback_ms));
+        self.select_with(&Selector { offset, ..selector.clone() }, grid, |samples, i| {
+            let is_near = oldest.is_none_or(|oldest| samples.timestamps_ms[i] > oldest);
+            let value = super::window::seconds(when(samples, i));
+            (is_near && !is_stale_at(samples, i)).then_some(Point::Float(value))
         })
     }
 

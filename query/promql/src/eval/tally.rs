@@ -43,6 +43,13 @@ impl StepTally {
         }
     }
 
+    /// Adds what `other` counted for the same steps.
+    pub(super) fn append(&self, other: &Self) {
+        for (count, more) in self.0.iter().zip(&other.0) {
+            count.fetch_add(more.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Adds samples that belong to the query, but to no step: they count for the last.
     pub(super) fn add_to_last(&self, samples: u64) {
         self.add(self.0.len().saturating_sub(1), samples);
