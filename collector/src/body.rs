@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt as _;
@@ -21,6 +22,9 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// What is reserved for a window: that of `zstd -3`, which senders use.
 const ZSTD_WINDOW_BYTES: u64 = 2 << 20;
+
+/// Most of a body's announced length that there is room made for before it arrives.
+const RESERVED_BYTES_MAX: u64 = 256 << 10;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +73,10 @@ pub(crate) fn cut(text: &str) -> String {
 /// Reads a whole body of at most `limit_bytes` in at most `limit`. On a refusal the rest is read and thrown away, up to
 /// a limit.
 pub(crate) async fn read(body: Body, limit_bytes: u64, limit: Duration, admission: &mut Admission) -> Result<Vec<u8>> {
+    let expected_bytes = body.size_hint().lower().min(limit_bytes).min(RESERVED_BYTES_MAX);
     let mut stream = body.into_data_stream();
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    let read = tokio::time::timeout(limit, read_all(&mut stream, limit_bytes, admission)).await;
+    let read = tokio::time::timeout(limit, read_all(&mut stream, expected_bytes, limit_bytes, admission)).await;
     let read = read.unwrap_or(Err(Refusal::BodyTimeout { limit_ms }));
     if matches!(read, Err(Refusal::TooLarge { .. } | Refusal::Overloaded { .. })) {
         drain(stream).await;
@@ -79,15 +84,26 @@ pub(crate) async fn read(body: Body, limit_bytes: u64, limit: Duration, admissio
     read
 }
 
-async fn read_all(stream: &mut BodyDataStream, limit_bytes: u64, admission: &mut Admission) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+async fn read_all(
+    stream: &mut BodyDataStream,
+    expected_bytes: u64,
+    limit_bytes: u64,
+    admission: &mut Admission,
+) -> Result<Vec<u8>> {
+    admission.grow(expected_bytes)?;
+    let mut paid_bytes = expected_bytes;
+    let mut bytes = Vec::with_capacity(usize::try_from(expected_bytes).unwrap_or(0));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| Refusal::BodyBroken { cause: error.to_string() })?;
         if bytes.len() as u64 + chunk.len() as u64 > limit_bytes {
             return Err(Refusal::TooLarge { what: "the body", limit_bytes });
         }
         // A growing vector may hold twice what is in it.
-        admission.grow(chunk.len() as u64 * 2)?;
+        let needed_bytes = (bytes.len() + chunk.len()) as u64;
+        if needed_bytes > paid_bytes {
+            admission.grow(needed_bytes * 2 - paid_bytes)?;
+            paid_bytes = needed_bytes * 2;
+        }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)

@@ -170,6 +170,28 @@ async fn a_histogram_that_storage_finds_at_fault_is_one_point() {
 }
 
 #[tokio::test]
+async fn a_resource_that_came_before_keeps_its_target_info() {
+    let harness = Harness::new();
+    let gauge =
+        |at: u32| format!(r#"{{"name":"m","gauge":{{"dataPoints":[{{"timeUnixNano":"{at}000000","asInt":1}}]}}}}"#);
+    for at in [5, 6, 200_006] {
+        let host = request(&gauge(at));
+        let no_host = host.replace(r#""key":"host.name""#, r#""key":"service.instance.id""#);
+        for request in [host, no_host] {
+            let answer = harness.post("/api/v1/otlp/v1/metrics", JSON, request).await;
+            assert_eq!((answer.status, answer.text()), (StatusCode::OK, "{}".to_owned()));
+        }
+    }
+    expect![[r#"
+        m{instance="h1", job="cart", otel_scope_name="lib", otel_scope_version="2"} 1@5 1@6 1@200006
+        m{job="cart", otel_scope_name="lib", otel_scope_version="2"} 1@5 1@6 1@200006
+        target_info{host_name="h1", job="cart"} 1@5 1@6 1@200006
+    "#]]
+    .assert_eq(&harness.samples());
+    assert_eq!(harness.metrics.metadata(Some("target_info")).unwrap()[0].help, "Target metadata");
+}
+
+#[tokio::test]
 async fn metadata_is_told_of_each_metric_and_again_when_it_changes() {
     let harness = Harness::new();
     let gauge = |help: &str| {

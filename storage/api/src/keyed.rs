@@ -15,6 +15,15 @@ const SECRET_BYTES: usize = 192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SeriesKey(pub u128);
 
+/// What stands for the labels of a series that was pushed by key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keyed {
+    /// The key.
+    pub key: SeriesKey,
+    /// What the batch's [`LabelSource`] knows the series by.
+    pub token: u64,
+}
+
 /// A label's name and value, borrowed where that is possible.
 pub type LabelPair<'a> = (Cow<'a, str>, Cow<'a, str>);
 

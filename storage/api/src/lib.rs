@@ -12,17 +12,19 @@ mod keyed;
 mod log_admin;
 mod logs;
 mod metrics;
+mod rows;
 
 pub use context::{Limits, QueryContext};
 pub use error::{Error, Result};
 pub use finding::{BlockInfo, Checked, Finding, Findings};
-pub use keyed::{KeyMaker, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
+pub use keyed::{KeyMaker, Keyed, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
 pub use log_admin::{LogAdmin, LogDelete, LogDeleteRequest, RowTest, Undelete};
 pub use logs::{
     LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,
     LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn, step_of,
 };
 pub use metrics::{
-    AppendReport, Extent, Keyed, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,
+    AppendReport, Extent, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,
     SeriesExemplars, SeriesPart, SeriesRow, SeriesSamples, SeriesSelection, histogram_cost,
 };
+pub use rows::KeyedRows;

@@ -1,56 +1,29 @@
 //! Appending and reading metrics.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Exemplar, Histogram, HistogramSample, LabelError, Labels, Matcher, MetricMetadata, Sample};
 
-use crate::keyed::{LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
+use crate::keyed::{Keyed, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
+use crate::rows::{KeyedRows, Row, index, slice};
 use crate::{QueryContext, Result};
 
 /// Series and samples of one request; text may be borrowed from the request's body, so that no sample allocates.
 #[derive(Debug, Default)]
 pub struct MetricBatch<'a> {
     labels: Vec<LabelPair<'a>>,
-    series: Vec<Entry>,
+    rows: KeyedRows,
     /// Decodes the labels of keyed series.
     source: Option<&'a dyn LabelSource<'a>>,
-    samples: Vec<Sample>,
-    /// What the series that have more than samples have, by their place in `series`, ascending.
-    extras: Vec<(u32, Extras)>,
-    starts_ms: Vec<i64>,
-    histograms: Vec<HistogramSample>,
-    exemplars: Vec<Exemplar>,
     /// Kind, help and unit of the metrics in the batch, where the client told them.
     pub metadata: Vec<MetricMetadata>,
 }
 
-/// Where the parts of a series lie in a batch.
-#[derive(Debug, Clone)]
-struct Entry {
-    samples: Range<u32>,
-    labels: Range<u32>,
-    keyed: Option<Keyed>,
-    /// When counting began for the sample of a series that has just one, as nearly all have; 0 where that is not known.
-    start_ms: i64,
-}
-
-/// What stands for the labels of a series that was pushed by key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keyed {
-    /// The key.
-    pub key: SeriesKey,
-    /// What the batch's [`LabelSource`] knows the series by.
-    pub token: u64,
-}
-
-/// Where a series' rarer parts lie in a batch.
-#[derive(Debug, Default, Clone)]
-struct Extras {
-    starts: Range<u32>,
-    histograms: Range<u32>,
-    exemplars: Range<u32>,
+impl From<KeyedRows> for MetricBatch<'_> {
+    fn from(rows: KeyedRows) -> Self {
+        Self { rows, ..Self::default() }
+    }
 }
 
 /// One series of a [`MetricBatch`].
@@ -78,10 +51,15 @@ impl<'a> MetricBatch<'a> {
         Self { source: Some(source), ..Self::default() }
     }
 
+    /// As [`with_source`](Self::with_source), with rows, of which the tokens are those of the source.
+    #[must_use]
+    pub fn with_rows(rows: KeyedRows, source: &'a dyn LabelSource<'a>) -> Self {
+        Self { rows, source: Some(source), ..Self::default() }
+    }
+
     /// Makes room for so many more series and samples.
     pub fn reserve(&mut self, series: usize, samples: usize) {
-        self.series.reserve(series);
-        self.samples.reserve(samples);
+        self.rows.reserve(series, samples);
     }
 
     /// Adds a series. Labels may come in any order; empty values are left out.
@@ -96,20 +74,14 @@ impl<'a> MetricBatch<'a> {
         let first = self.labels.len();
         self.labels.extend(labels);
         sort_labels(&mut self.labels, first)?;
-        self.push_entry(index(first)..index(self.labels.len()), None, samples);
+        self.rows.push_labelled(index(first)..index(self.labels.len()), samples);
         Ok(())
     }
 
     /// Adds a series by a key that stands for its labels. Only a store that does not know the key asks the source for
     /// them, by `token`. In a batch without a source such a series is refused.
     pub fn push_keyed(&mut self, key: SeriesKey, token: u64, samples: impl IntoIterator<Item = Sample>) {
-        self.push_entry(0..0, Some(Keyed { key, token }), samples);
-    }
-
-    fn push_entry(&mut self, labels: Range<u32>, keyed: Option<Keyed>, samples: impl IntoIterator<Item = Sample>) {
-        let first = self.samples.len();
-        self.samples.extend(samples);
-        self.series.push(Entry { samples: index(first)..index(self.samples.len()), labels, keyed, start_ms: 0 });
+        self.rows.push(key, token, samples);
     }
 
     /// Returns the labels of a series by name, no repeats, no empty values; those of a keyed one are decoded into
@@ -151,70 +123,28 @@ impl<'a> MetricBatch<'a> {
     /// Gives the series that was pushed last the start time of each of its samples, in milliseconds, 0 where it is not
     /// known. Missing ones are not known, and those over the number of samples are left out.
     pub fn set_starts(&mut self, starts_ms: impl IntoIterator<Item = i64>) {
-        let mut starts_ms = starts_ms.into_iter();
-        let Some(Entry { samples, start_ms, .. }) = self.series.last_mut() else { return };
-        let count = samples.len();
-        if count == 1 {
-            *start_ms = starts_ms.next().unwrap_or(0);
-            return;
-        }
-        let first = self.starts_ms.len();
-        self.starts_ms.extend(starts_ms.take(count));
-        self.starts_ms.resize(first + count, 0);
-        let range = index(first)..index(self.starts_ms.len());
-        if let Some(extras) = self.extras_of_last() {
-            extras.starts = range;
-        }
+        self.rows.set_starts(starts_ms);
     }
 
     /// Gives the series that was pushed last native histograms; once for each series.
     pub fn set_histograms(&mut self, histograms: impl IntoIterator<Item = HistogramSample>) {
-        let first = self.histograms.len();
-        self.histograms.extend(histograms);
-        let range = index(first)..index(self.histograms.len());
-        if let Some(extras) = self.extras_of_last() {
-            extras.histograms = range;
-        }
+        self.rows.set_histograms(histograms);
     }
 
     /// Gives the series that was pushed last exemplars; once for each series.
     pub fn set_exemplars(&mut self, exemplars: impl IntoIterator<Item = Exemplar>) {
-        let first = self.exemplars.len();
-        self.exemplars.extend(exemplars);
-        let range = index(first)..index(self.exemplars.len());
-        if let Some(extras) = self.extras_of_last() {
-            extras.exemplars = range;
-        }
-    }
-
-    fn extras_of_last(&mut self) -> Option<&mut Extras> {
-        let last = index(self.series.len().checked_sub(1)?);
-        if self.extras.last().is_none_or(|(place, _)| *place != last) {
-            self.extras.push((last, Extras::default()));
-        }
-        self.extras.last_mut().map(|(_, extras)| extras)
+        self.rows.set_exemplars(exemplars);
     }
 
     /// Iterates over the series in the order they were pushed.
     pub fn series(&self) -> impl ExactSizeIterator<Item = SeriesRow<'_, 'a>> + '_ {
-        let mut extras = self.extras.iter().peekable();
-        self.series.iter().enumerate().map(move |(place, Entry { samples, labels, keyed, start_ms })| {
-            let mut row = SeriesRow {
-                labels: slice(&self.labels, labels),
-                keyed: *keyed,
-                samples: slice(&self.samples, samples),
-                starts_ms: if *start_ms == 0 { &[] } else { std::slice::from_ref(start_ms) },
-                histograms: &[],
-                exemplars: &[],
-            };
-            if let Some((_, extras)) = extras.next_if(|(of, _)| *of as usize == place) {
-                if !extras.starts.is_empty() {
-                    row.starts_ms = slice(&self.starts_ms, &extras.starts);
-                }
-                row.histograms = slice(&self.histograms, &extras.histograms);
-                row.exemplars = slice(&self.exemplars, &extras.exemplars);
-            }
-            row
+        self.rows.iter().map(|Row { labels, keyed, samples, starts_ms, histograms, exemplars }| SeriesRow {
+            labels: slice(&self.labels, &labels),
+            keyed,
+            samples,
+            starts_ms,
+            histograms,
+            exemplars,
         })
     }
 
@@ -222,40 +152,40 @@ impl<'a> MetricBatch<'a> {
     /// several samples, native histograms or exemplars.
     #[must_use]
     pub fn has_extras(&self) -> bool {
-        !self.extras.is_empty()
+        self.rows.has_extras()
     }
 
     /// Returns the number of samples, native histograms included, exemplars not.
     #[must_use]
     pub fn samples_len(&self) -> usize {
-        self.samples.len() + self.histograms.len()
+        self.rows.samples_len()
     }
 
     /// Returns the number of native histograms.
     #[must_use]
     pub fn histograms_len(&self) -> usize {
-        self.histograms.len()
+        self.rows.histograms_len()
     }
 
     /// Returns the number of exemplars.
     #[must_use]
     pub fn exemplars_len(&self) -> usize {
-        self.exemplars.len()
+        self.rows.exemplars_len()
+    }
+
+    /// Returns the memory of the rows, for another batch.
+    #[must_use]
+    pub fn into_rows(self) -> KeyedRows {
+        let mut rows = self.rows;
+        rows.clear();
+        rows
     }
 
     /// Says whether there is no series and no metadata.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty() && self.metadata.is_empty()
+        self.rows.is_empty() && self.metadata.is_empty()
     }
-}
-
-fn slice<'b, T>(all: &'b [T], range: &Range<u32>) -> &'b [T] {
-    &all[range.start as usize..range.end as usize]
-}
-
-fn index(n: usize) -> u32 {
-    u32::try_from(n).expect("a request body is far below 4 Gi entries")
 }
 
 /// What became of a batch: every sample or record is in `accepted` or in one rejection's `count`.

@@ -21,6 +21,9 @@ pub(super) fn exemplars(
     report: &mut Report,
 ) -> Result<Vec<Exemplar>, Malformed> {
     let mut kept = Vec::new();
+    if messages.stretch().is_empty() {
+        return Ok(kept);
+    }
     let mut messages = messages.iter();
     while let Some(message) = messages.next()? {
         match exemplar(message, point_ms, &mut report.invalid)? {

@@ -1,23 +1,27 @@
 //! What the points of one metric share, and the labels of a series that is made of it and of a point's attributes.
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use model::METRIC_NAME;
 
-use super::labels::{Label, Shared, check, pairs, point_labels, set, short};
-use super::name::{LabelNaming, metric_name};
+use super::labels::{Label, Shared, check, pairs, point_labels, resource_labels, set, short, target_labels};
+use super::name::metric_name;
 use super::points::number_text;
-use super::wire::{self, Malformed, Repeated};
-use super::{Kind, LabelLimits, Options, Refused, Strategy};
+use super::wire::{self, Header, Malformed, Pair, Repeated};
+use super::{Kind, Options, Refused};
 use crate::RejectedRecords;
 
-/// A resource of a request, with the labels that it gives to all of its series.
+/// A resource of a request, and the labels that it gives to all of its series.
 #[derive(Debug)]
 pub struct ResourceLabels<'a> {
-    /// The bytes that it was read from.
-    pub(super) pieces: Vec<&'a [u8]>,
-    pub(super) shared: Shared<'a>,
+    /// The bytes that it was read from; nearly always one piece.
+    first: &'a [u8],
+    others: Vec<&'a [u8]>,
+    attributes: Vec<Pair<'a>>,
+    options: &'a Options,
+    shared: OnceLock<Result<Shared<'a>, Refused>>,
 }
 
 /// A scope of a resource, with the labels that it gives to all of its series.
@@ -29,9 +33,45 @@ pub struct ScopeLabels<'a> {
 }
 
 impl<'a> ResourceLabels<'a> {
+    /// Reads the attributes, whose text is not tested yet.
+    pub(super) fn read(resource: Repeated<'a>, options: &'a Options) -> Result<Self, Malformed> {
+        let (mut first, mut others, mut attributes) = (None, Vec::new(), Vec::new());
+        let mut pieces = resource.iter();
+        while let Some(piece) = pieces.next()? {
+            pairs(wire::resource_attributes(piece), &mut attributes)?;
+            match first {
+                None => first = Some(piece),
+                Some(_) => others.push(piece),
+            }
+        }
+        Ok(Self { first: first.unwrap_or_default(), others, attributes, options, shared: OnceLock::new() })
+    }
+
     /// Returns bytes that tell it from any other resource; equal ones give equal labels.
     pub fn identity(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
-        self.pieces.iter().copied()
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+
+    /// Returns the labels of all its series, decoded once.
+    pub(super) fn shared(&self) -> Result<&Shared<'a>, Refused> {
+        let shared = self.shared.get_or_init(|| resource_labels(&self.attributes, self.options));
+        shared.as_ref().map_err(Clone::clone)
+    }
+
+    /// Returns the labels of its `target_info`; `None` when there is none for it.
+    ///
+    /// # Errors
+    /// [`NoLabels`] when they are not sound.
+    pub fn target_labels(&self) -> Result<Option<Vec<Label<'a>>>, NoLabels> {
+        Ok(self.target()?)
+    }
+
+    pub(super) fn target(&self) -> Result<Option<Vec<Label<'a>>>, Refused> {
+        let labels = target_labels(&self.attributes, self.shared()?, self.options)?;
+        if let Some(labels) = &labels {
+            check(labels, "target_info", &self.options.limits)?;
+        }
+        Ok(labels)
     }
 }
 
@@ -42,22 +82,24 @@ impl<'a> ScopeLabels<'a> {
     }
 }
 
-/// A metric of a resource and scope.
-#[derive(Debug)]
-pub struct Family<'a> {
-    /// Who emitted.
-    pub resource: Arc<ResourceLabels<'a>>,
-    /// Which instrumentation library.
-    pub scope: Arc<ScopeLabels<'a>>,
-    name: &'a str,
-    unit: &'a str,
-    kind: Kind,
+/// What the name of a metric in Prometheus is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct MetricName<'a> {
+    pub(super) name: &'a str,
+    pub(super) unit: &'a str,
+    pub(super) kind: Kind,
     /// As the wire has it; cumulative for kinds that have none.
     pub(super) temporality: u32,
-    strategy: Strategy,
-    naming: LabelNaming,
-    limits: LabelLimits,
-    translated: OnceLock<String>,
+}
+
+/// A metric of a resource and scope.
+#[derive(Debug)]
+pub struct Family<'f, 'a> {
+    resource: &'f ResourceLabels<'a>,
+    scope: &'f ScopeLabels<'a>,
+    name: MetricName<'a>,
+    header: Header<'a>,
+    translated: OnceCell<String>,
 }
 
 /// The attributes of a point, undecoded.
@@ -128,53 +170,68 @@ impl From<Refused> for NoLabels {
     }
 }
 
-impl<'a> Family<'a> {
-    pub(super) fn new(
-        resource: &Arc<ResourceLabels<'a>>,
-        scope: &Arc<ScopeLabels<'a>>,
-        (name, unit): (&'a str, &'a str),
-        (kind, temporality): (Kind, u32),
-        options: &Options,
-    ) -> Self {
-        Self {
-            resource: Arc::clone(resource),
-            scope: Arc::clone(scope),
-            name,
-            unit,
-            kind,
-            temporality,
-            strategy: options.strategy,
-            naming: options.label_naming(),
-            limits: options.limits,
-            translated: OnceLock::new(),
-        }
+impl<'f, 'a> Family<'f, 'a> {
+    /// Returns a metric whose name and limits are known to be sound.
+    #[must_use]
+    pub fn new(resource: &'f ResourceLabels<'a>, scope: &'f ScopeLabels<'a>, name: MetricName<'a>) -> Self {
+        Self { resource, scope, name, header: Header::default(), translated: OnceCell::new() }
     }
 
-    /// Returns bytes that, with resource and scope, tell it from any other family; equal ones give equal labels.
+    pub(super) fn with_header(self, header: Header<'a>) -> Self {
+        Self { header, ..self }
+    }
+
+    /// Gives it the name in Prometheus, when that was told by [`prometheus_name`](Self::prometheus_name) before.
     #[must_use]
-    pub fn identity(&self) -> [&'a [u8]; 3] {
-        let kind: &'static [u8] = match self.kind {
-            Kind::Gauge => b"gauge",
-            Kind::Counter => b"counter",
-            Kind::UpDownCounter => b"updowncounter",
-            Kind::Histogram => b"histogram",
-            Kind::Summary => b"summary",
+    pub fn with_prometheus_name(self, name: String) -> Self {
+        Self { translated: OnceCell::from(name), ..self }
+    }
+
+    /// Returns the metric's name in Prometheus, if it was asked for so far.
+    #[must_use]
+    pub fn into_prometheus_name(self) -> Option<String> {
+        self.translated.into_inner()
+    }
+
+    /// Returns what the name is made of.
+    #[must_use]
+    pub fn name(&self) -> MetricName<'a> {
+        self.name
+    }
+
+    /// Returns bytes and a small number that, with resource and scope, tell it from any other family; equal ones give
+    /// equal labels and equal metadata. Empty pieces count.
+    #[must_use]
+    pub fn identity(&self) -> ([&'a [u8]; 4], u8) {
+        let kind = match self.name.kind {
+            Kind::Gauge => 0,
+            Kind::Counter => 1,
+            Kind::UpDownCounter => 2,
+            Kind::Histogram => 3,
+            Kind::Summary => 4,
         };
-        [self.name.as_bytes(), self.unit.as_bytes(), kind]
+        (self.header.pieces, kind * 2 + u8::from(self.header.is_whole))
     }
 
     /// Returns the metric's name in Prometheus; empty when nothing of it can be kept.
-    pub(super) fn prometheus_name(&self) -> &str {
-        self.translated.get_or_init(|| metric_name(self.name, self.unit, self.kind, self.strategy))
+    #[must_use]
+    pub fn prometheus_name(&self) -> &str {
+        let MetricName { name, unit, kind, .. } = self.name;
+        self.translated.get_or_init(|| metric_name(name, unit, kind, self.options().strategy))
+    }
+
+    fn options(&self) -> &'a Options {
+        self.resource.options
     }
 
     pub(super) fn is_delta(&self) -> bool {
-        self.temporality == wire::DELTA
+        self.name.temporality == wire::DELTA
     }
 
     /// Tests what all points of it share.
     pub(super) fn check(&self) -> Result<(), Refused> {
-        if self.temporality != wire::CUMULATIVE && self.temporality != wire::DELTA {
+        let temporality = self.name.temporality;
+        if temporality != wire::CUMULATIVE && temporality != wire::DELTA {
             let detail = || format!("metric {:?} says neither delta nor cumulative", short(self.prometheus_name()));
             return Err(Refused::new("unspecified_temporality", detail));
         }
@@ -190,8 +247,9 @@ impl<'a> Family<'a> {
         }
         let mut read = Vec::new();
         pairs(attributes, &mut read)?;
-        let labels = point_labels(&read, &self.resource.shared, &self.scope.labels, self.naming)?;
-        check(&labels, name, &self.limits)?;
+        let naming = self.options().label_naming();
+        let labels = point_labels(&read, self.resource.shared()?, &self.scope.labels, naming)?;
+        check(&labels, name, &self.options().limits)?;
         Ok(labels)
     }
 

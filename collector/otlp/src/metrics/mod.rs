@@ -26,7 +26,7 @@ use model::{Exemplar, Histogram, MetricMetadata, Sample};
 
 pub use build::{HistogramPoint, Instrument, MetricsBuilder, Number, NumberPoint, SummaryPoint};
 pub use delta::{DeltaOptions, DeltaStates, Deltas};
-pub use family::{Attributes, Family, NoLabels, Part, ResourceLabels, ScopeLabels};
+pub use family::{Attributes, Family, MetricName, NoLabels, Part, ResourceLabels, ScopeLabels};
 pub use history::{History, HistoryError, Newest};
 pub use labels::Label;
 pub use name::{LabelNaming, label_name, metric_name, unit_name};
@@ -86,6 +86,19 @@ pub struct Undecoded<'a> {
     pub start_ms: i64,
 }
 
+/// What a sink remembers of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Remembered {
+    /// Nothing: its labels are tested.
+    #[default]
+    Nothing,
+    /// Its labels are sound, so that they need not be decoded.
+    Sound {
+        /// Whether there is a `target_info` for it.
+        has_target: bool,
+    },
+}
+
 /// Takes the series that a request turns into.
 pub trait Sink<'a> {
     /// Why it takes no more.
@@ -98,8 +111,31 @@ pub trait Sink<'a> {
     /// When it takes no more.
     fn series(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Exemplar>) -> Result<(), Self::Full>;
 
-    /// Is told of a metric before its points.
-    fn family(&mut self, _family: &Arc<Family<'a>>) {}
+    /// Is told of a resource before its scopes, and says what it remembers of one with the same identity and under the
+    /// same options.
+    fn resource(&mut self, _resource: &Arc<ResourceLabels<'a>>) -> Remembered {
+        Remembered::Nothing
+    }
+
+    /// Is told that the labels of the resource that came last are sound, and whether there is a `target_info` for it. This
+    /// is worth to be remembered once the request was taken.
+    fn sound(&mut self, _has_target: bool) {}
+
+    /// Takes a sample of the `target_info` of a resource that it remembers.
+    ///
+    /// # Errors
+    /// When it takes no more.
+    fn target(&mut self, resource: &Arc<ResourceLabels<'a>>, sample: Sample) -> Result<(), Self::Full> {
+        let Ok(Some(labels)) = resource.target_labels() else { return Ok(()) };
+        let Sample { timestamp_ms, value } = sample;
+        self.series(&labels, Point { timestamp_ms, start_ms: 0, value: PointValue::Number(value) }, Vec::new())
+    }
+
+    /// Is told of a scope before its metrics.
+    fn scope(&mut self, _scope: &Arc<ScopeLabels<'a>>) {}
+
+    /// Is told of a metric before its points; it is one of the resource and the scope that were told last.
+    fn family(&mut self, _family: &Family<'_, 'a>) {}
 
     /// As [`series`](Self::series), for one whose labels the sink may know without decoding them: series with the same
     /// identities of resource, scope, family and part, and the same bytes of attributes, have the same labels. The
@@ -110,7 +146,7 @@ pub trait Sink<'a> {
     /// When it takes no more.
     fn undecoded(
         &mut self,
-        family: &Family<'a>,
+        family: &Family<'_, 'a>,
         series: Undecoded<'a>,
         exemplars: Vec<Exemplar>,
     ) -> Result<Result<(), NoLabels>, Self::Full> {
@@ -123,9 +159,8 @@ pub trait Sink<'a> {
         self.series(&labels, point, exemplars).map(Ok)
     }
 
-    /// Says whether [`metadata`](Self::metadata) need be told of a family; `about` are the bytes of its description and
-    /// of the rest.
-    fn wants_metadata(&mut self, _family: &Family<'a>, _about: [&'a [u8]; 2]) -> bool {
+    /// Says whether [`metadata`](Self::metadata) need be told of a family: equal identities give equal metadata.
+    fn wants_metadata(&mut self, _family: &Family<'_, 'a>) -> bool {
         true
     }
 

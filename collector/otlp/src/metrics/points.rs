@@ -24,7 +24,7 @@ struct At {
 }
 
 impl At {
-    fn new(nanos: u64, start: u64, flags: u32, family: &Family<'_>) -> Result<Self, Refused> {
+    fn new(nanos: u64, start: u64, flags: u32, family: &Family<'_, '_>) -> Result<Self, Refused> {
         let refused = |reason, what: &dyn Fn() -> String| {
             let name = short(family.prometheus_name());
             Err(Refused::new(reason, || format!("a point of {name:?} has {}", what())))
@@ -63,17 +63,17 @@ enum Labelled<'a> {
     Undecoded(Attributes<'a>),
 }
 
-impl<'a, S: Sink<'a>> Walk<'_, S> {
+impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
     /// Leaves the labels of a point undecoded where that is possible: a delta's are needed to find its total, and of
     /// attributes with other fields between them the bytes change with the point.
-    fn labelled(&self, attributes: Repeated<'a>, family: &Family<'a>) -> Result<Labelled<'a>, Fault<S::Full>> {
+    fn labelled(&self, attributes: Repeated<'a>, family: &Family<'_, 'a>) -> Result<Labelled<'a>, Fault<S::Full>> {
         if !family.is_delta() && !attributes.is_mixed() {
             return Ok(Labelled::Undecoded(Attributes(attributes)));
         }
         Ok(Labelled::Decoded(family.base_labels(attributes)?))
     }
 
-    pub(super) fn number(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
+    pub(super) fn number(&mut self, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
         let point = NumberPoint::read(point)?;
         let mut at = At::new(point.time, point.start, point.flags, family)?;
         let mut value = point.value.unwrap_or_default();
@@ -100,12 +100,12 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
         Ok(at.timestamp_ms)
     }
 
-    pub(super) fn histogram(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
+    pub(super) fn histogram(&mut self, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
         let limit = self.options.buckets_max;
         let mut buckets = std::mem::take(&mut self.scratch.buckets);
         let done = HistogramPoint::read(point, limit, &mut buckets).map_err(Fault::from).and_then(|point| {
             let at = At::new(point.time, point.start, point.flags, family)?;
-            check_buckets(&buckets, family.prometheus_name(), limit)?;
+            check_buckets(&buckets, family, limit)?;
             if self.options.custom_buckets {
                 self.custom(&point, at, &buckets, family)
             } else {
@@ -121,7 +121,7 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
         point: &HistogramPoint<'a>,
         at: At,
         buckets: &Buckets,
-        family: &Family<'a>,
+        family: &Family<'_, 'a>,
     ) -> Result<i64, Fault<S::Full>> {
         let labels = family.base_labels(point.attributes)?;
         let histogram = if at.stale {
@@ -139,7 +139,7 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
         point: &HistogramPoint<'a>,
         mut at: At,
         buckets: &Buckets,
-        family: &Family<'a>,
+        family: &Family<'_, 'a>,
     ) -> Result<i64, Fault<S::Full>> {
         let labelled = self.labelled(point.attributes, family)?;
         let mut total = None;
@@ -185,7 +185,7 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
         Ok(at.timestamp_ms)
     }
 
-    pub(super) fn exponential(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
+    pub(super) fn exponential(&mut self, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
         let limit = self.options.buckets_max;
         let (positive, negative) = (&mut self.scratch.positive, &mut self.scratch.negative);
         let point = ExponentialPoint::read(point, limit, positive, negative)?;
@@ -210,7 +210,7 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
         mut histogram: Histogram,
         at: At,
         span: Span,
-        family: &Family<'a>,
+        family: &Family<'_, 'a>,
         exemplars: Vec<Exemplar>,
     ) -> Result<i64, Fault<S::Full>> {
         family.name_part(&mut labels, Part::Whole);
@@ -234,7 +234,7 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
         Ok(at.timestamp_ms)
     }
 
-    pub(super) fn summary(&mut self, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
+    pub(super) fn summary(&mut self, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
         let point = SummaryPoint::read(point)?;
         let at = At::new(point.time, point.start, point.flags, family)?;
         let (got, limit) = (point.quantiles.count()?, self.options.buckets_max);
@@ -266,7 +266,7 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
         at: At,
         value: f64,
         exemplars: Vec<Exemplar>,
-        family: &Family<'a>,
+        family: &Family<'_, 'a>,
     ) -> Result<(), Fault<S::Full>> {
         match labelled {
             Labelled::Undecoded(attributes) => {
@@ -299,7 +299,7 @@ fn full<F>(full: F) -> Fault<F> {
 }
 
 /// Returns the labels by which the totals of a point are known: its own and the metric's name.
-fn series_of(labels: &[Label<'_>], family: &Family<'_>) -> model::Labels {
+fn series_of(labels: &[Label<'_>], family: &Family<'_, '_>) -> model::Labels {
     let mut labels: Vec<Label<'_>> =
         labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
     set(&mut labels, model::METRIC_NAME.into(), family.prometheus_name().into());
@@ -330,19 +330,20 @@ fn taken(exemplars: &mut Vec<(usize, Exemplar)>, bucket: usize) -> Vec<Exemplar>
     exemplars.extract_if(.., |(of, _)| *of == bucket).map(|(_, exemplar)| exemplar).collect()
 }
 
-fn check_buckets(buckets: &Buckets, name: &str, limit: usize) -> Result<(), Refused> {
+fn check_buckets(buckets: &Buckets, family: &Family<'_, '_>, limit: usize) -> Result<(), Refused> {
+    let name = || short(family.prometheus_name());
     let (counts, bounds) = (buckets.counts.len, buckets.bounds.len);
     if bounds > limit {
-        let detail = || format!("a point of {:?} has {bounds} bounds, the limit is {limit}", short(name));
+        let detail = || format!("a point of {:?} has {bounds} bounds, the limit is {limit}", name());
         return Err(Refused::new("too_many_buckets", detail));
     }
     if counts != bounds + 1 && (counts, bounds) != (0, 0) {
-        let detail = || format!("a point of {:?} has {counts} buckets and {bounds} bounds", short(name));
+        let detail = || format!("a point of {:?} has {counts} buckets and {bounds} bounds", name());
         return Err(Refused::new("invalid_histogram", detail));
     }
     let bounds = &buckets.bounds.kept;
     if !bounds.is_sorted_by(|a, b| a < b) || bounds.iter().any(|bound| bound.is_nan()) {
-        let detail = || format!("the bounds of a point of {:?} do not ascend", short(name));
+        let detail = || format!("the bounds of a point of {:?} do not ascend", name());
         return Err(Refused::new("invalid_histogram", detail));
     }
     Ok(())

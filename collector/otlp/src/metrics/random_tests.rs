@@ -1,6 +1,8 @@
 //! Random requests: nothing panics, every point is accounted for, labels are as promised, JSON reads as protobuf does.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use model::{Exemplar as Kept, MetricMetadata, Timestamp};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -12,8 +14,8 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{
-    DeltaOptions, DeltaStates, Label, LabelLimits, Options, Point, PointValue, Promoted, Sink, Strategy as Names,
-    translate,
+    DeltaOptions, DeltaStates, Family, Label, LabelLimits, NoLabels, Options, Point, PointValue, Promoted, Remembered,
+    Report, ResourceLabels, ScopeLabels, Sink, Strategy as Names, Undecoded, translate,
 };
 use crate::metrics_from_json;
 
@@ -50,6 +52,98 @@ impl<'a> Sink<'a> for Checker {
     fn metadata(&mut self, metadata: MetricMetadata) -> Result<(), Infallible> {
         assert!(!metadata.name.is_empty());
         self.metadata += 1;
+        Ok(())
+    }
+}
+
+/// Notes what it got.
+#[derive(Default)]
+struct Recorder(Vec<String>);
+
+impl<'a> Sink<'a> for Recorder {
+    type Full = Infallible;
+
+    fn series(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Kept>) -> Result<(), Infallible> {
+        self.0.push(format!("{labels:?} {point:?} {exemplars:?}"));
+        Ok(())
+    }
+
+    fn metadata(&mut self, _: MetricMetadata) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+type Pieces = Vec<Vec<u8>>;
+/// Resource, scope and metric.
+type FamilyIdentity = (Pieces, Pieces, Pieces, u8);
+
+/// As a [`Recorder`], by whom what has the same identity is taken for the same.
+#[derive(Default)]
+struct Rememberer {
+    recorder: Recorder,
+    /// From request to request.
+    resources: HashMap<Pieces, bool>,
+    labels: HashMap<(FamilyIdentity, Vec<u8>, u128), String>,
+    metadata: HashMap<(Pieces, u8), MetricMetadata>,
+    current: FamilyIdentity,
+}
+
+fn pieces<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Pieces {
+    pieces.map(<[u8]>::to_vec).collect()
+}
+
+impl<'a> Sink<'a> for Rememberer {
+    type Full = Infallible;
+
+    fn series(&mut self, labels: &[Label<'a>], point: Point, exemplars: Vec<Kept>) -> Result<(), Infallible> {
+        self.recorder.series(labels, point, exemplars)
+    }
+
+    fn resource(&mut self, resource: &Arc<ResourceLabels<'a>>) -> Remembered {
+        self.current.0 = pieces(resource.identity());
+        match self.resources.get(&self.current.0) {
+            Some(has_target) => Remembered::Sound { has_target: *has_target },
+            None => Remembered::Nothing,
+        }
+    }
+
+    fn sound(&mut self, has_target: bool) {
+        self.resources.insert(self.current.0.clone(), has_target);
+    }
+
+    fn scope(&mut self, scope: &Arc<ScopeLabels<'a>>) {
+        self.current.1 = pieces(scope.identity());
+    }
+
+    fn family(&mut self, family: &Family<'_, 'a>) {
+        let (header, kind) = family.identity();
+        (self.current.2, self.current.3) = (pieces(header.into_iter()), kind);
+    }
+
+    fn undecoded(
+        &mut self,
+        family: &Family<'_, 'a>,
+        series: Undecoded<'a>,
+        exemplars: Vec<Kept>,
+    ) -> Result<Result<(), NoLabels>, Infallible> {
+        let labels = match family.labels(series.attributes, series.part) {
+            Ok(labels) => labels,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let identity = (self.current.clone(), series.attributes.bytes().to_vec(), series.part.identity());
+        let before = self.labels.entry(identity).or_insert_with(|| format!("{labels:?}"));
+        assert_eq!(*before, format!("{labels:?}"));
+        let value = PointValue::Number(series.sample.value);
+        let point = Point { timestamp_ms: series.sample.timestamp_ms, start_ms: series.start_ms, value };
+        self.series(&labels, point, exemplars).map(Ok)
+    }
+
+    fn metadata(&mut self, metadata: MetricMetadata) -> Result<(), Infallible> {
+        if metadata.name != "target_info" {
+            let identity = (self.current.2.clone(), self.current.3);
+            let before = self.metadata.entry(identity).or_insert_with(|| metadata.clone());
+            assert_eq!(*before, metadata);
+        }
         Ok(())
     }
 }
@@ -318,6 +412,25 @@ proptest! {
         }
         deltas.rollback();
         prop_assert!(deltas.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_changes_nothing(
+        requests in prop::collection::vec(request(), 1..4),
+        options in options(),
+        target_info: bool,
+    ) {
+        let options = Options { target_info, ..options };
+        let bodies: Vec<Vec<u8>> = requests.iter().map(prost::Message::encode_to_vec).collect();
+        let (mut plain, mut rememberer) = (Recorder::default(), Rememberer::default());
+        let (mut deltas, mut again) = (states(), states());
+        // What was remembered in the first round serves in the second.
+        for body in bodies.iter().chain(&bodies) {
+            let translated: Report = translate(body, &options, &mut deltas, Timestamp(1), &mut plain).unwrap();
+            let with_memory: Report = translate(body, &options, &mut again, Timestamp(1), &mut rememberer).unwrap();
+            prop_assert_eq!(translated, with_memory);
+        }
+        prop_assert_eq!(plain.0, rememberer.recorder.0);
     }
 
     #[test]

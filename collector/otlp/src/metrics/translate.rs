@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use model::{Labels, MetricKind, MetricMetadata, Timestamp};
+use model::{Labels, MetricKind, MetricMetadata, Sample, Timestamp};
 
 use super::delta::Deltas;
-use super::family::{Family, ResourceLabels, ScopeLabels};
-use super::labels::{Label, Shared, check, pairs, resource_labels, scope_labels, short, target_labels, text, utf8};
+use super::family::{Family, MetricName, ResourceLabels, ScopeLabels};
+use super::labels::{Label, scope_labels, short, text, utf8};
 use super::name::unit_name;
 use super::wire::{self, Buckets, DataKind, Malformed, Metric, Pair, Scope, Side};
-use super::{Kind, Options, Point, PointFault, PointValue, Refused, Report, Sink, Stopped};
+use super::{Kind, Options, Point, PointFault, PointValue, Refused, Remembered, Report, Sink, Stopped};
 
 /// How far two samples of `target_info` lie apart where a resource's points cover a longer time: half of Prometheus'
 /// lookback, so that there is no gap.
@@ -30,7 +30,7 @@ const TARGET_INFO_SAMPLES_MAX: i64 = 64;
 /// ends there.
 pub fn translate<'a, S: Sink<'a>>(
     body: &'a [u8],
-    options: &Options,
+    options: &'a Options,
     deltas: &mut dyn Deltas,
     now: Timestamp,
     sink: &mut S,
@@ -51,8 +51,8 @@ pub(super) struct Scratch {
     pub(super) negative: Side,
 }
 
-pub(super) struct Walk<'w, S> {
-    pub(super) options: &'w Options,
+pub(super) struct Walk<'w, 'a, S> {
+    pub(super) options: &'a Options,
     pub(super) deltas: &'w mut dyn Deltas,
     pub(super) now: Timestamp,
     pub(super) sink: &'w mut S,
@@ -100,78 +100,93 @@ impl<F> From<PointFault> for Fault<F> {
     }
 }
 
-impl<'a, S: Sink<'a>> Walk<'_, S> {
+impl<'a, S: Sink<'a>> Walk<'_, 'a, S> {
     fn resource(&mut self, message: &'a [u8]) -> Result<(), Stopped<S::Full>> {
         let (resource, scopes) = wire::resource_metrics(message);
-        let (mut attributes, mut pieces) = (Vec::new(), Vec::new());
-        let mut messages = resource.iter();
-        while let Some(piece) = messages.next()? {
-            pairs(wire::resource_attributes(piece), &mut attributes)?;
-            pieces.push(piece);
-        }
-        let shared = resource_labels(&attributes, self.options);
-        let shared = shared.map(|shared| Arc::new(ResourceLabels { pieces, shared }));
+        let resource = Arc::new(ResourceLabels::read(resource, self.options)?);
+        let remembered = self.sink.resource(&resource);
+        let refused = match remembered {
+            Remembered::Nothing => resource.shared().err(),
+            Remembered::Sound { .. } => None,
+        };
         let mut times = Times::default();
         let mut scopes = scopes.iter();
         while let Some(scope) = scopes.next()? {
             let scope = Scope::read(scope)?;
-            match &shared {
-                Ok(shared) => self.scope(&scope, shared, &mut times)?,
-                Err(refused) => self.refuse_scope(&scope, refused)?,
+            match &refused {
+                None => self.scope(scope, &resource, &mut times)?,
+                Some(refused) => self.refuse_scope(&scope, refused)?,
             }
         }
-        match shared {
-            Ok(shared) if self.options.target_info => self.target(&attributes, &shared.shared, &times),
+        match (refused, times.0) {
+            (None, Some(times)) => self.target(&resource, remembered, times).map_err(Stopped::Full),
             _ => Ok(()),
         }
     }
 
-    fn target(&mut self, attributes: &[Pair<'a>], shared: &Shared<'a>, times: &Times) -> Result<(), Stopped<S::Full>> {
-        let Some((first, last)) = times.0 else { return Ok(()) };
-        let labels = match target_labels(attributes, shared, self.options) {
-            Ok(None) => return Ok(()),
-            Ok(Some(labels)) => check(&labels, "target_info", &self.options.limits).map(|()| labels),
-            Err(refused) => Err(refused),
-        };
-        match labels {
-            Ok(labels) => self.target_info(&labels, first, last).map_err(Stopped::Full),
-            Err(refused) => {
-                self.report.dropped_beside(refused);
-                Ok(())
+    /// Hands over the `target_info` of a resource whose points lie between two times.
+    fn target(
+        &mut self,
+        resource: &Arc<ResourceLabels<'a>>,
+        remembered: Remembered,
+        (first, last): (i64, i64),
+    ) -> Result<(), S::Full> {
+        let mut labels = None;
+        let has_target = match remembered {
+            Remembered::Sound { has_target } => has_target,
+            Remembered::Nothing => {
+                match if self.options.target_info { resource.target() } else { Ok(None) } {
+                    Ok(found) => labels = found,
+                    Err(refused) => {
+                        self.report.dropped_beside(refused);
+                        return Ok(());
+                    }
+                }
+                self.sink.sound(labels.is_some());
+                labels.is_some()
             }
+        };
+        if !has_target {
+            return Ok(());
         }
-    }
-
-    fn target_info(&mut self, labels: &[Label<'a>], first: i64, last: i64) -> Result<(), S::Full> {
-        self.sink.metadata(MetricMetadata {
-            name: "target_info".to_owned(),
-            kind: MetricKind::Gauge,
-            help: "Target metadata".to_owned(),
-            unit: String::new(),
-        })?;
-        let point = |timestamp_ms| Point { timestamp_ms, start_ms: 0, value: PointValue::Number(1.0) };
+        if labels.is_some() {
+            self.sink.metadata(MetricMetadata {
+                name: "target_info".to_owned(),
+                kind: MetricKind::Gauge,
+                help: "Target metadata".to_owned(),
+                unit: String::new(),
+            })?;
+        }
+        let mut give = |timestamp_ms| match &labels {
+            Some(labels) => {
+                let point = Point { timestamp_ms, start_ms: 0, value: PointValue::Number(1.0) };
+                self.sink.series(labels, point, Vec::new())
+            }
+            None => self.sink.target(resource, Sample { timestamp_ms, value: 1.0 }),
+        };
         let steps = (last - first) / TARGET_INFO_STEP_MS;
         if steps < TARGET_INFO_SAMPLES_MAX {
             for i in 0..=steps {
                 let timestamp_ms = first + i * TARGET_INFO_STEP_MS;
                 if timestamp_ms != last {
-                    self.sink.series(labels, point(timestamp_ms), Vec::new())?;
+                    give(timestamp_ms)?;
                 }
             }
         }
-        self.sink.series(labels, point(last), Vec::new())
+        give(last)
     }
 
     fn scope(
         &mut self,
-        scope: &Scope<'a>,
-        resource: &Arc<ResourceLabels<'a>>,
+        mut scope: Scope<'a>,
+        resource: &ResourceLabels<'a>,
         times: &mut Times,
     ) -> Result<(), Stopped<S::Full>> {
-        let labels = match scope_labels(scope, self.options) {
-            Ok(labels) => Arc::new(ScopeLabels { pieces: scope.pieces.clone(), labels }),
-            Err(refused) => return self.refuse_scope(scope, &refused),
+        let labels = match scope_labels(&scope, self.options) {
+            Ok(labels) => Arc::new(ScopeLabels { pieces: std::mem::take(&mut scope.pieces), labels }),
+            Err(refused) => return self.refuse_scope(&scope, &refused),
         };
+        self.sink.scope(&labels);
         let mut metrics = scope.metrics.iter();
         while let Some(metric) = metrics.next()? {
             self.metric(&Metric::read(metric)?, resource, &labels, times)?;
@@ -204,8 +219,8 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
     fn metric(
         &mut self,
         metric: &Metric<'a>,
-        resource: &Arc<ResourceLabels<'a>>,
-        scope: &Arc<ScopeLabels<'a>>,
+        resource: &ResourceLabels<'a>,
+        scope: &ScopeLabels<'a>,
         times: &mut Times,
     ) -> Result<(), Stopped<S::Full>> {
         let (name, unit) = match (utf8(metric.name), utf8(metric.unit)) {
@@ -217,11 +232,11 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
             return self.refuse_metric(metric, Refused::new("no_data", detail));
         };
         let (kind, temporality) = kind_of(data, metric);
-        let family = Family::new(resource, scope, (name, unit), (kind, temporality), self.options);
+        let name = MetricName { name, unit, kind, temporality };
+        let family = Family::new(resource, scope, name).with_header(metric.header());
         if let Err(refused) = family.check() {
             return self.refuse_metric(metric, refused);
         }
-        let family = Arc::new(family);
         self.sink.family(&family);
         let before = self.report.accepted();
         let mut points = metric.points();
@@ -233,15 +248,14 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
                 Err(Fault::Stop(stopped)) => return Err(stopped),
             }
         }
-        let about = [metric.description, metric.metadata.stretch()];
-        if self.report.accepted() > before && self.sink.wants_metadata(&family, about) {
+        if self.report.accepted() > before && self.sink.wants_metadata(&family) {
             self.metadata(metric, &family, unit, kind)?;
         }
         Ok(())
     }
 
     /// Returns the time in milliseconds.
-    fn point(&mut self, data: DataKind, point: &'a [u8], family: &Family<'a>) -> Result<i64, Fault<S::Full>> {
+    fn point(&mut self, data: DataKind, point: &'a [u8], family: &Family<'_, 'a>) -> Result<i64, Fault<S::Full>> {
         match data {
             DataKind::Gauge | DataKind::Sum => self.number(point, family),
             DataKind::Histogram => self.histogram(point, family),
@@ -253,7 +267,7 @@ impl<'a, S: Sink<'a>> Walk<'_, S> {
     fn metadata(
         &mut self,
         metric: &Metric<'a>,
-        family: &Family<'a>,
+        family: &Family<'_, 'a>,
         unit: &str,
         kind: Kind,
     ) -> Result<(), Stopped<S::Full>> {

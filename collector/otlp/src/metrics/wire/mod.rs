@@ -99,6 +99,12 @@ impl Stretch {
         Ok(())
     }
 
+    /// Returns what comes before and after, when nothing lies between.
+    fn around<'a>(&self, message: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        let start = self.start.filter(|_| !self.is_mixed)?;
+        Some([message.get(..start)?, message.get(self.end..)?])
+    }
+
     fn of<'a>(&self, message: &'a [u8], tag: u32) -> Repeated<'a> {
         let start = self.start.unwrap_or(self.end);
         Repeated { stretch: message.get(start..self.end).unwrap_or_default(), tag, is_mixed: self.is_mixed }
@@ -205,6 +211,16 @@ pub(super) struct Metric<'a> {
     pub(super) is_monotonic: bool,
     /// The message that holds the points; nearly always one piece.
     data: Repeated<'a>,
+    /// What comes before and after the data; nothing when other fields lie amid it.
+    around: Option<[&'a [u8]; 2]>,
+}
+
+/// A metric without its data.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Header<'a> {
+    pub(super) pieces: [&'a [u8]; 4],
+    /// The pieces are what lies before and after the data, not fields.
+    pub(super) is_whole: bool,
 }
 
 impl<'a> Metric<'a> {
@@ -235,6 +251,7 @@ impl<'a> Metric<'a> {
         metric.metadata = metadata.of(message, 12);
         metric.data = data.of(message, data_tag);
         metric.kind = DataKind::of(data_tag);
+        metric.around = data.around(message);
         if matches!(metric.kind, Some(DataKind::Sum | DataKind::Histogram | DataKind::Exponential)) {
             metric.read_temporality()?;
         }
@@ -254,6 +271,18 @@ impl<'a> Metric<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Returns bytes that, with the kind, tell the metric from those of another name, unit, description or metadata:
+    /// all of it but the data, or the fields one by one where that cannot be had in two pieces.
+    pub(super) fn header(&self) -> Header<'a> {
+        match self.around {
+            Some([before, after]) => Header { pieces: [before, after, &[], &[]], is_whole: true },
+            None => {
+                let pieces = [self.name, self.unit, self.description, self.metadata.stretch()];
+                Header { pieces, is_whole: false }
+            }
+        }
     }
 
     /// Goes over the points.
