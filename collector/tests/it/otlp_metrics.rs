@@ -32,7 +32,7 @@ async fn histograms_starts_and_exemplars_are_stored() {
     let answer = harness.post("/api/v1/otlp/v1/metrics", JSON, request(HISTOGRAMS)).await;
     assert_eq!((answer.status, answer.text()), (StatusCode::OK, "{}".to_owned()));
     expect![[r#"
-        rpc_duration_seconds{job="cart", otel_scope_name="lib", otel_scope_version="2"} {count:3, sum:4.5, [-0.00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001,0.00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001]:1, (1,2]:2}@5 since 1
+        rpc_duration_seconds{job="cart", otel_scope_name="lib", otel_scope_version="2"} {count:3, sum:4.5, [-1e-128,1e-128]:1, (1,2]:2}@5 since 1
         size_bytes_bucket{job="cart", le="+Inf", otel_scope_name="lib", otel_scope_version="2"} 3@5 since 1
         size_bytes_bucket{job="cart", le="2", otel_scope_name="lib", otel_scope_version="2"} 1@5 since 1
         size_bytes_count{job="cart", otel_scope_name="lib", otel_scope_version="2"} 3@5 since 1
@@ -55,7 +55,7 @@ async fn explicit_histograms_become_native_when_configured() {
     let harness = Harness::with(config);
     harness.post("/api/v1/otlp/v1/metrics", JSON, request(HISTOGRAMS)).await;
     expect![[r#"
-        rpc_duration_seconds{job="cart", otel_scope_name="lib", otel_scope_version="2"} {count:3, sum:4.5, [-0.00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001,0.00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001]:1, (1,2]:2}@5 since 1
+        rpc_duration_seconds{job="cart", otel_scope_name="lib", otel_scope_version="2"} {count:3, sum:4.5, [-1e-128,1e-128]:1, (1,2]:2}@5 since 1
         size_bytes{job="cart", otel_scope_name="lib", otel_scope_version="2"} {count:3, sum:4.5, [-Inf,2]:1, (2,+Inf]:2}@5 since 1
     "#]].assert_eq(&harness.samples());
 }
