@@ -52,6 +52,7 @@ fn store(inner: &Inner, place: Place, body: &[u8], admission: &mut Admission) ->
         let Rows { known, rows, decoded, metadata, news, .. } = rows;
         let batch = batch(rows, &known, decoded, metadata)?;
         if !batch.is_empty() {
+            tally.offer_exemplars(batch.exemplars_len());
             let report = inner.metrics.append(&batch).map_err(at_fault)?;
             tally.stored(&known.by_point(report));
             inner.otlp_metrics.note(news, now);

@@ -144,6 +144,7 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
     if batch.is_empty() {
         return Ok(tally.finish(&inner.ledger));
     }
+    tally.offer_exemplars(batch.exemplars_len());
     match inner.metrics.append(&batch) {
         Ok(report) => {
             tally.stored(&report);

@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     /// Dropped, but no loss of a record: exemplars, `target_info`.
     beside: AppendReport,
     written: Written,
+    /// The exemplars that were handed to storage.
+    offered_exemplars: u64,
 }
 
 /// What of a request was stored beside samples.
@@ -28,7 +30,7 @@ struct Written {
 impl Tally {
     pub(crate) fn new(place: Place, signal: Signal) -> Self {
         let (rejected, beside) = (AppendReport::default(), AppendReport::default());
-        Self { place, signal, received: 0, rejected, beside, written: Written::default() }
+        Self { place, signal, received: 0, rejected, beside, written: Written::default(), offered_exemplars: 0 }
     }
 
     /// Counts records that arrived.
@@ -49,6 +51,12 @@ impl Tally {
     /// Returns how many records are left to store.
     pub(crate) fn left(&self) -> u64 {
         self.received.saturating_sub(self.rejected.rejected())
+    }
+
+    /// Counts exemplars that storage is about to be given; it tells of those that it does not take, unless it takes
+    /// nothing at all.
+    pub(crate) fn offer_exemplars(&mut self, n: usize) {
+        self.offered_exemplars += n as u64;
     }
 
     /// Adds what storage did not take. It counts samples, of which one record may have many: never more records are
@@ -81,6 +89,7 @@ impl Tally {
     pub(crate) fn finish_refused(mut self, ledger: &Ledger, refusal: &Refusal) {
         let left = self.left();
         self.rejected.reject(refusal.reason(), left, String::new);
+        self.beside.reject("exemplar_of_refused", self.offered_exemplars, String::new);
         self.finish(ledger);
     }
 }

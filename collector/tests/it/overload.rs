@@ -12,7 +12,8 @@ use storage_api::fake::FakeLogs;
 use storage_api::{AppendReport, Error, MetricAppender, MetricBatch};
 
 use crate::harness::{
-    Failing, Harness, PROTOBUF, REMOTE_WRITE, collector, ledger_text, post, series, snappy, write_request,
+    Exemplar, Failing, Harness, PROTOBUF, REMOTE_WRITE, collector, label, ledger_text, post, series, snappy,
+    write_request,
 };
 use crate::otlp_http::{gauge_request, logs_request};
 
@@ -135,6 +136,28 @@ async fn storage_faults_have_their_status_and_every_record_is_counted() {
         assert_eq!(ledger_text(&ledger), expected);
         assert!(telemetry.render().contains(&format!(r#"{{place="otlp_http",reason="{reason}"}} 2"#)));
     }
+}
+
+#[tokio::test]
+async fn exemplars_of_a_batch_that_is_refused_are_counted() {
+    let failing = || Arc::new(Failing(|| Err(Error::Closed)));
+    let (collector, _, ledger) = collector(Config::default(), failing(), failing());
+    let router = collector.http_router();
+    let mut one = series(&[("__name__", "a")], &[(1, 1.0)]);
+    let exemplar = |timestamp| Exemplar { labels: vec![label("trace_id", "a")], value: 1.0, timestamp };
+    one.exemplars = vec![exemplar(1), exemplar(2)];
+    let body = snappy(&write_request(vec![one]).encode_to_vec());
+    let answer = post(router.clone(), "/api/v1/write", REMOTE_WRITE, body).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let gauge = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"n","gauge":{"dataPoints":[
+        {"timeUnixNano":"5000000","asInt":"3","exemplars":[{"timeUnixNano":"4000000","asInt":"1"}]}]}}]}]}]}"#;
+    let headers = [("content-type", "application/json")];
+    assert_eq!(post(router, "/api/v1/otlp/v1/metrics", &headers, gauge).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    expect![[r#"
+        otlp_http metrics: 2 = 0 + 1 exemplar_of_refused + 1 shutting_down
+        remote_write metrics: 3 = 0 + 2 exemplar_of_refused + 1 shutting_down
+    "#]]
+    .assert_eq(&ledger_text(&ledger));
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(super) async fn delete_series(State(services): State<Services>, params: Para
         return Err(Error::BadData("no match[] parameter provided".to_owned()));
     }
     let range = MillisRange { min_ms: params.time_or("start", i64::MIN)?, max_ms: params.time_or("end", i64::MAX)? };
-    let selectors = params.selectors().map_err(|error| invalid("match[]", error))?;
+    let selectors = params.any_selectors().map_err(|error| invalid("match[]", error))?;
     tracing::info!(selectors = ?params.all("match[]").collect::<Vec<_>>(), ?range, "series are deleted");
     run(&services, move |admin| admin.delete_series(&selectors, range)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -122,6 +122,15 @@ mod tests {
         assert_eq!(site.ask("POST", "delete_series?match[]=c", "").await, "204 ");
         assert_eq!(site.left("c"), Vec::<i64>::new());
         assert!(site.ask("GET", "delete_series?match[]=a", "").await.starts_with("405"));
+    }
+
+    #[tokio::test]
+    async fn everything_may_be_deleted() {
+        for form in ["match%5B%5D=%7B%7D&end=2", "match%5B%5D=%7Bx%3D~%22.*%22%7D&end=2"] {
+            let site = Site::new();
+            assert_eq!(site.ask("POST", "delete_series", form).await, "204 ");
+            assert_eq!((site.left("a"), site.left("c")), (vec![3000], vec![3000]));
+        }
     }
 
     #[tokio::test]

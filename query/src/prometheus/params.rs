@@ -109,6 +109,15 @@ impl Params {
         };
         self.all("match[]").map(parse).collect()
     }
+
+    /// As [`selectors`](Self::selectors), but takes those of everything, too: `{}`.
+    pub(crate) fn any_selectors(&self) -> Result<Vec<Vec<Matcher>>> {
+        let parse = |text: &str| {
+            let selector = query_promql::parse::parse_any_selector(text);
+            selector.map(|selector| selector.matchers).map_err(|error| Error::BadData(error.to_string()))
+        };
+        self.all("match[]").map(parse).collect()
+    }
 }
 
 /// Reads seconds since the epoch or RFC 3339 as milliseconds.

@@ -9,6 +9,7 @@ use storage_api::{Error, MillisRange, Result};
 use storage_wal::SegmentId;
 
 use crate::block::{self, Block, BlockName, DamagedBlock};
+use crate::remains::holds_deleted;
 use crate::store::MetricStore;
 use crate::tombstones::{self, SELECTOR_BYTES_MAX, TOMBSTONES_MAX, Tombstone, Tombstones, encode_selectors};
 use crate::view::{Source, View};
@@ -101,7 +102,8 @@ impl MetricStore {
         self.metrics.tombstones.set(self.snapshot().tombstones.list().len() as f64);
     }
 
-    /// Writes the blocks anew that hold deleted samples, and forgets the deletes.
+    /// Writes the blocks anew that hold deleted samples, and forgets the deletes. A block of which a delete only might
+    /// have meant something, going by its series' first and last times, is read, but not written.
     ///
     /// # Errors
     /// The first failure; the other blocks are written all the same, and the next call goes on.
@@ -110,7 +112,9 @@ impl MetricStore {
         let view = self.snapshot();
         let mut first = Ok(());
         for block in &view.blocks {
-            if view.tombstones.of(block.name()).is_some() && !block.is_damaged() {
+            let deleted = view.tombstones.of(block.name()).filter(|_| !block.is_damaged());
+            // What cannot be read is not written either: the merge tells why.
+            if deleted.is_some_and(|deleted| holds_deleted(block, deleted).unwrap_or(true)) {
                 let written = self.merge(&view, &[block.name()]);
                 self.metrics.compactions.with(&[if written.is_ok() { "ok" } else { "failed" }]).inc();
                 first = first.and(written);

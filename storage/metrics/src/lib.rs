@@ -25,6 +25,7 @@ mod mixed;
 mod options;
 mod postings;
 mod record;
+mod remains;
 mod replay;
 mod select;
 mod snapshot;

@@ -13,6 +13,7 @@ use crate::block::{Block, Wanted};
 use crate::head::SeriesRef;
 use crate::mixed::{Mixed, merge_mixed};
 use crate::postings::{Postings, find_any};
+use crate::remains::series_left;
 use crate::store::MetricStore;
 use crate::telemetry::Metrics;
 use crate::tombstones::DAMAGED_FILE;
@@ -103,16 +104,7 @@ impl MetricStore {
                 let inside = range.min_ms <= block.meta.min_time_ms && block.meta.max_time_ms <= range.max_ms;
                 let deleted = view.tombstones.of(block.name());
                 if !inside || deleted.is_some() {
-                    let mut overlapping = RoaringBitmap::new();
-                    for id in found {
-                        let have = block.index.entry(id)?.range();
-                        if have.overlaps(&range)
-                            && !deleted.is_some_and(|deleted| deleted.covers(id, have.within(range)))
-                        {
-                            overlapping.insert(id);
-                        }
-                    }
-                    found = overlapping;
+                    found = series_left(block, deleted, &found, range, context)?;
                 }
                 each(block.as_ref(), &found)
             }

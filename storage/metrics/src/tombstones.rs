@@ -98,6 +98,21 @@ pub(crate) fn encode_selectors(selectors: &[Vec<Matcher>], out: &mut Vec<u8>) {
 pub(crate) struct Deleted(Vec<(Arc<Tombstone>, RoaringBitmap)>);
 
 impl Deleted {
+    /// Returns the series of which a sample may be deleted.
+    pub(crate) fn series(&self) -> RoaringBitmap {
+        self.0.iter().fold(RoaringBitmap::new(), |all, (_, found)| all | found)
+    }
+
+    /// Says whether a sample of the series may be deleted.
+    pub(crate) fn is_of(&self, series: u32) -> bool {
+        self.0.iter().any(|(_, found)| found.contains(series))
+    }
+
+    /// Says whether a sample of the series at this time is deleted.
+    pub(crate) fn hides(&self, series: u32, time: i64) -> bool {
+        self.0.iter().any(|(tombstone, found)| tombstone.range.contains(time) && found.contains(series))
+    }
+
     /// Says whether every time of `range` is deleted for the series.
     pub(crate) fn covers(&self, series: u32, range: MillisRange) -> bool {
         let mut from = range.min_ms;

@@ -30,17 +30,23 @@ pub fn parse(input: &str) -> Result<Expr, ParseError> {
 }
 
 fn parse_inner(input: &str) -> Result<Expr, ParseError> {
+    let mut expr = read(input)?;
+    check::check(&mut expr, input)?;
+    Ok(expr)
+}
+
+/// Reads an expression that may mean nothing.
+fn read(input: &str) -> Result<Expr, ParseError> {
     let (tokens, error) = lexer::tokens(input);
     let mut parser = parser::Parser::new(tokens, error);
     if parser.peek().kind == Kind::End {
         return Err(ParseError::new(ast::Span::new(0, 0), "no expression found in input"));
     }
-    let mut expr = parser.expr(0)?;
+    let expr = parser.expr(0)?;
     let next = parser.peek();
     if next.kind != Kind::End {
         return Err(parser.unexpected(next, "", ""));
     }
-    check::check(&mut expr, input)?;
     Ok(expr)
 }
 
@@ -49,7 +55,21 @@ fn parse_inner(input: &str) -> Result<Expr, ParseError> {
 /// # Errors
 /// [`ParseError`] as [`parse`], and when the expression is anything but a selector.
 pub fn parse_selector(input: &str) -> Result<Selector, ParseError> {
-    let expr = parse(input)?;
+    selector_of(parse(input)?, input)
+}
+
+/// As [`parse_selector`], but takes selectors of everything, such as `{}`, as the API does where series are deleted.
+///
+/// # Errors
+/// As [`parse_selector`].
+pub fn parse_any_selector(input: &str) -> Result<Selector, ParseError> {
+    match parse(input) {
+        Err(error) if error.is_empty_selector() => selector_of(read(input)?, input),
+        parsed => selector_of(parsed?, input),
+    }
+}
+
+fn selector_of(expr: Expr, input: &str) -> Result<Selector, ParseError> {
     match expr.kind {
         ast::ExprKind::Selector(selector) if selector.offset.is_none() && selector.at.is_none() => Ok(selector),
         _ => Err(ParseError::new(expr.span, "expected a series selector").locate(input)),

@@ -9,6 +9,8 @@ use arrow::array::{Array, Float64Array, Int64Array, RecordBatch, StringArray, Ti
 use model::Labels;
 use storage_api::{Finding, Findings, MillisRange, Result};
 
+use super::extras::ExtrasCursor;
+use super::extras::starts::StartRow;
 use super::extras::table::Table;
 use super::file::CheckedFile;
 use super::meta::META_FILE;
@@ -120,6 +122,7 @@ fn check_series(block: &Block) -> Result<()> {
         }
         let mut range = times.first().zip(times.last()).map(|(min, max)| (*min, *max));
         let (mut rows, mut before) = (0_u64, None);
+        let mut runs = Runs { series, open: None };
         while cursor.next_batch()? {
             for time in &cursor.batch.0 {
                 if before.is_some_and(|before| before >= *time) {
@@ -129,12 +132,15 @@ fn check_series(block: &Block) -> Result<()> {
                     return Err(bad(&labels, format!("there are a number and a histogram at {time}")));
                 }
                 if let Some(extras) = &mut cursor.extras {
-                    extras.start_ms(series, *time)?;
+                    runs.take(extras, *time)?.map_err(|reason| bad(&labels, reason))?;
                 }
                 before = Some(*time);
                 range = Some(range.map_or((*time, *time), |(min, max)| (min.min(*time), max.max(*time))));
             }
             rows += cursor.batch.0.len() as u64;
+        }
+        if let Some(extras) = &mut cursor.extras {
+            runs.end(extras)?.map_err(|reason| bad(&labels, reason))?;
         }
         if rows != entry.rows || range != Some((entry.min_ms, entry.max_ms)) {
             let got = format!("{rows} rows from {range:?}");
@@ -149,6 +155,11 @@ fn check_series(block: &Block) -> Result<()> {
         last = Some(labels);
         cursor.next_series()?;
     }
+    if let Some(extras) = &mut cursor.extras
+        && let Some((series, _)) = extras.next_run(|_, _| true)?
+    {
+        return Err(corrupt(&block.dir, format!("there are start times of series {series}, which is not there")));
+    }
     let meta = &block.meta;
     if (numbers, histograms) != (meta.samples, meta.histograms) {
         let expected = format!("{} and {}", meta.samples, meta.histograms);
@@ -162,6 +173,54 @@ fn check_series(block: &Block) -> Result<()> {
         None => meta.exemplars > 0,
     };
     if is_right { Ok(()) } else { Err(corrupt(&block.dir, "its times are not those in meta.json")) }
+}
+
+/// Checks that the start times of a series belong to its numbers.
+struct Runs {
+    series: u32,
+    /// The run that numbers were found of, and how many.
+    open: Option<(StartRow, u64)>,
+}
+
+impl Runs {
+    /// Takes the next number's time; the inner error says what is wrong.
+    fn take(&mut self, extras: &mut ExtrasCursor<'_>, time: i64) -> Result<std::result::Result<(), String>> {
+        if self.open.is_none() {
+            let Some((series, row)) =
+                extras.next_run(|of, row| of < self.series || (of == self.series && row.first_ms <= time))?
+            else {
+                return Ok(Ok(()));
+            };
+            if series != self.series {
+                return Ok(Err(format!("there are start times of series {series} before its own")));
+            }
+            if row.first_ms != time {
+                return Ok(Err(format!("start times from {} on, where it has no number", row.first_ms)));
+            }
+            self.open = Some((row, 0));
+        }
+        let Some((row, count)) = &mut self.open else { return Ok(Ok(())) };
+        *count += 1;
+        if time > row.last_ms {
+            return Ok(Err(format!("start times up to {}, where it has no number", row.last_ms)));
+        }
+        if time == row.last_ms {
+            if *count != row.samples {
+                return Ok(Err(format!("start times of {} numbers, but there are {count}", row.samples)));
+            }
+            self.open = None;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Ends the series.
+    fn end(&mut self, extras: &mut ExtrasCursor<'_>) -> Result<std::result::Result<(), String>> {
+        let late = extras.next_run(|of, _| of <= self.series)?.map(|(_, row)| row);
+        Ok(match self.open.map(|(row, _)| row).or(late) {
+            Some(row) => Err(format!("start times up to {}, where it has no number", row.last_ms)),
+            None => Ok(()),
+        })
+    }
 }
 
 /// Checks that every label leads to its series, and to no other.
@@ -310,5 +369,49 @@ fn check_exemplars(block: &Block) -> Result<()> {
     match count == block.meta.exemplars {
         true => Ok(()),
         false => Err(corrupt(&block.dir, format!("{count} exemplars, expected {}", block.meta.exemplars))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockWriter, NewBlock};
+
+    /// Writes a block of two series with numbers from 1 to 9 at the times that are numbers of ms, and with start times.
+    fn found(starts: &[(i64, i64)], more: &[(i64, i64)]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let name = BlockName { first: 1, last: 1, level: 0 };
+        let new = NewBlock { name, wal_first_needed_segment: 0, is_decimal: true, row_group_rows: 1_000 };
+        let mut writer = BlockWriter::create(dir.path(), new, &storage_wal::Faults::default()).unwrap();
+        for (metric, starts) in [("a", starts), ("b", more)] {
+            writer.begin_series(&Labels::from_pairs([("__name__", metric)])).unwrap();
+            for time in 1..10 {
+                writer.push(&[time], &[1.0]).unwrap();
+            }
+            starts.iter().for_each(|(time, start)| writer.push_start(*time, *start).unwrap());
+        }
+        let path = writer.finish().unwrap().unwrap();
+        let mut findings = String::new();
+        verify_block(&path, name, &mut |finding| {
+            assert!(finding.is_damage);
+            findings.push_str(&finding.reason);
+        });
+        findings
+    }
+
+    #[test]
+    fn start_times_belong_to_numbers() {
+        let run = |from: i64, to: i64, start: i64| (from..=to).map(move |at| (at, start)).collect::<Vec<_>>();
+        assert_eq!(found(&run(1, 9, 5), &[]), "");
+        assert_eq!(found(&[run(2, 3, 1), run(4, 4, 2), run(6, 9, 1)].concat(), &run(9, 9, 1)), "");
+        let wrong = |starts: &[(i64, i64)], more: &[(i64, i64)], reason: &str| {
+            let found = found(starts, more);
+            assert!(found.ends_with(reason), "{found}");
+        };
+        wrong(&run(0, 3, 1), &[], "start times from 0 on, where it has no number");
+        wrong(&run(8, 10, 1), &[], "start times up to 10, where it has no number");
+        wrong(&run(20, 30, 1), &run(1, 1, 1), "start times up to 30, where it has no number");
+        wrong(&[(3, 1), (5, 1), (8, 1)], &[], "start times of 3 numbers, but there are 6");
+        wrong(&[], &[(0, 1)], "start times from 0 on, where it has no number");
     }
 }

@@ -250,6 +250,14 @@ impl BlockWriter {
         self.push(&times, &values)
     }
 
+    /// Adds a start time without a number.
+    #[cfg(test)]
+    pub(super) fn push_start(&mut self, time_ms: i64, start_ms: i64) -> Result<()> {
+        let Some(Current { labels, .. }) = &self.current else { return Ok(()) };
+        let extras = self.extras.get_or_insert_with(|| Box::new(ExtrasWriter::new(&self.temporary.0, &self.faults)));
+        extras.push_start(InSeries { labels, number: Some(self.series_count) }, time_ms, start_ms)
+    }
+
     /// Adds an exemplar to the series, after its samples; they come by [`exemplar_order`](super::exemplar_order).
     pub(crate) fn push_exemplar(&mut self, exemplar: &Exemplar) -> Result<()> {
         let Some(Current { labels, range, .. }) = &self.current else { return Ok(()) };

@@ -110,6 +110,84 @@ fn a_series_of_which_nothing_is_left_has_no_name() {
 }
 
 #[test]
+fn a_series_that_was_deleted_bit_by_bit_has_no_name() {
+    let mut test = TestStore::new();
+    test.append("m host=a", &[(1, 1.0), (50, 5.0), (99, 9.0)]);
+    test.append("m host=b", &[(1, 1.0), (99, 9.0)]);
+    let mut batch = MetricBatch::default();
+    batch.push(labels("h host=c"), [Sample { timestamp_ms: 10, value: 1.0 }]).unwrap();
+    batch.set_histograms([30, 60].map(|timestamp_ms| HistogramSample {
+        timestamp_ms,
+        start_ms: 0,
+        histogram: Arc::new(histogram(3.0)),
+    }));
+    test.store().append(&batch).unwrap();
+    let all = |test: &TestStore, range| {
+        let context = QueryContext::default();
+        let hosts = test.store().label_values("host", &[], range, &context).unwrap();
+        let series = test.store().series(&[], range, &context).unwrap().len();
+        let names = test.store().label_names(&[], range, &context).unwrap().len();
+        assert_eq!(context.used().2, 0, "what was read is given back");
+        (hosts.join(""), series, names)
+    };
+    for (metric, from, to) in [("m", 0, 5), ("m", 90, 110), ("h", 0, 20), ("h", 55, 65)] {
+        delete(&test, metric, range(from, to));
+    }
+    for _ in 0..2 {
+        // Of b nothing is left, though nobody deleted what lies between; of the others the middle is.
+        assert_eq!(all(&test, MillisRange::ALL), ("ac".to_owned(), 2, 2));
+        assert_eq!(all(&test, range(0, 40)), ("c".to_owned(), 1, 2));
+        assert_eq!(all(&test, range(40, 200)), ("a".to_owned(), 1, 2));
+        test.reopen();
+    }
+    delete(&test, "h", range(30, 30));
+    delete(&test, "m", range(49, 51));
+    assert_eq!(all(&test, MillisRange::ALL), (String::new(), 0, 0));
+}
+
+#[test]
+fn cleaning_leaves_blocks_that_hold_nothing_deleted() {
+    let test = TestStore::new();
+    for i in 0..3_i64 {
+        test.append("m", &[(i * 100, 1.0), (i * 100 + 50, 1.0)]);
+        let mut batch = MetricBatch::default();
+        batch.push(labels("n"), [Sample { timestamp_ms: i * 100 + 20, value: 1.0 }]).unwrap();
+        batch.set_exemplars([Exemplar {
+            labels: Labels::from_pairs([("trace_id", "x")]),
+            sample: Sample { timestamp_ms: i * 100 + 20, value: 1.0 },
+        }]);
+        test.store().append(&batch).unwrap();
+        test.store().flush().unwrap();
+    }
+    // Between the samples of the first block, an exemplar of the second, a sample of the third.
+    delete(&test, "m", range(10, 40));
+    delete(&test, "n", range(120, 120));
+    delete(&test, "m", range(250, 250));
+    test.store().clean_tombstones().unwrap();
+    let names = files_in(&test.blocks_dir());
+    let blocks: Vec<_> = names.iter().filter(|name| name.contains("-l")).collect();
+    assert_eq!(
+        blocks,
+        ["000000000001-000000000001-l0", "000000000002-000000000002-l1", "000000000003-000000000003-l1"]
+    );
+    assert!(test.metric("daybook_metrics_tombstones 0") && test.metric("daybook_metrics_deleted_samples_total 2"));
+    assert_eq!(test.dump(), "m: 1@0 1@50 1@100 1@150 1@200\nn: 1@20 1@220");
+}
+
+#[test]
+fn a_selector_without_matchers_means_every_series() {
+    let mut test = TestStore::new();
+    test.append("a", &[(1, 1.0), (2, 2.0)]);
+    test.store().flush().unwrap();
+    test.append("b x=1", &[(1, 1.0), (2, 2.0)]);
+    test.store().delete_series(&[Vec::new()], range(2, 2)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(test.dump(), "a: 1@1\nb x=1: 1@1");
+        test.reopen();
+    }
+}
+
+#[test]
 fn each_selector_counts_and_none_deletes_nothing() {
     let test = TestStore::new();
     for metric in ["a", "b", "c"] {
@@ -146,7 +224,7 @@ fn cleaning_frees_the_room_and_forgets_the_deletes() {
     let blocks: Vec<_> = names.iter().filter(|name| name.contains("-l")).collect();
     assert_eq!(
         blocks,
-        ["000000000001-000000000001-l1", "000000000002-000000000002-l1", "000000000003-000000000003-l1"]
+        ["000000000001-000000000001-l1", "000000000002-000000000002-l1", "000000000003-000000000003-l0"]
     );
     test.reopen();
     assert_eq!(test.dump(), expected);

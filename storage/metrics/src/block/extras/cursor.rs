@@ -89,6 +89,14 @@ impl<'a> ExtrasCursor<'a> {
         Ok(rows.next_if(|(of, _)| *of == series)?.map(|(_, sample)| sample))
     }
 
+    /// Takes the next run of numbers with a start time, of whatever series, if it is wanted.
+    pub(crate) fn next_run(&mut self, wanted: impl Fn(u32, &StartRow) -> bool) -> Result<Option<(u32, StartRow)>> {
+        match &mut self.starts {
+            Some(rows) => rows.next_if(|(of, row)| wanted(*of, row)),
+            None => Ok(None),
+        }
+    }
+
     /// Returns the start time of a series' number; times ascend from call to call.
     pub(crate) fn start_ms(&mut self, series: u32, time_ms: i64) -> Result<i64> {
         let Some(rows) = &mut self.starts else { return Ok(0) };

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     RecordBatch, StringBuilder, TimestampMillisecondArray, TimestampMillisecondBuilder, UInt32Array, UInt32Builder,
-    UInt64Builder,
+    UInt64Array, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use storage_api::{MillisRange, Result};
@@ -51,6 +51,8 @@ pub(crate) struct StartRow {
     pub(crate) first_ms: i64,
     pub(crate) last_ms: i64,
     pub(crate) start_ms: i64,
+    /// How many numbers there are from the first time to the last.
+    pub(crate) samples: u64,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,6 @@ struct Open {
     labels: String,
     series: u32,
     row: StartRow,
-    samples: u64,
 }
 
 /// Writes the table.
@@ -107,27 +108,27 @@ impl StartsWriter {
             && open.row.start_ms == start_ms
         {
             open.row.last_ms = time_ms;
-            open.samples += 1;
+            open.row.samples += 1;
             return Ok(());
         }
         self.end_run()?;
         if start_ms != 0 {
-            let row = StartRow { first_ms: time_ms, last_ms: time_ms, start_ms };
+            let row = StartRow { first_ms: time_ms, last_ms: time_ms, start_ms, samples: 1 };
             let (metric, labels) = (series.labels.metric_name().to_owned(), labels_json(series.labels));
-            self.open = Some(Open { metric, labels, series: number, row, samples: 1 });
+            self.open = Some(Open { metric, labels, series: number, row });
         }
         Ok(())
     }
 
     /// Ends the run: the next number does not belong to it.
     pub(super) fn end_run(&mut self) -> Result<()> {
-        let Some(Open { metric, labels, series, row, samples }) = self.open.take() else { return Ok(()) };
+        let Some(Open { metric, labels, series, row }) = self.open.take() else { return Ok(()) };
         self.columns.metric.append_value(metric);
         self.columns.labels.append_value(labels);
         self.columns.series.append_value(series);
         self.columns.first.append_value(row.first_ms);
         self.columns.last.append_value(row.last_ms);
-        self.columns.samples.append_value(samples);
+        self.columns.samples.append_value(row.samples);
         self.columns.start.append_value(row.start_ms);
         self.table.count_row(Some(series));
         self.rows += 1;
@@ -159,15 +160,17 @@ impl StartsWriter {
 }
 
 /// The columns that reading needs.
-pub(super) const COLUMNS: [&str; 4] = ["series", "first_timestamp", "last_timestamp", "start_timestamp"];
+pub(super) const COLUMNS: [&str; 5] = ["series", "first_timestamp", "last_timestamp", "samples", "start_timestamp"];
 
 /// Decodes rows.
 pub(super) fn decode(table: &Table, batch: &RecordBatch) -> Result<Vec<(u32, StartRow)>> {
     let series: &UInt32Array = table.column(batch, "series")?;
     let time = |name: &str| table.column::<TimestampMillisecondArray>(batch, name);
     let (first, last, start) = (time("first_timestamp")?, time("last_timestamp")?, time("start_timestamp")?);
+    let samples: &UInt64Array = table.column(batch, "samples")?;
     let rows = (0..batch.num_rows()).map(|row| {
-        let start = StartRow { first_ms: first.value(row), last_ms: last.value(row), start_ms: start.value(row) };
+        let (first_ms, last_ms) = (first.value(row), last.value(row));
+        let start = StartRow { first_ms, last_ms, start_ms: start.value(row), samples: samples.value(row) };
         (series.value(row), start)
     });
     Ok(rows.collect())
