@@ -97,6 +97,32 @@ async fn a_terminal_gets_charts_and_colours_unless_told_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_prints_every_line_and_those_around_one() {
+    let (server, at) = with_data().await;
+    let line = |i: i64| (at * 1_000_000 - 3_000_000_000 + i / 3, format!("line {i}"));
+    let lines: Vec<(i64, String)> = (0..20_000).map(line).collect();
+    server.loki_push(&json!({"service_name": "all"}), &lines[..12_000]).await.ok();
+    server.flush().await;
+    server.loki_push(&json!({"service_name": "all"}), &lines[12_000..]).await.ok();
+    let query = "{service_name=\"all\"}";
+    let expected: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
+    let forward = stdout(&run(&server, &["logs", query, "--all", "-o", "raw", "--direction", "forward"]));
+    assert!(forward.lines().eq(expected.iter().copied()));
+    let backward = stdout(&run(&server, &["logs", query, "--all", "-o", "raw"]));
+    assert!(backward.lines().rev().eq(expected.iter().copied()));
+    let csv = stdout(&run(&server, &["logs", query, "--all", "-o", "csv"]));
+    assert_eq!(csv.lines().count(), 20_001);
+    let one = "{service_name=\"all\"} |~ \"line (50|12000)$\"";
+    let around = stdout(&run(&server, &["logs", one, "-C", "1", "-o", "raw", "--direction", "forward"]));
+    assert_eq!(around, "line 49\nline 50\nline 51\n--\nline 11999\nline 12000\nline 12001\n");
+    let after = stdout(&run(&server, &["logs", one, "-A", "2", "-o", "raw", "--limit", "1"]));
+    assert_eq!(after, "line 12000\nline 12001\nline 12002\n");
+    let refused = run(&server, &["logs", "{", "--all"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("parse error"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_prints_lines_in_every_form() {
     let (server, _) = with_data().await;
     let query = "{service_name=\"shop\"}";

@@ -12,6 +12,21 @@ use super::time::parse_duration;
 /// Longest wait for a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest time of an answer that comes piece by piece; it is silence that ends one.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A request that will be refused again.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Most characters of an error page that are shown.
 const ERROR_CHARS_MAX: usize = 2_000;
 
@@ -90,6 +105,23 @@ impl Server {
     /// Asks with parameters in the URL.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<T> {
         self.send(self.client.get(self.endpoint(path)?).query(query)).await
+    }
+
+    /// Asks with parameters in a form for an answer of any length, to be read piece by piece.
+    ///
+    /// # Errors
+    /// [`Refused`] when the request is at fault, other ones when the server may answer later.
+    pub(crate) async fn stream(&self, path: &[&str], form: &[(&str, String)]) -> anyhow::Result<reqwest::Response> {
+        let failed = || format!("asking {} failed", self.origin());
+        let request = self.client.post(self.endpoint(path)?).form(form).timeout(STREAM_TIMEOUT);
+        let response = request.send().await.map_err(reqwest::Error::without_url).with_context(failed)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.text().await.unwrap_or_default();
+        let text = error_text(&body, &status.to_string());
+        Err(if status.is_client_error() { Refused(text).into() } else { anyhow!(text) })
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {

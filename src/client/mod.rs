@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod chart;
+pub(crate) mod export;
 pub(crate) mod http;
 pub(crate) mod lines;
 pub(crate) mod scale;

@@ -4,9 +4,10 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use query_wire::loki::{QueryResponse, Stream};
+use query_wire::loki::{LabelMap, QueryResponse, Stream};
 
 use crate::client::answer::{self, Answer, Canvas};
+use crate::client::export::{Around, entry_of, export};
 use crate::client::http::{Server, ServerArgs};
 use crate::client::lines::{Direction, Form, Printer, common_labels, in_order};
 use crate::client::scale::Unit;
@@ -37,6 +38,18 @@ pub(crate) struct Args {
     /// Most lines
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// Every line of the range, however many; a broken connection is taken up where it broke
+    #[arg(long, conflicts_with_all = ["limit", "time", "step", "follow"])]
+    all: bool,
+    /// Show this many lines of the same stream before each line
+    #[arg(long, short = 'B', value_name = "LINES", conflicts_with_all = ["all", "time", "step", "follow"])]
+    before: Option<u32>,
+    /// Show this many lines of the same stream after each line
+    #[arg(long, short = 'A', value_name = "LINES", conflicts_with_all = ["all", "time", "step", "follow"])]
+    after: Option<u32>,
+    /// Show this many lines of the same stream before and after each line
+    #[arg(long, short = 'C', value_name = "LINES", conflicts_with_all = ["all", "time", "step", "follow"])]
+    context: Option<u32>,
     /// Which end of the range to take lines from, and print first
     #[arg(long, value_enum, default_value_t = Direction::Backward)]
     direction: Direction,
@@ -94,6 +107,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.follow {
         return run_tail(&args, start);
     }
+    if args.all {
+        return run_export(&args, start, end);
+    }
+    if args.before.or(args.after).or(args.context).is_some() {
+        return run_context(&args, start, end);
+    }
     let mut form = vec![
         ("query", args.query.clone()),
         ("limit", args.limit.to_string()),
@@ -143,6 +162,61 @@ fn run_tail(args: &Args, start_ns: i64) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn run_export(args: &Args, start: i64, end: i64) -> anyhow::Result<ExitCode> {
+    let Some(form) = args.output.form() else {
+        return usage("--output table and chart are for metric queries, which have no lines");
+    };
+    let parameters = vec![
+        ("query", args.query.clone()),
+        ("start", start.to_string()),
+        ("end", end.to_string()),
+        ("direction", args.direction.as_str().to_owned()),
+    ];
+    let server = Server::new(&args.server)?;
+    let printer = Printer::new(form, args.style.stdout(), LabelMap::new());
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    printer.header(&mut out)?;
+    let silence = args.server.timeout;
+    block_on(export(&server, parameters, silence, &mut |line| printer.line(&line.labels, &entry_of(&line), &mut out)))?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_context(args: &Args, start: i64, end: i64) -> anyhow::Result<ExitCode> {
+    let Some(form) = args.output.form() else {
+        return usage("--output table and chart are for metric queries, which have no lines");
+    };
+    let lines = |side: Option<u32>| side.or(args.context).unwrap_or(0);
+    let around = Around { before: lines(args.before), after: lines(args.after) };
+    let parameters = [
+        ("query", args.query.clone()),
+        ("limit", args.limit.to_string()),
+        ("direction", args.direction.as_str().to_owned()),
+        ("start", start.to_string()),
+        ("end", end.to_string()),
+    ];
+    let server = Server::new(&args.server)?;
+    let response: QueryResponse = block_on(server.post(&["loki", "api", "v1", "query_range"], &parameters))?;
+    let Err(streams) = Answer::from_loki(response.data.result) else {
+        return usage("lines around are for log queries; this one gives numbers");
+    };
+    let printer = Printer::new(form, args.style.stdout(), LabelMap::new());
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    printer.header(&mut out)?;
+    let hits = in_order(&streams, args.direction);
+    for (number, (_, hit)) in hits.iter().enumerate() {
+        if number > 0 && matches!(form, Form::Default | Form::Raw) {
+            writeln!(out, "--")?;
+        }
+        let found = block_on(around.ask(&server, &args.query, hit))?;
+        for entry in found.before.iter().chain([&found.line]).chain(&found.after) {
+            printer.line(&found.stream, entry, &mut out)?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn print_lines(args: &Args, streams: &[Stream], form: Form, out: &mut impl Write) -> std::io::Result<()> {
     let common = if form == Form::Default { common_labels(streams) } else { std::collections::BTreeMap::new() };
     if !common.is_empty() {
@@ -155,7 +229,13 @@ fn print_lines(args: &Args, streams: &[Stream], form: Form, out: &mut impl Write
         printer.line(labels, entry, out)?;
     }
     if u32::try_from(lines.len()).unwrap_or(u32::MAX) >= args.limit {
-        notes("note", &[format!("there may be more: this is the limit of {} lines (--limit)", args.limit)]);
+        notes(
+            "note",
+            &[format!(
+                "there may be more: this is the limit of {} lines (--limit, or --all for every line)",
+                args.limit
+            )],
+        );
     }
     Ok(())
 }

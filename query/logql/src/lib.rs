@@ -12,6 +12,7 @@
 
 mod ast;
 mod binary;
+mod context;
 mod error;
 mod eval;
 mod fields;
@@ -19,6 +20,7 @@ mod follow;
 mod go;
 mod lexer;
 mod mine;
+mod pages;
 mod parser;
 mod pattern;
 mod print;
@@ -29,12 +31,14 @@ mod stage;
 mod template;
 
 pub use ast::*;
+pub use context::{ContextQuery, LineContext, line_context};
 pub use error::{Error, ParseError, Position, Result};
 pub use eval::{Direction, LogEntry, LogQuery, MetricResult, Series, Steps, evaluate, log_select, select_logs};
 pub use fields::{Field, fields};
 pub use follow::Follower;
 pub use go::{is_size, parse_any_duration as parse_duration};
 pub use mine::{LinePattern, mine_patterns};
+pub use pages::{Pager, Place};
 pub use parser::{parse, parse_log, parse_selector};
 pub use print::selector_text;
 pub use row::CategorizedLabels;

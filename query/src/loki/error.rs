@@ -34,6 +34,8 @@ impl std::fmt::Display for LokiError {
     }
 }
 
+impl std::error::Error for LokiError {}
+
 impl From<crate::Error> for LokiError {
     fn from(error: crate::Error) -> Self {
         use crate::Error as Query;

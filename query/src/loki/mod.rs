@@ -3,10 +3,12 @@
 //! Each route takes GET and form POST. Errors are plain text with Loki's status, as its clients expect. Work runs on the
 //! CPU pool under the service's limits, serialisation included.
 
+mod context;
 mod delete;
 mod detected;
 mod encode;
 mod error;
+mod export;
 mod index;
 mod labels;
 mod params;
@@ -51,8 +53,9 @@ where
     get(handler.clone()).post(handler)
 }
 
-/// Returns the routes under `/loki/api/v1`.
+/// Returns the routes under `/loki/api/v1`, and our own under `/api/v1/logs`.
 pub fn router(services: Services) -> Router {
+    let state = State { services, tails: Arc::new(Semaphore::new(TAILS_MAX)) };
     let routes = Router::new()
         .route("/query_range", both(query::query_range))
         .route("/query", both(query::query))
@@ -74,8 +77,14 @@ pub fn router(services: Services) -> Router {
         .route_layer(crate::compress::layer())
         // A websocket is no body that could be compressed.
         .route("/tail", get(tail::tail))
-        .with_state(State { services, tails: Arc::new(Semaphore::new(TAILS_MAX)) });
-    Router::new().nest("/loki/api/v1", routes)
+        .with_state(state.clone());
+    let own = Router::new()
+        .route("/api/v1/logs/context", both(context::context))
+        .route_layer(crate::compress::layer())
+        // Its pieces go out as they are made, so that each can be resumed from.
+        .route("/api/v1/logs/export", both(export::export))
+        .with_state(state);
+    Router::new().nest("/loki/api/v1", routes).merge(own)
 }
 
 /// Makes JSON's bytes; called on the CPU pool.

@@ -104,6 +104,14 @@ impl Params {
             .any(|value| value.split(',').any(|flag| flag.trim() == query_wire::loki::CATEGORIZE_LABELS))
     }
 
+    /// Says whether the client asks for answers of this media type.
+    pub(super) fn accepts(&self, kind: &str) -> bool {
+        let accepted = self.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        accepted
+            .flat_map(|value| value.split(','))
+            .any(|one| one.split(';').next().is_some_and(|one| one.trim() == kind))
+    }
+
     /// Returns the most lines wanted.
     pub(super) fn limit(&self) -> Result<usize, LokiError> {
         self.count("limit", LIMIT_DEFAULT)

@@ -1,5 +1,7 @@
 //! The API through its router, on a store in memory.
 
+mod export;
+
 use std::sync::Arc;
 
 use axum::body::Body;

@@ -358,6 +358,39 @@ pub struct DetectedFieldValues {
     pub limit: u64,
 }
 
+/// The answer of `/api/v1/logs/context`, an addition to Loki's API: a line and those around it in its stream, oldest first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LineContext {
+    /// The labels of the stream.
+    pub stream: LabelMap,
+    /// The lines before, with their metadata.
+    pub before: Vec<Entry>,
+    /// The line itself.
+    pub line: Entry,
+    /// The lines after.
+    pub after: Vec<Entry>,
+}
+
+/// A line of `/api/v1/logs/export` as JSON.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportedLine {
+    /// RFC 3339 with nine digits of the second's fraction.
+    pub timestamp: String,
+    /// The labels; with `categorize-labels` those of the stream alone.
+    pub labels: LabelMap,
+    /// What came beside the line, if told apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub structured_metadata: LabelMap,
+    /// What the query took out of the line, if told apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parsed: LabelMap,
+    /// The line.
+    pub line: String,
+    /// Where to go on behind this line: `<nanoseconds>.<lines of that time that are done>`.
+    pub cursor: String,
+}
+
 /// A delete, as `GET delete` lists it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DeleteRequest {

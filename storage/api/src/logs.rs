@@ -298,7 +298,9 @@ pub struct TailBatch {
 
 /// Reads logs.
 pub trait LogQuerier: Send + Sync + fmt::Debug {
-    /// Finds the pieces that may hold wanted rows, in no particular order, without decoding rows yet.
+    /// Finds the pieces that may hold wanted rows, without decoding rows yet. Those of one stream come so that rows of one
+    /// timestamp are in the order they arrived in, which no flush or compaction changes; apart from that, in no particular
+    /// order.
     ///
     /// # Errors
     /// Corruption, I/O, limits, cancellation.

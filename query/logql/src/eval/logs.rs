@@ -77,11 +77,8 @@ pub fn select_logs(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryC
     let pipeline = Pipeline::new(query.log)?;
     let select = log_select(query.log, query.range, true, logs, context)?;
     let mut parts = logs.select(&select, context)?;
-    // The order of parts decides ties, so it must not depend on what the store gives first.
-    parts.sort_by(|a, b| {
-        let key = |part: &dyn LogPart| (part.range().start, part.range().end, part.rows_max());
-        a.stream().cmp(b.stream()).then_with(|| key(a.as_ref()).cmp(&key(b.as_ref())))
-    });
+    // The order of parts decides ties: by stream, and within one as the store has them, which is as they came.
+    parts.sort_by(|a, b| a.stream().cmp(b.stream()));
     let mut order: Vec<usize> = (0..parts.len()).collect();
     order.sort_by_key(|i| {
         let range = parts.get(*i).map_or(TimeRange::ALL, |part| part.range());
