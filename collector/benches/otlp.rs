@@ -1,6 +1,6 @@
-//! What a request of OTLP metrics costs before storage: decoding, translation, tests, the batch.
+//! What a request of OTLP metrics or logs costs before storage: decoding, translation, tests, the batch.
 //!
-//! The store knows every series, as it does but for new ones, or none, and takes all in no time.
+//! The store of metrics knows every series, as it does but for new ones, or none; both take all in no time.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -10,16 +10,17 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use collector::{Collector, Config};
+use collector_otlp::ScopedLogs;
 use collector_otlp::metrics::{HistogramPoint, Instrument, MetricsBuilder, Number, NumberPoint};
-use collector_otlp::proto::ExportMetricsServiceRequest;
 use collector_otlp::proto::metrics::exponential_histogram_data_point::Buckets;
 use collector_otlp::proto::metrics::{ExponentialHistogram, ExponentialHistogramDataPoint, Metric, metric::Data};
+use collector_otlp::proto::{ExportLogsServiceRequest, ExportMetricsServiceRequest};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use model::{Resource, Scope, Timestamp, Value};
+use model::{LogRecord, Resource, Scope, Timestamp, Value};
 use prost::Message as _;
 use runtime::{Clock, Ledger, Telemetry};
 use storage_api::fake::{FakeLogs, FakeMetrics};
-use storage_api::{AppendReport, MetricAppender, MetricBatch};
+use storage_api::{AppendReport, LogAppender, LogBatch, MetricAppender, MetricBatch};
 use tower::ServiceExt as _;
 
 const HOSTS: usize = 10;
@@ -146,5 +147,68 @@ fn decode(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode);
+/// Takes every line.
+#[derive(Debug)]
+struct LogSink;
+
+impl LogAppender for LogSink {
+    fn append(&self, batch: LogBatch) -> storage_api::Result<AppendReport> {
+        let records = black_box(&batch).groups.iter().map(|group| group.records.len() as u64).sum();
+        Ok(AppendReport { accepted: records, ..AppendReport::default() })
+    }
+}
+
+/// A request of 20 pods with 50 lines each.
+fn lines() -> ExportLogsServiceRequest {
+    let group = |pod: i64| {
+        let record = |row: i64| LogRecord {
+            timestamp: Timestamp(NOW.0 + row * 1_000_003),
+            observed_timestamp: Timestamp(NOW.0 + row * 1_000_003 + 250_000_000),
+            severity_number: 9,
+            severity_text: "INFO".to_owned(),
+            body: Value::Str(format!(
+                "ts=2026-11-21T10:00:00.{row:09}Z caller=http.go:194 level=debug traceID={:016x} orgID=5798 \
+                 msg=\"POST /push.v1.PusherService/Push (200) 3.088637ms\"",
+                row * 7919 + pod
+            )),
+            attributes: vec![("log.iostream".to_owned(), Value::from("stdout"))],
+            trace_id: if row % 3 == 0 { [7; 16] } else { [0; 16] },
+            span_id: if row % 3 == 0 { [7; 8] } else { [0; 8] },
+            ..LogRecord::default()
+        };
+        let names = ["k8s.namespace.name", "k8s.pod.name", "service.name", "k8s.node.name", "k8s.container.name"];
+        let attributes = names.map(|name| (name.to_owned(), Value::Str(format!("{name}-{pod}"))));
+        ScopedLogs {
+            resource: Arc::new(Resource { attributes: attributes.to_vec(), ..Resource::default() }),
+            scope: Arc::new(Scope { name: "filelog".to_owned(), ..Scope::default() }),
+            records: (0..50).map(record).collect(),
+        }
+    };
+    collector_otlp::logs_to_otlp((0..20).map(group))
+}
+
+fn decode_logs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("otlp_logs/decode");
+    group.throughput(Throughput::Elements(1000));
+    let telemetry = Telemetry::new();
+    let ledger = Ledger::new(&telemetry);
+    let metrics = Arc::new(FakeMetrics::default());
+    let stored = Arc::clone(&metrics);
+    let collector =
+        Collector::new(Config::default(), metrics, stored, Arc::new(LogSink), Clock::system(), &telemetry, ledger);
+    let router = collector.otlp_http_router();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let body: bytes::Bytes = lines().encode_to_vec().into();
+    group.bench_function("1000_lines", |bencher| {
+        bencher.iter(|| {
+            let request = Request::post("/v1/logs").header("content-type", "application/x-protobuf");
+            let request = request.body(Body::from(body.clone())).unwrap();
+            let answer = runtime.block_on(router.clone().oneshot(request)).unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode, decode_logs);
 criterion_main!(benches);

@@ -10,8 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::LogStore;
 use crate::codec::{
-    DEPTH_MAX, NO_HASH, begin_batch, begin_group, depth_within, encode_origin, encode_record, encode_stream, end_batch,
-    end_group,
+    BATCH_BYTES_MAX, Batch, BatchWriter, DEPTH_MAX, NO_HASH, Packers, depth_within, encode_origin, encode_stream,
 };
 use crate::head::{Head, batch_cost};
 use crate::json;
@@ -23,9 +22,8 @@ const PART_BYTES_MAX: usize = 16 << 20;
 
 /// An encoded batch.
 struct Part {
-    bytes: Vec<u8>,
-    hash: u128,
-    records: usize,
+    bytes: Bytes,
+    batch: Batch,
 }
 
 /// Encodes a batch, piece by piece. The hash is over everything that came, in the order it came, whether it was kept or
@@ -33,30 +31,42 @@ struct Part {
 ///
 /// A batch with records that have no time of their own is never taken for a retry: the same text sent at two moments is
 /// two events, and nothing in the batch tells them from one that was sent twice. Its hash is [`NO_HASH`].
-struct Encoder {
+struct Encoder<'a> {
     arrival: i64,
     is_timed: bool,
-    bytes: Vec<u8>,
+    packers: &'a Packers,
+    writer: BatchWriter,
     hash: Box<Xxh3>,
-    records: usize,
     parts: Vec<Part>,
 }
 
-impl Encoder {
-    fn new(arrival: i64, is_timed: bool) -> Self {
-        let (bytes, hash) = (begin_batch(arrival), Box::new(Xxh3::new()));
-        Self { arrival, is_timed, bytes, hash, records: 0, parts: Vec::new() }
+impl<'a> Encoder<'a> {
+    fn new(arrival: i64, is_timed: bool, packers: &'a Packers) -> Self {
+        let (writer, hash) = (BatchWriter::new(arrival), Box::new(Xxh3::new()));
+        Self { arrival, is_timed, packers, writer, hash, parts: Vec::new() }
     }
 
-    fn finish_part(&mut self) {
-        let mut bytes = std::mem::replace(&mut self.bytes, begin_batch(self.arrival));
+    fn begin_group(&mut self, stream: &[u8], origin: &[u8]) {
+        self.hash.update(stream);
+        self.hash.update(origin);
+        self.writer.begin_group(stream, origin);
+    }
+
+    fn finish_part(&mut self) -> Result<()> {
+        let writer = std::mem::replace(&mut self.writer, BatchWriter::new(self.arrival));
         let hash = std::mem::replace(&mut self.hash, Box::new(Xxh3::new())).digest128();
         let hash = if self.is_timed { hash } else { NO_HASH };
-        let records = std::mem::take(&mut self.records);
-        if records > 0 {
-            end_batch(&mut bytes, hash);
-            self.parts.push(Part { bytes, hash, records });
+        if writer.records() == 0 {
+            return Ok(());
         }
+        if writer.raw_bytes() > BATCH_BYTES_MAX {
+            let size = writer.raw_bytes();
+            return Err(Error::Invalid(format!("records of {size} bytes at once, the limit is {BATCH_BYTES_MAX}")));
+        }
+        let packed = writer.finish(hash, self.packers);
+        let (bytes, batch) = packed.map_err(|error| Error::Invalid(format!("compressing a batch: {error}")))?;
+        self.parts.push(Part { bytes, batch });
+        Ok(())
     }
 }
 
@@ -66,11 +76,11 @@ impl LogAppender for LogStore {
             return Err(Error::Closed);
         }
         let mut report = AppendReport::default();
-        let parts = self.encode(&batch, &mut report);
+        let parts = self.encode(&batch, &mut report)?;
         drop(batch);
         for part in parts {
-            let records = part.records as u64;
-            self.append_part(part)?;
+            let records = part.batch.records() as u64;
+            self.append_part(&part, records)?;
             report.accepted += records;
         }
         Ok(report)
@@ -102,31 +112,31 @@ impl Drop for Arriving<'_> {
 }
 
 impl LogStore {
-    fn append_part(&self, part: Part) -> Result<()> {
-        if self.recent.begin(part.hash) == Verdict::Repeat {
+    fn append_part(&self, part: &Part, records: u64) -> Result<()> {
+        let Part { bytes, batch } = part;
+        if self.recent.begin(batch.hash) == Verdict::Repeat {
             self.metrics.repeated_batches.inc();
-            self.metrics.repeated_records.inc_by(part.records as u64);
+            self.metrics.repeated_records.inc_by(records);
             return Ok(());
         }
         let arrival = self.clock.now_nanos();
-        let mut settle = Settle { store: self, hash: part.hash, arrival, is_stored: false };
-        let _arriving = self.admit(batch_cost(part.bytes.len(), part.records))?;
-        let bytes = Bytes::from(part.bytes);
+        let mut settle = Settle { store: self, hash: batch.hash, arrival, is_stored: false };
+        let _arriving = self.admit(batch_cost(batch))?;
         {
             let _gate = self.gate.read();
             let head = Arc::clone(&self.state.read().head);
-            self.wal.append(&bytes).map_err(wal_error)?;
+            self.wal.append(bytes).map_err(wal_error)?;
             settle.is_stored = true;
-            head.apply(&bytes).map_err(|error| {
+            head.apply(batch).map_err(|error| {
                 // Our own encoder made these bytes: only a bug leads here. The batch is in the log, and is read at open.
                 Error::Invalid(format!("an encoded batch cannot be read: expected {}", error.0))
             })?;
             // Before the gate opens: a checkpoint after the next cut must know this batch.
             drop(settle);
         }
-        self.metrics.appended.inc_by(part.records as u64);
+        self.metrics.appended.inc_by(records);
         self.update_head_gauges();
-        self.tell_followers(&bytes);
+        self.tell_followers(batch);
         Ok(())
     }
 
@@ -159,12 +169,12 @@ impl LogStore {
         }
     }
 
-    fn tell_followers(&self, bytes: &Bytes) {
+    fn tell_followers(&self, batch: &Batch) {
         if self.tail.receiver_count() == 0 {
             return;
         }
         let head = Head::default();
-        if head.apply(bytes).is_err() {
+        if head.apply(batch).is_err() {
             return;
         }
         for part in head.parts(TimeRange::ALL, |_| true, &[], crate::block::Detail::All) {
@@ -177,69 +187,61 @@ impl LogStore {
     }
 
     /// Encodes what the limits allow, and reports the rest.
-    fn encode(&self, batch: &LogBatch, report: &mut AppendReport) -> Vec<Part> {
+    fn encode(&self, batch: &LogBatch, report: &mut AppendReport) -> Result<Vec<Part>> {
         let now = self.clock.now_nanos();
         let is_timed = |record: &LogRecord| record.timestamp.0 != 0 || record.observed_timestamp.0 != 0;
-        let mut encoder = Encoder::new(now, batch.groups.iter().flat_map(|group| &group.records).all(is_timed));
+        let is_timed = batch.groups.iter().flat_map(|group| &group.records).all(is_timed);
+        let mut encoder = Encoder::new(now, is_timed, &self.packers);
         for group in batch.groups.iter().filter(|group| !group.records.is_empty()) {
-            self.encode_group(&mut encoder, group, now, report);
+            self.encode_group(&mut encoder, group, now, report)?;
         }
-        encoder.finish_part();
-        encoder.parts
+        encoder.finish_part()?;
+        Ok(encoder.parts)
     }
 
-    fn encode_group(&self, encoder: &mut Encoder, group: &LogGroup, now: i64, report: &mut AppendReport) {
+    fn encode_group(
+        &self,
+        encoder: &mut Encoder<'_>,
+        group: &LogGroup,
+        now: i64,
+        report: &mut AppendReport,
+    ) -> Result<()> {
         let depth_is_fine =
             |pairs: &[(String, Value)]| pairs.iter().all(|(_, value)| depth_within(value, DEPTH_MAX - 1));
         let count = group.records.len() as u64;
         if !depth_is_fine(&group.resource.attributes) || !depth_is_fine(&group.scope.attributes) {
-            return report.reject("nested_too_deep", count, || {
+            report.reject("nested_too_deep", count, || {
                 format!("an attribute of resource or scope nests deeper than {DEPTH_MAX}")
             });
+            return Ok(());
         }
         let (stream, origin) = (encode_stream(&group.stream), encode_origin(&group.resource, &group.scope));
         let limit = self.options.origin_bytes_max;
         let size = stream.len().max(origin.len()) as u64;
         if size > limit {
-            return report.reject("resource_too_large", count, || {
+            report.reject("resource_too_large", count, || {
                 format!("stream labels, or resource and scope, of {size} bytes are over the limit of {limit}")
             });
+            return Ok(());
         }
-        let mut start = None;
-        let mut kept = 0;
-        encoder.hash.update(&stream);
-        encoder.hash.update(&origin);
+        encoder.begin_group(&stream, &origin);
         for record in &group.records {
-            if encoder.bytes.len() > PART_BYTES_MAX {
-                if let Some(start) = start.take() {
-                    end_group(&mut encoder.bytes, start, kept);
-                }
-                encoder.finish_part();
-                encoder.hash.update(&stream);
-                encoder.hash.update(&origin);
+            if encoder.writer.raw_bytes() > PART_BYTES_MAX {
+                encoder.finish_part()?;
+                encoder.begin_group(&stream, &origin);
             }
-            if let Err(rejection) = self.check_shape(record) {
-                report.reject(rejection.0, 1, || format!("{} of stream {}", rejection.1, shown(&group.stream)));
-                continue;
-            }
-            start.get_or_insert_with(|| {
-                kept = 0;
-                begin_group(&mut encoder.bytes, &stream, &origin)
+            let encoded = self.check_shape(record).and_then(|()| {
+                let Encoder { writer, hash, .. } = &mut *encoder;
+                writer.push(record, |bytes| {
+                    hash.update(bytes);
+                    self.check_encoded(record, bytes.len(), now)
+                })
             });
-            let before = encoder.bytes.len();
-            encode_record(&mut encoder.bytes, record);
-            encoder.hash.update(encoder.bytes.get(before..).unwrap_or_default());
-            if let Err(rejection) = self.check_encoded(record, encoder.bytes.len() - before, now) {
-                encoder.bytes.truncate(before);
-                report.reject(rejection.0, 1, || format!("{} of stream {}", rejection.1, shown(&group.stream)));
-                continue;
+            if let Err((reason, detail)) = encoded {
+                report.reject(reason, 1, || format!("{detail} of stream {}", shown(&group.stream)));
             }
-            kept += 1;
-            encoder.records += 1;
         }
-        if let Some(start) = start {
-            end_group(&mut encoder.bytes, start, kept);
-        }
+        Ok(())
     }
 
     /// Checks what could make encoding itself costly.

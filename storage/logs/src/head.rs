@@ -1,16 +1,19 @@
 //! The newest records, in memory as they were encoded for the WAL, found by stream.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use memchr::memmem;
-use model::{Labels, TimeRange};
+use model::{Labels, TimeRange, Value};
 use parking_lot::Mutex;
 use storage_api::{LogPart, LogRows, LogTally, Needle, QueryContext, Result};
 
 use crate::block::{BODY_STR, Detail, RowView};
-use crate::codec::{BatchReader, BodyRef, GroupRef, Input, Malformed, RecordRef, peek_severity, peek_timestamp};
+use crate::codec::{Batch, BodyRef, Group, Malformed, RecordView, encode_stream, peek_severity};
+use crate::head_rows::{
+    Batches, HeadBatch, HeadRow, OpenRow, READ_ARENA_BYTES, SEAL_ARENA_BYTES, corrupt, for_each_row,
+};
 use crate::json;
 use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
 use crate::tally::Tally;
@@ -21,16 +24,6 @@ const PART_ROWS_MAX: usize = 4096;
 const STREAM_BYTES: usize = 256;
 /// Bytes of lines between two looks at the query's deadline.
 const CHECK_EVERY_ROWS: usize = 1024;
-
-/// Where a record lies.
-#[derive(Debug, Clone, Copy)]
-struct HeadRow {
-    timestamp: i64,
-    batch: u32,
-    offset: u32,
-    length: u32,
-    origin: u32,
-}
 
 /// Resource and scope, made ready.
 #[derive(Debug)]
@@ -58,7 +51,7 @@ struct Inner {
     /// By the hash of the encoded labels.
     by_hash: HashMap<u128, usize>,
     streams: Vec<HeadStream>,
-    batches: Arc<Vec<Bytes>>,
+    batches: Batches,
     origins_by_hash: HashMap<u128, u32>,
     origins: Arc<Vec<Arc<Origin>>>,
     names: Names,
@@ -74,9 +67,11 @@ pub(crate) struct HeadStats {
     pub(crate) streams: u64,
 }
 
-/// Returns the memory that a batch of `bytes` and `records` will take.
-pub(crate) fn batch_cost(bytes: usize, records: usize) -> u64 {
-    (bytes + records * size_of::<HeadRow>() + size_of::<Bytes>()) as u64
+/// Returns the memory that a batch will take.
+pub(crate) fn batch_cost(batch: &Batch) -> u64 {
+    let groups = batch.groups.len() * size_of::<(u32, u32)>();
+    let size = batch.sections.size_bytes() + groups + batch.records() * size_of::<HeadRow>() + size_of::<HeadBatch>();
+    size as u64
 }
 
 impl Head {
@@ -89,41 +84,33 @@ impl Head {
         self.inner.lock().records == 0
     }
 
-    /// Adds an encoded batch.
+    /// Adds a batch.
     ///
     /// # Errors
-    /// When it is not well formed; nothing of it is kept then.
-    pub(crate) fn apply(&self, bytes: &Bytes) -> Result<(), Malformed> {
-        let mut reader = BatchReader::open(bytes)?;
-        let arrival = reader.arrival;
-        let mut groups: Vec<(GroupRef<'_>, Vec<i64>)> = Vec::new();
-        while let Some(group) = reader.next_group()? {
-            let mut timestamps = Vec::with_capacity(group.records.len());
-            for (offset, length) in &group.records {
-                let record = bytes.get(*offset as usize..(*offset as usize + *length as usize));
-                let record = record.ok_or(Malformed("a record inside the batch"))?;
-                timestamps.push(peek_timestamp(Input::new(record), arrival)?);
-            }
-            groups.push((group, timestamps));
-        }
+    /// When its labels or origins are not well formed; nothing of it is kept then.
+    pub(crate) fn apply(&self, batch: &Batch) -> Result<(), Malformed> {
         let mut inner = self.inner.lock();
-        let batch = u32::try_from(inner.batches.len()).map_err(|_| Malformed("fewer batches"))?;
+        let number = u32::try_from(inner.batches.len()).map_err(|_| Malformed("fewer batches"))?;
+        let mut places = Vec::with_capacity(batch.groups.len());
+        for group in &batch.groups {
+            places.push((inner.stream(group)?, inner.origin(group)?));
+        }
+        let mut origins: Vec<(u32, u32)> =
+            batch.groups.iter().zip(&places).map(|(group, (_, origin))| (group.start, *origin)).collect();
+        origins.sort_unstable();
+        let held = Arc::new(HeadBatch { sections: batch.sections.clone(), origins });
         // Whoever reads keeps the list as it was.
-        Arc::make_mut(&mut inner.batches).push(bytes.clone());
-        let mut records = 0;
-        for (group, timestamps) in groups {
-            let stream = inner.stream(&group)?;
-            let origin = inner.origin(&group)?;
-            records += timestamps.len();
+        Arc::make_mut(&mut inner.batches).push(held);
+        for (group, (stream, _)) in batch.groups.iter().zip(places) {
             if let Some(stream) = inner.streams.get_mut(stream) {
-                for (timestamp, (offset, length)) in timestamps.into_iter().zip(group.records) {
-                    stream.is_sorted &= stream.rows.last().is_none_or(|last| last.timestamp <= timestamp);
-                    stream.rows.push(HeadRow { timestamp, batch, offset, length, origin });
+                for row in &group.rows {
+                    stream.is_sorted &= stream.rows.last().is_none_or(|last| last.timestamp <= row.timestamp);
+                    stream.rows.push(HeadRow { timestamp: row.timestamp, batch: number, offset: row.offset });
                 }
             }
         }
-        inner.records += records as u64;
-        inner.size_bytes += batch_cost(bytes.len(), records);
+        inner.records += batch.records() as u64;
+        inner.size_bytes += batch_cost(batch);
         Ok(())
     }
 
@@ -147,7 +134,7 @@ impl Head {
         mut each: impl FnMut(&Labels, i64, u8, usize),
     ) {
         for part in self.parts(range, wanted, &[], Detail::Lines) {
-            part.for_each(&mut |row, record| {
+            part.for_each(READ_ARENA_BYTES, &mut |row, record| {
                 let bytes = match &record.body {
                     BodyRef::Str(text) => text.len(),
                     BodyRef::Other(value) => json::display(value).len(),
@@ -199,7 +186,7 @@ impl Head {
         labels.sort_unstable();
         for labels in labels {
             start(context, &labels);
-            let hash = xxhash_rust::xxh3::xxh3_128(&crate::codec::encode_stream(&labels));
+            let hash = xxhash_rust::xxh3::xxh3_128(&encode_stream(&labels));
             let part = {
                 let mut inner = self.inner.lock();
                 let (batches, origins) = (Arc::clone(&inner.batches), Arc::clone(&inner.origins));
@@ -215,12 +202,18 @@ impl Head {
                     detail: Detail::All,
                 }
             };
-            let mut attributes = String::new();
+            // Many rows have the same attributes as the one before.
+            let (mut attributes, mut encoded) = (String::new(), Vec::new());
             let mut body = String::new();
-            part.for_each(&mut |row, record| {
-                attributes.clear();
-                if !record.attributes.is_empty() {
-                    json::write_pairs(&mut attributes, &record.attributes, true);
+            part.for_each(SEAL_ARENA_BYTES, &mut |row, record| {
+                if record.encoded_attributes() != encoded.as_slice() {
+                    encoded.clear();
+                    encoded.extend_from_slice(record.encoded_attributes());
+                    attributes.clear();
+                    let pairs = record.attributes().map_err(corrupt)?;
+                    if !pairs.is_empty() {
+                        json::write_pairs(&mut attributes, &pairs, true);
+                    }
                 }
                 let origin = part.origins.get(row.origin as usize);
                 let (body, body_type) = match &record.body {
@@ -276,8 +269,8 @@ fn body_type(value: &model::Value) -> &'static str {
 }
 
 impl Inner {
-    fn stream(&mut self, group: &GroupRef<'_>) -> Result<usize, Malformed> {
-        let hash = xxhash_rust::xxh3::xxh3_128(group.stream);
+    fn stream(&mut self, group: &Group) -> Result<usize, Malformed> {
+        let hash = xxhash_rust::xxh3::xxh3_128(&group.stream);
         if let Some(index) = self.by_hash.get(&hash) {
             return Ok(*index);
         }
@@ -288,8 +281,8 @@ impl Inner {
         Ok(self.streams.len() - 1)
     }
 
-    fn origin(&mut self, group: &GroupRef<'_>) -> Result<u32, Malformed> {
-        let hash = xxhash_rust::xxh3::xxh3_128(group.origin);
+    fn origin(&mut self, group: &Group) -> Result<u32, Malformed> {
+        let hash = xxhash_rust::xxh3::xxh3_128(&group.origin);
         if let Some(index) = self.origins_by_hash.get(&hash) {
             return Ok(*index);
         }
@@ -325,7 +318,7 @@ impl HeadStream {
 pub(crate) struct HeadPart {
     stream: Labels,
     rows: Vec<HeadRow>,
-    batches: Arc<Vec<Bytes>>,
+    batches: Batches,
     origins: Arc<Vec<Arc<Origin>>>,
     needles: Arc<[Needle]>,
     detail: Detail,
@@ -338,67 +331,57 @@ impl std::fmt::Debug for HeadPart {
 }
 
 impl HeadPart {
-    fn for_each(&self, each: &mut dyn FnMut(&HeadRow, &RecordRef<'_>) -> Result<()>) -> Result<()> {
-        for row in &self.rows {
-            let batch = self.batches.get(row.batch as usize);
-            let bytes = batch.and_then(|batch| batch.get(row.offset as usize..(row.offset + row.length) as usize));
-            let record = bytes.ok_or(Malformed("a record inside its batch")).and_then(RecordRef::decode);
-            let record = record.map_err(|Malformed(expected)| storage_api::Error::Corrupt {
-                path: "the logs head".to_owned(),
-                reason: format!("expected {expected}"),
-            })?;
-            each(row, &record)?;
-        }
-        Ok(())
-    }
-
-    /// Says whether the row may fulfil the needles; the bytes are searched as they are.
-    fn may_match(&self, row: &HeadRow, finders: &[memchr::memmem::Finder<'_>]) -> bool {
-        let batch = self.batches.get(row.batch as usize);
-        let bytes = batch.and_then(|batch| batch.get(row.offset as usize..(row.offset + row.length) as usize));
-        bytes.is_none_or(|bytes| finders.iter().all(|finder| finder.find(bytes).is_some()))
-    }
-
-    fn bytes(&self, row: &HeadRow) -> Option<&[u8]> {
-        let batch = self.batches.get(row.batch as usize)?;
-        batch.get(row.offset as usize..(row.offset + row.length) as usize)
+    fn for_each(
+        &self,
+        bytes_max: usize,
+        each: &mut dyn FnMut(OpenRow<'_>, &RecordView<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for_each_row(&self.batches, &self.rows, bytes_max, &mut |row| {
+            each(row, &RecordView::decode(row.record).map_err(corrupt)?).map(ControlFlow::Continue)
+        })
     }
 
     /// Counts the rows by severity and cut; `None` when some row has one of the `fields`.
     pub(crate) fn tally(&self, fields: &[&str], cuts: &[model::Timestamp]) -> Result<Option<Vec<LogTally>>> {
-        let malformed = |Malformed(expected)| storage_api::Error::Corrupt {
-            path: "the logs head".to_owned(),
-            reason: format!("expected {expected}"),
-        };
         let is_field = |(name, _): &Pair| fields.contains(&name.as_ref());
         let mut origin_is_plain: HashMap<u32, bool> = HashMap::new();
         let finders: Option<Vec<_>> = fields.iter().map(|field| Some(memmem::Finder::new(name_core(field)?))).collect();
         let mut names = Names::default();
         let mut tally = Tally::default();
-        for row in &self.rows {
-            let bytes = self.bytes(row).ok_or(Malformed("a record inside its batch")).map_err(malformed)?;
-            let (number, text, has_attributes) = peek_severity(bytes).map_err(malformed)?;
+        // Texts by number; one after the other mostly the same.
+        let mut texts: Vec<Box<str>> = Vec::new();
+        let mut last_text = 0;
+        let mut has_any = false;
+        for_each_row(&self.batches, &self.rows, READ_ARENA_BYTES, &mut |row| {
+            let (number, text, has_attributes) = peek_severity(row.record).map_err(corrupt)?;
             let is_plain = *origin_is_plain.entry(row.origin).or_insert_with(|| {
                 let origin = self.origins.get(row.origin as usize);
                 !origin.is_some_and(|origin| origin.fields.beside(&self.stream).iter().any(is_field))
             });
             // Most attributes need not be decoded to see that none of them is asked for.
-            let may_have = |finders: &Vec<memmem::Finder<'_>>| finders.iter().any(|f| f.find(bytes).is_some());
+            let may_have = |finders: &Vec<memmem::Finder<'_>>| finders.iter().any(|f| f.find(row.record).is_some());
             let has_field = has_attributes && finders.as_ref().is_none_or(may_have) && {
                 let mut pairs = Vec::new();
-                for (name, value) in RecordRef::decode(bytes).map_err(malformed)?.attributes {
+                let record = RecordView::decode(row.record).map_err(corrupt)?;
+                for (name, value) in record.attributes().map_err(corrupt)? {
                     names.flatten(&mut pairs, "", &name, &value);
                 }
                 pairs.iter().any(is_field)
             };
-            if !is_plain || has_field {
-                return Ok(None);
+            has_any = !is_plain || has_field;
+            if texts.get(last_text).is_none_or(|have| have.as_ref() != text) {
+                last_text = texts.iter().position(|have| have.as_ref() == text).unwrap_or_else(|| {
+                    texts.push(text.into());
+                    texts.len() - 1
+                });
             }
-            if !tally.push(cuts, row.timestamp, (number, text)) {
-                break;
-            }
+            let goes_on = !has_any && tally.push(cuts, row.timestamp, (number, last_text));
+            Ok(if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        if has_any {
+            return Ok(None);
         }
-        Ok(Some(tally.finish(&self.stream, |text| text)))
+        Ok(Some(tally.finish(&self.stream, |text| texts.get(text).map_or("", AsRef::as_ref))))
     }
 
     /// Decodes the rows, those left out that cannot fulfil the needles.
@@ -410,13 +393,13 @@ impl HeadPart {
         let without_lines = matches!(self.detail, Detail::Times | Detail::Metadata);
         let with_metadata = matches!(self.detail, Detail::All | Detail::Metadata);
         let mut seen = 0_usize;
-        self.for_each(&mut |row, record| {
+        self.for_each(READ_ARENA_BYTES, &mut |row, record| {
             seen += 1;
             if seen.is_multiple_of(CHECK_EVERY_ROWS) {
                 check()?;
             }
             // Only text lies in the bytes as a query sees it.
-            if matches!(record.body, BodyRef::Str(_)) && !self.may_match(row, &finders) {
+            if matches!(record.body, BodyRef::Str(_)) && !finders.iter().all(|f| f.find(row.record).is_some()) {
                 return Ok(());
             }
             rows.timestamps.push(model::Timestamp(row.timestamp));
@@ -430,7 +413,8 @@ impl HeadPart {
                     let origin = self.origins.get(row.origin as usize);
                     origin.map(|origin| origin.fields.beside(&self.stream)).unwrap_or_default()
                 });
-                push_row(&mut rows.metadata, &mut names, origin, fields_of(record));
+                let attributes = record.attributes().map_err(corrupt)?;
+                push_row(&mut rows.metadata, &mut names, origin, fields_of(record, &attributes));
             }
             Ok(())
         })?;
@@ -452,7 +436,7 @@ fn finder(needle: &Needle) -> Option<memchr::memmem::Finder<'_>> {
     }
 }
 
-fn fields_of<'a>(record: &'a RecordRef<'a>) -> RowFields<'a> {
+fn fields_of<'a>(record: &RecordView<'a>, attributes: &'a [(String, Value)]) -> RowFields<'a> {
     RowFields {
         observed_timestamp: record.observed_timestamp,
         severity_number: record.severity_number,
@@ -462,7 +446,7 @@ fn fields_of<'a>(record: &'a RecordRef<'a>) -> RowFields<'a> {
         flags: record.flags,
         event_name: record.event_name,
         dropped_attributes_count: record.dropped_attributes_count,
-        attributes: &record.attributes,
+        attributes,
     }
 }
 

@@ -5,12 +5,15 @@
 //! `docs/format/logs-block.md` and `docs/format/logs-wal.md` have the layouts, `docs/adr/0003-logs-blocks.md` the reasons.
 
 mod append;
+#[doc(hidden)]
+pub mod benched;
 mod block;
 mod codec;
 mod compaction;
 mod deletes;
 mod flush;
 mod head;
+mod head_rows;
 mod index;
 mod json;
 mod metadata;

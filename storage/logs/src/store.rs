@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::Options;
 use crate::block::{Block, Cache, Sequence, list, sync_dir};
-use crate::codec::{Entry, read_entry};
+use crate::codec::{Entry, Packers, read_entry};
 use crate::deletes::Deletes;
 use crate::head::Head;
 use crate::retry::Recent;
@@ -37,6 +37,7 @@ pub struct LogStore {
     pub(crate) cpu: CpuPool,
     pub(crate) metrics: Metrics,
     pub(crate) wal: Wal,
+    pub(crate) packers: Packers,
     pub(crate) recent: Recent,
     pub(crate) cache: Arc<Cache>,
     pub(crate) tail: broadcast::Sender<Arc<TailBatch>>,
@@ -132,6 +133,7 @@ impl LogStore {
             cpu,
             metrics,
             wal,
+            packers: Packers::default(),
             recent,
             cache,
             gate: RwLock::new(()),
@@ -261,16 +263,14 @@ fn open_wal(
     };
     let mut malformed = 0_u64;
     let opened = Wal::open::<ReplayError>(dir, wal_options, &mut |segment, bytes| {
-        let applied = read_entry(bytes).and_then(|entry| match entry {
+        let applied = read_entry(&Bytes::copy_from_slice(bytes)).and_then(|entry| match entry {
             Entry::Checkpoint(hashes) => {
                 for (hash, arrival) in hashes {
                     recent.restore(hash, arrival);
                 }
                 Ok(())
             }
-            Entry::Batch(batch) if recent.restore(batch.hash, batch.arrival) => {
-                head.apply(&Bytes::copy_from_slice(bytes))
-            }
+            Entry::Batch(batch) if recent.restore(batch.hash, batch.arrival) => head.apply(&batch),
             Entry::Batch(_) => Ok(()),
         });
         if let Err(error) = applied {

@@ -59,6 +59,15 @@ fn record(at: i64, line: &str) -> LogRecord {
     LogRecord { timestamp: Timestamp(at), body: Value::from(line), ..LogRecord::default() }
 }
 
+/// Returns a text that cannot be compressed much, the same for the same seed.
+fn noise(seed: i64, length: usize) -> String {
+    let byte = |i: usize| {
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&i.to_le_bytes(), seed.cast_unsigned());
+        char::from(b'!' + u8::try_from(hash % 94).unwrap())
+    };
+    (0..length).map(byte).collect()
+}
+
 fn stream(app: &str) -> Labels {
     Labels::from_pairs([("service_name", app)])
 }

@@ -52,7 +52,7 @@ impl Token {
 const OTHER: u8 = 0;
 const LETTER: u8 = 1;
 const DIGIT: u8 = 2;
-const WIDE: u8 = 3;
+const WIDE: u8 = 4;
 
 const KINDS: [u8; 256] = {
     let mut kinds = [OTHER; 256];
@@ -71,29 +71,41 @@ const KINDS: [u8; 256] = {
 
 /// Calls `each` for every token of a folded text: maximal runs of ASCII letters, digits, underscores, and other
 /// letters and digits of Unicode.
+#[inline]
 pub(crate) fn for_each_token(folded: &[u8], mut each: impl FnMut(Token)) {
     let mut at = 0;
-    let mut token: Option<Token> = None;
-    while let Some(&byte) = folded.get(at) {
-        let kind = KINDS[usize::from(byte)];
-        let (belongs, length) = match kind {
-            LETTER | DIGIT => (true, 1),
-            WIDE => wide(folded.get(at..).unwrap_or_default()),
-            _ => (false, 1),
-        };
-        if belongs {
-            let is_digit = kind == DIGIT;
-            let open = token.get_or_insert(Token { start: at, end: at, has_digit: false, all_digits: true });
-            open.has_digit |= is_digit;
-            open.all_digits &= is_digit;
-            open.end = at + length;
-        } else if let Some(done) = token.take() {
-            each(done);
+    loop {
+        while folded.get(at).is_some_and(|byte| KINDS[usize::from(*byte)] == OTHER) {
+            at += 1;
         }
-        at += length;
-    }
-    if let Some(done) = token {
-        each(done);
+        if at >= folded.len() {
+            return;
+        }
+        let start = at;
+        let mut kinds = OTHER;
+        // What follows the token, if it is no token itself.
+        let mut after = 0;
+        while let Some(&byte) = folded.get(at) {
+            let kind = KINDS[usize::from(byte)];
+            if kind & (LETTER | DIGIT) != 0 {
+                kinds |= kind;
+                at += 1;
+            } else if kind == WIDE {
+                let (belongs, length) = wide(folded.get(at..).unwrap_or_default());
+                if !belongs {
+                    after = length;
+                    break;
+                }
+                kinds |= LETTER;
+                at += length;
+            } else {
+                break;
+            }
+        }
+        if at > start {
+            each(Token { start, end: at, has_digit: kinds & DIGIT != 0, all_digits: kinds == DIGIT });
+        }
+        at += after;
     }
 }
 

@@ -174,7 +174,7 @@ fn check_rows(block: &Block) -> Result<()> {
 fn check_wal(dir: &Path, first: SegmentId, found: Findings<'_>) -> Result<u64> {
     let mut malformed = Vec::new();
     let report = storage_wal::check(dir, first, &mut |segment, bytes| {
-        if let Err(error) = read_entry(bytes) {
+        if let Err(error) = read_entry(&bytes::Bytes::copy_from_slice(bytes)) {
             malformed.push((segment, error.0));
         }
     });

@@ -9,8 +9,10 @@ use storage_api::{Error, Result};
 
 use super::files::{corrupt, write_file};
 
-/// The version that is written and read.
-pub(crate) const VERSION: u32 = 1;
+/// The version that is written.
+pub(crate) const VERSION: u32 = 2;
+/// The first version, which is read as well.
+const VERSION_MIN: u32 = 1;
 /// The file's name.
 pub(crate) const META_FILE: &str = "meta.json";
 /// Longest `meta.json`.
@@ -152,8 +154,9 @@ impl BlockMeta {
             return Err(corrupt(&path, "its checksum is wrong"));
         }
         let meta: Self = serde_json::from_str(text).map_err(|error| corrupt(&path, error.to_string()))?;
-        if meta.version != VERSION {
-            return Err(corrupt(&path, format!("its version is {}, this program knows {VERSION}", meta.version)));
+        if !(VERSION_MIN..=VERSION).contains(&meta.version) {
+            let reason = format!("its version is {}, this program knows {VERSION_MIN} to {VERSION}", meta.version);
+            return Err(corrupt(&path, reason));
         }
         Ok(meta)
     }

@@ -18,7 +18,7 @@ use super::checked_file::CHECKSUMS_MAGIC;
 use super::counts::{COUNTS_FILE, CountsBuilder};
 use super::files::{corrupt, seal, sync_dir, sync_file, write_file};
 use super::meta::{BlockMeta, FileMeta, Sequence, VERSION};
-use super::rows::{PageColumns, RowView, line_of};
+use super::rows::{OBSERVED_DELAY_COLUMN, PageColumns, RowView, line_of};
 use super::rows_writer::RowsWriter;
 use crate::codec::encode_stream;
 use crate::index::IndexBuilder;
@@ -71,6 +71,8 @@ pub(crate) struct BlockWriter {
     stream: Option<OpenStream>,
     /// Resource and scope of the last row in this page; their tokens are in already.
     origin: (String, String),
+    /// Attributes of the last row with any of this page and stream; what they hold is noted and indexed.
+    attributes: String,
     origins: HashMap<(String, String), OriginFields>,
     names: Names,
 }
@@ -106,6 +108,7 @@ impl BlockWriter {
             line_bytes: 0,
             stream: None,
             origin: Default::default(),
+            attributes: String::new(),
             origins: HashMap::new(),
             names: Names::default(),
         })
@@ -114,6 +117,7 @@ impl BlockWriter {
     /// Starts a stream; they come sorted by labels.
     pub(crate) fn start_stream(&mut self, labels: &Labels) {
         self.finish_stream();
+        self.attributes.clear();
         let info = StreamInfo {
             labels: labels.clone(),
             first_row: self.catalog.rows,
@@ -182,7 +186,8 @@ impl BlockWriter {
     /// Indexes what a query may ask for as a field.
     fn index_fields(&mut self, row: &RowView<'_>) -> Result<()> {
         let malformed = |expected: &str| Error::Invalid(format!("typed JSON: expected {expected}"));
-        if !row.attributes.is_empty() {
+        if !row.attributes.is_empty() && row.attributes != self.attributes {
+            row.attributes.clone_into(&mut self.attributes);
             let mut fields = Vec::new();
             for (name, value) in json::parse_pairs(row.attributes).map_err(|error| malformed(error.0))? {
                 self.names.flatten(&mut fields, "", &name, &value);
@@ -232,6 +237,7 @@ impl BlockWriter {
         self.rows.push_page(batch).map_err(|error| write_error(&path, error))?;
         self.index.finish_page().map_err(|error| write_error(&self.dir, error))?;
         self.origin = Default::default();
+        self.attributes.clear();
         self.group_pages += 1;
         if is_short || self.group_pages == GROUP_PAGES || self.group_text_bytes >= GROUP_TEXT_BYTES_MAX {
             self.rows.end_group().map_err(|error| write_error(&path, error))?;
@@ -333,7 +339,7 @@ fn properties(zstd_level: i32) -> WriterProperties {
         .set_max_row_group_row_count(None)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by("daybook".to_owned());
-    for name in ["timestamp", "observed_timestamp"] {
+    for name in ["timestamp", OBSERVED_DELAY_COLUMN] {
         builder = builder
             .set_column_dictionary_enabled(column(name), false)
             .set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);

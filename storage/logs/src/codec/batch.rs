@@ -1,78 +1,66 @@
 //! A WAL record: a batch of log records, or a checkpoint of recent batches.
 
+use bytes::Bytes;
 use model::{Labels, Resource, Scope, Value};
 
+use super::batch_writer::is_small;
+use super::pack::{BATCH_BYTES_MAX, Unpacker};
+use super::record::peek_timestamp;
+use super::section::{Held, Sections, record_at, to_u32};
 use super::value::{decode_pairs, encode_pairs};
-use super::{DEPTH_MAX, Input, Malformed, RecordRef, put_bytes, put_i64, put_text, put_u32, put_varint};
+use super::{DEPTH_MAX, Input, Malformed, RecordRef, put_i64, put_text, put_varint};
 
-const BATCH: u8 = 1;
+/// A batch as it is, the first version; it is read only.
+const PLAIN_BATCH: u8 = 1;
 const CHECKPOINT: u8 = 2;
+/// A compressed batch.
+pub(super) const PACKED_BATCH: u8 = 3;
 
 /// The hash of a batch that is never taken for a retry.
 pub(crate) const NO_HASH: u128 = 0;
 
-/// Where the hash lies in a batch: after kind and time of arrival.
-const HASH_OFFSET: usize = 9;
-
 /// What a WAL record holds.
 #[derive(Debug)]
-pub(crate) enum Entry<'a> {
-    Batch(BatchReader<'a>),
+pub(crate) enum Entry {
+    Batch(Batch),
     /// Hashes of recent batches, oldest first, each with its time of arrival.
     Checkpoint(Vec<(u128, i64)>),
 }
 
-/// Walks over the groups of a batch.
+/// Records as they came together.
 #[derive(Debug, Clone)]
-pub(crate) struct BatchReader<'a> {
+pub(crate) struct Batch {
     pub(crate) arrival: i64,
     pub(crate) hash: u128,
-    whole: &'a [u8],
-    input: Input<'a>,
+    pub(crate) sections: Sections,
+    /// In the order they came.
+    pub(crate) groups: Vec<Group>,
 }
 
-/// Records of one stream and origin.
+/// Records of one stream and origin, in one section.
 #[derive(Debug, Clone)]
-pub(crate) struct GroupRef<'a> {
+pub(crate) struct Group {
     /// The stream's labels, encoded.
-    pub(crate) stream: &'a [u8],
+    pub(crate) stream: Vec<u8>,
     /// Resource and scope, encoded.
-    pub(crate) origin: &'a [u8],
-    /// Where each record (after its length) begins in the batch, and how long it is.
-    pub(crate) records: Vec<(u32, u32)>,
+    pub(crate) origin: Vec<u8>,
+    /// Offset of the first record.
+    pub(crate) start: u32,
+    pub(crate) rows: Vec<Row>,
 }
 
-/// Starts a batch that arrived at `arrival`.
-pub(crate) fn begin_batch(arrival: i64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(4096);
-    out.push(BATCH);
-    put_i64(&mut out, arrival);
-    out.extend_from_slice(&[0; 16]);
-    out
+/// Where a record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) timestamp: i64,
+    /// Offset in the batch's sections; the record's length stands there.
+    pub(crate) offset: u32,
 }
 
-/// Fills in the hash of the batch's content.
-pub(crate) fn end_batch(out: &mut [u8], hash: u128) {
-    if let Some(room) = out.get_mut(HASH_OFFSET..HASH_OFFSET + 16) {
-        room.copy_from_slice(&hash.to_le_bytes());
-    }
-}
-
-/// Starts a group and returns where its sizes are to be filled in.
-pub(crate) fn begin_group(out: &mut Vec<u8>, stream: &[u8], origin: &[u8]) -> usize {
-    put_bytes(out, stream);
-    put_bytes(out, origin);
-    put_u32(out, 0);
-    put_u32(out, 0);
-    out.len()
-}
-
-/// Fills in how many records the group that began at `start` has, and how many bytes they take.
-pub(crate) fn end_group(out: &mut [u8], start: usize, records: u32) {
-    let bytes = u32::try_from(out.len() - start).expect("a batch is limited to far below 4 GiB");
-    if let Some(room) = out.get_mut(start - 8..start) {
-        room[..4].copy_from_slice(&records.to_le_bytes());
-        room[4..].copy_from_slice(&bytes.to_le_bytes());
+impl Batch {
+    /// Returns how many records there are.
+    pub(crate) fn records(&self) -> usize {
+        self.groups.iter().map(|group| group.rows.len()).sum()
     }
 }
 
@@ -113,22 +101,11 @@ pub(crate) fn encode_checkpoint(hashes: impl ExactSizeIterator<Item = (u128, i64
 }
 
 /// Decodes a WAL record; a batch is checked in full.
-pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry<'_>, Malformed> {
+pub(crate) fn read_entry(bytes: &Bytes) -> Result<Entry, Malformed> {
     let mut input = Input::new(bytes);
     match input.u8()? {
-        BATCH => {
-            let reader = BatchReader::open(bytes)?;
-            let mut walk = reader.clone();
-            while let Some(group) = walk.next_group()? {
-                group.labels()?;
-                group.origin()?;
-                for (offset, length) in group.records {
-                    let record = bytes.get(offset as usize..offset as usize + length as usize);
-                    RecordRef::decode(record.ok_or(Malformed("a record inside the batch"))?)?;
-                }
-            }
-            Ok(Entry::Batch(reader))
-        }
+        PLAIN_BATCH => read_plain(bytes, input).map(Entry::Batch),
+        PACKED_BATCH => read_packed(bytes, input).map(Entry::Batch),
         CHECKPOINT => {
             let count = input.count(24)?;
             let mut hashes = Vec::with_capacity(count);
@@ -142,53 +119,140 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry<'_>, Malformed> {
     }
 }
 
-impl<'a> BatchReader<'a> {
-    /// Reads the head of a batch.
-    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut input = Input::new(bytes);
-        if input.u8()? != BATCH {
-            return Err(Malformed("a batch"));
-        }
-        let arrival = input.i64()?;
-        let hash = input.u128()?;
-        Ok(Self { arrival, hash, whole: bytes, input })
+/// Reads a batch of the first version: its groups follow each other, records and all.
+fn read_plain(bytes: &Bytes, mut input: Input<'_>) -> Result<Batch, Malformed> {
+    let arrival = input.i64()?;
+    let hash = input.u128()?;
+    let mut groups = Vec::new();
+    while !input.is_empty() {
+        let (stream, origin) = (input.bytes()?, input.bytes()?);
+        let (count, size) = (input.u32()? as usize, input.u32()? as usize);
+        let start = bytes.len() - input.len();
+        let end = start + input.take(size)?.len();
+        let whole = bytes.get(..end).unwrap_or_default();
+        groups.push(read_group(Group::new(stream, origin, start)?, whole, start, count, arrival)?);
     }
-
-    /// Returns the next group, its records found but not decoded.
-    pub(crate) fn next_group(&mut self) -> Result<Option<GroupRef<'a>>, Malformed> {
-        if self.input.is_empty() {
-            return Ok(None);
-        }
-        let stream = self.input.bytes()?;
-        let origin = self.input.bytes()?;
-        let count = self.input.u32()? as usize;
-        let bytes = self.input.u32()? as usize;
-        let mut rest = Input::new(self.input.take(bytes)?);
-        if count > bytes / 4 {
-            return Err(Malformed("no more records than bytes"));
-        }
-        let base = self.whole.len() - self.input.len() - bytes;
-        let mut records = Vec::with_capacity(count);
-        for _ in 0..count {
-            let length = rest.u32()?;
-            let offset = base + (bytes - rest.len());
-            rest.take(length as usize)?;
-            records.push((u32::try_from(offset).map_err(|_| Malformed("a batch below 4 GiB"))?, length));
-        }
-        rest.end()?;
-        Ok(Some(GroupRef { stream, origin, records }))
-    }
+    let mut sections = Sections::default();
+    sections.push(bytes.len(), Held::Plain(bytes.clone()));
+    Ok(Batch { arrival, hash, sections, groups })
 }
 
-impl GroupRef<'_> {
+/// What the directory says of a group.
+struct Listed<'a> {
+    stream: &'a [u8],
+    origin: &'a [u8],
+    section: usize,
+    count: usize,
+    size: usize,
+}
+
+fn read_packed(bytes: &Bytes, mut input: Input<'_>) -> Result<Batch, Malformed> {
+    let arrival = input.i64()?;
+    let hash = input.u128()?;
+    let mut unpacker = Unpacker::default();
+    let mut left = BATCH_BYTES_MAX;
+    let mut section = |input: &mut Input<'_>| {
+        let raw_bytes = usize::try_from(input.varint()?).unwrap_or(usize::MAX);
+        left = left.checked_sub(raw_bytes).ok_or(Malformed("a batch of at most 64 MiB"))?;
+        let packed = input.bytes()?;
+        let end = bytes.len() - input.len();
+        let mut content = Vec::new();
+        unpacker.unpack(packed, raw_bytes, &mut content)?;
+        Ok((content, bytes.slice(end - packed.len()..end)))
+    };
+    let (directory, _) = section(&mut input)?;
+    let (sections, listed) = read_directory(&directory)?;
+    let mut contents = Vec::new();
+    for _ in 0..sections {
+        contents.push(section(&mut input)?);
+    }
+    input.end()?;
+    let mut is_shared = vec![false; contents.len()];
+    for group in listed.iter().filter(|group| is_small(group.size)) {
+        *is_shared.get_mut(group.section).ok_or(Malformed("a section of the batch"))? = true;
+    }
+    // Offsets are those of the sections as they are put together, one behind the other.
+    let mut placed = Sections::default();
+    for ((content, packed), is_shared) in contents.iter().zip(is_shared) {
+        let held = if is_shared { Held::Plain(Bytes::copy_from_slice(content)) } else { Held::Packed(packed.clone()) };
+        placed.push(content.len(), held);
+    }
+    let mut next = vec![0; contents.len()];
+    let mut groups = Vec::with_capacity(listed.len());
+    for group in listed {
+        let (Some((content, _)), Some(next)) = (contents.get(group.section), next.get_mut(group.section)) else {
+            return Err(Malformed("a section of the batch"));
+        };
+        let (from, base) = (*next, placed.start(group.section));
+        *next += group.size;
+        let whole = content.get(..*next).ok_or(Malformed("a group inside its section"))?;
+        let mut read = read_group(Group::new(group.stream, group.origin, from)?, whole, from, group.count, arrival)?;
+        read.start += base;
+        read.rows.iter_mut().for_each(|row| row.offset += base);
+        groups.push(read);
+    }
+    if next.iter().zip(&contents).any(|(next, (content, _))| *next != content.len()) {
+        return Err(Malformed("a group for each record"));
+    }
+    Ok(Batch { arrival, hash, sections: placed, groups })
+}
+
+fn read_directory(directory: &[u8]) -> Result<(usize, Vec<Listed<'_>>), Malformed> {
+    let mut input = Input::new(directory);
+    let small =
+        |number: u64| u32::try_from(number).map(|number| number as usize).map_err(|_| Malformed("a small number"));
+    // Each section holds a group at least.
+    let sections = input.count(1)?;
+    let count = input.count(5)?;
+    if sections > count {
+        return Err(Malformed("a group in each section"));
+    }
+    let mut listed = Vec::with_capacity(count);
+    for _ in 0..count {
+        listed.push(Listed {
+            stream: input.bytes()?,
+            origin: input.bytes()?,
+            section: small(input.varint()?)?,
+            count: small(input.varint()?)?,
+            size: small(input.varint()?)?,
+        });
+    }
+    input.end()?;
+    Ok((sections, listed))
+}
+
+/// Finds and checks the `count` records that lie in `content` from `at` on.
+fn read_group(mut group: Group, content: &[u8], mut at: usize, count: usize, arrival: i64) -> Result<Group, Malformed> {
+    if count > content.len() / 4 {
+        return Err(Malformed("no more records than bytes"));
+    }
+    group.labels()?;
+    group.origin()?;
+    group.rows.reserve(count);
+    for _ in 0..count {
+        let record = record_at(content, at)?;
+        RecordRef::decode(record)?;
+        let timestamp = peek_timestamp(Input::new(record), arrival)?;
+        group.rows.push(Row { timestamp, offset: to_u32(at) });
+        at += 4 + record.len();
+    }
+    if at == content.len() { Ok(group) } else { Err(Malformed("no further bytes")) }
+}
+
+impl Group {
+    fn new(stream: &[u8], origin: &[u8], start: usize) -> Result<Self, Malformed> {
+        let start = u32::try_from(start).map_err(|_| Malformed("a batch below 4 GiB"))?;
+        Ok(Self { stream: stream.to_owned(), origin: origin.to_owned(), start, rows: Vec::new() })
+    }
+
     /// Decodes the stream.
     pub(crate) fn labels(&self) -> Result<Labels, Malformed> {
-        decode_stream(self.stream)
+        decode_stream(&self.stream)
     }
 
     /// Decodes resource and scope.
     pub(crate) fn origin(&self) -> Result<(Resource, Scope), Malformed> {
-        let mut input = Input::new(self.origin);
+        let mut input = Input::new(&self.origin);
         let count = |input: &mut Input<'_>| {
             input.varint().and_then(|count| u32::try_from(count).map_err(|_| Malformed("a count below 2^32")))
         };

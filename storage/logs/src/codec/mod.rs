@@ -1,17 +1,20 @@
 //! Encodes batches of records for the WAL and the head, and back. Layout: docs/format/logs-wal.md.
 
 mod batch;
+mod batch_writer;
+mod pack;
 mod primitive;
 mod record;
+mod section;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use batch::{
-    BatchReader, Entry, GroupRef, NO_HASH, begin_batch, begin_group, encode_checkpoint, encode_origin, encode_stream,
-    end_batch, end_group, read_entry,
-};
+pub(crate) use batch::{Batch, Entry, Group, NO_HASH, encode_checkpoint, encode_origin, encode_stream, read_entry};
+pub(crate) use batch_writer::BatchWriter;
+pub(crate) use pack::{BATCH_BYTES_MAX, Packers, Unpacker};
 pub(crate) use primitive::{Input, Malformed, put_bytes, put_i64, put_text, put_u32, put_varint, put_zigzag};
-pub(crate) use record::{BodyRef, RecordRef, encode_record, peek_severity, peek_timestamp};
+pub(crate) use record::{BodyRef, RecordRef, RecordView, peek_severity};
+pub(crate) use section::Sections;
 pub(crate) use value::{DEPTH_MAX, depth_within};

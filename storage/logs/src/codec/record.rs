@@ -2,7 +2,7 @@
 
 use model::{LogRecord, Timestamp, Value};
 
-use super::value::{STR, decode_pairs, decode_value, encode_pairs, encode_value};
+use super::value::{STR, decode_pairs, decode_value, encode_pairs, encode_value, skip_pairs};
 use super::{DEPTH_MAX, Input, Malformed, put_i64, put_text, put_u32, put_varint};
 
 const HAS_OBSERVED: u8 = 1;
@@ -37,12 +37,13 @@ pub(crate) enum BodyRef<'a> {
     Other(Value),
 }
 
-fn effective(timestamp: i64, observed: i64, arrival: i64) -> i64 {
+/// Returns the timestamp that a record is stored under.
+pub(super) fn effective(timestamp: i64, observed: i64, arrival: i64) -> i64 {
     [timestamp, observed].into_iter().find(|at| *at != 0).unwrap_or(arrival)
 }
 
 /// Appends `record`, its length first.
-pub(crate) fn encode_record(out: &mut Vec<u8>, record: &LogRecord) {
+pub(super) fn encode_record(out: &mut Vec<u8>, record: &LogRecord) {
     let start = out.len();
     put_u32(out, 0);
     put_i64(out, record.timestamp.0);
@@ -91,7 +92,7 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, record: &LogRecord) {
 }
 
 /// Returns the effective timestamp without decoding the rest. `input` starts after the length.
-pub(crate) fn peek_timestamp(mut input: Input<'_>, arrival: i64) -> Result<i64, Malformed> {
+pub(super) fn peek_timestamp(mut input: Input<'_>, arrival: i64) -> Result<i64, Malformed> {
     let timestamp = input.i64()?;
     let presence = input.u8()?;
     input.u8()?;
@@ -112,7 +113,24 @@ pub(crate) fn peek_severity(bytes: &[u8]) -> Result<(u8, &str, bool), Malformed>
     Ok((severity_number, severity_text, presence & HAS_ATTRIBUTES != 0))
 }
 
-impl<'a> RecordRef<'a> {
+/// A record whose texts are borrowed, and whose attributes are not decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RecordView<'a> {
+    pub(crate) timestamp: i64,
+    pub(crate) observed_timestamp: i64,
+    pub(crate) severity_number: u8,
+    pub(crate) severity_text: &'a str,
+    pub(crate) body: BodyRef<'a>,
+    /// Encoded; empty when there are none.
+    attributes: &'a [u8],
+    pub(crate) dropped_attributes_count: u32,
+    pub(crate) flags: u32,
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    pub(crate) event_name: &'a str,
+}
+
+impl<'a> RecordView<'a> {
     /// Decodes a record; `bytes` is all of it, without its length.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut input = Input::new(bytes);
@@ -134,7 +152,12 @@ impl<'a> RecordRef<'a> {
         } else {
             0
         };
-        let attributes = if has(HAS_ATTRIBUTES) { decode_pairs(&mut input, DEPTH_MAX)? } else { Vec::new() };
+        let mut attributes: &[u8] = &[];
+        if has(HAS_ATTRIBUTES) {
+            let start = bytes.len() - input.len();
+            skip_pairs(&mut input, DEPTH_MAX)?;
+            attributes = bytes.get(start..bytes.len() - input.len()).unwrap_or_default();
+        }
         let mut ahead = input;
         let body = if ahead.u8()? == STR {
             input = ahead;
@@ -155,6 +178,46 @@ impl<'a> RecordRef<'a> {
             trace_id,
             span_id,
             event_name,
+        })
+    }
+
+    /// Returns the attributes as they are encoded: equal bytes are equal attributes.
+    pub(crate) fn encoded_attributes(&self) -> &'a [u8] {
+        self.attributes
+    }
+
+    /// Decodes the attributes.
+    pub(crate) fn attributes(&self) -> Result<Vec<(String, Value)>, Malformed> {
+        if self.attributes.is_empty() {
+            return Ok(Vec::new());
+        }
+        decode_pairs(&mut Input::new(self.attributes), DEPTH_MAX)
+    }
+}
+
+impl<'a> RecordRef<'a> {
+    /// Decodes a record; `bytes` is all of it, without its length.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        RecordView::decode(bytes)?.try_into()
+    }
+}
+
+impl<'a> TryFrom<RecordView<'a>> for RecordRef<'a> {
+    type Error = Malformed;
+
+    fn try_from(view: RecordView<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            timestamp: view.timestamp,
+            observed_timestamp: view.observed_timestamp,
+            severity_number: view.severity_number,
+            severity_text: view.severity_text,
+            attributes: view.attributes()?,
+            body: view.body,
+            dropped_attributes_count: view.dropped_attributes_count,
+            flags: view.flags,
+            trace_id: view.trace_id,
+            span_id: view.span_id,
+            event_name: view.event_name,
         })
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::{Labels, LogRecord, Resource, Scope, Timestamp, Value};
 
+use super::record::encode_record;
 use super::*;
 
 fn record(i: i64) -> LogRecord {
@@ -46,17 +48,41 @@ fn origin() -> (Arc<Resource>, Arc<Scope>) {
     (Arc::new(resource), Arc::new(scope))
 }
 
-fn batch() -> Vec<u8> {
+/// Small groups, and one that gets sections of its own.
+const GROUPS: [(&str, i64); 3] = [("a", 20), ("big", 600), ("b", 20)];
+/// As few records as make all kinds of sections.
+const FEW: [(&str, i64); 3] = [("a", 5), ("big", 70), ("b", 5)];
+
+fn stream(name: &str) -> Labels {
+    Labels::from_pairs([("service_name", name), ("z", "é")])
+}
+
+fn batch(groups: [(&str, i64); 3]) -> Bytes {
     let (resource, scope) = origin();
-    let mut bytes = begin_batch(77);
-    for name in ["a", "b"] {
-        let stream = encode_stream(&Labels::from_pairs([("service_name", name), ("z", "é")]));
-        let start = begin_group(&mut bytes, &stream, &encode_origin(&resource, &scope));
-        (0..20).for_each(|i| encode_record(&mut bytes, &record(i)));
-        end_group(&mut bytes, start, 20);
+    let mut writer = BatchWriter::new(77);
+    for (name, count) in groups {
+        writer.begin_group(&encode_stream(&stream(name)), &encode_origin(&resource, &scope));
+        (0..count).for_each(|i| writer.push(&record(i), |_| Ok::<_, ()>(())).unwrap());
     }
-    end_batch(&mut bytes, 5 << 100);
-    bytes
+    writer.finish(5 << 100, &Packers::default()).unwrap().0
+}
+
+/// The first version of a batch, as it was written once.
+fn plain_batch(groups: [(&str, i64); 3]) -> Bytes {
+    let (resource, scope) = origin();
+    let mut bytes = vec![1];
+    put_i64(&mut bytes, 77);
+    bytes.extend_from_slice(&(5_u128 << 100).to_le_bytes());
+    for (name, count) in groups {
+        put_bytes(&mut bytes, &encode_stream(&stream(name)));
+        put_bytes(&mut bytes, &encode_origin(&resource, &scope));
+        let mut records = Vec::new();
+        (0..count).for_each(|i| encode_record(&mut records, &record(i)));
+        put_u32(&mut bytes, u32::try_from(count).unwrap());
+        put_u32(&mut bytes, u32::try_from(records.len()).unwrap());
+        bytes.extend_from_slice(&records);
+    }
+    bytes.into()
 }
 
 fn same(decoded: &RecordRef<'_>, record: &LogRecord) {
@@ -80,57 +106,112 @@ fn same(decoded: &RecordRef<'_>, record: &LogRecord) {
     assert_eq!(&back, record);
 }
 
+#[track_caller]
+fn check_whole(bytes: &Bytes) {
+    let Entry::Batch(batch) = read_entry(bytes).unwrap() else { panic!("a batch") };
+    assert_eq!((batch.arrival, batch.hash, batch.records()), (77, 5 << 100, 640));
+    let (resource, scope) = origin();
+    let mut parts = batch.groups.into_iter().peekable();
+    let mut unpacker = Unpacker::default();
+    for (name, count) in GROUPS {
+        let mut i = 0;
+        while let Some(group) = parts.next_if(|group| group.labels().unwrap() == stream(name)) {
+            assert_eq!(group.origin().unwrap(), (Resource::clone(&resource), Scope::clone(&scope)));
+            assert_eq!(group.start, group.rows[0].offset);
+            for row in group.rows {
+                let section = batch.sections.section_of(row.offset);
+                let mut content = Vec::new();
+                batch.sections.unpack(section, &mut unpacker, &mut content).unwrap();
+                let bytes = batch.sections.record(section, row.offset, Some(&content)).unwrap();
+                same(&RecordRef::decode(bytes).unwrap(), &record(i));
+                let at = [i, i % 2, 77].into_iter().find(|at| *at != 0).unwrap();
+                assert_eq!(row.timestamp, at);
+                i += 1;
+            }
+        }
+        assert_eq!(i, count, "{name}");
+    }
+    assert!(parts.next().is_none());
+}
+
 #[test]
 fn a_batch_comes_back_whole() {
-    let bytes = batch();
-    let Entry::Batch(mut reader) = read_entry(&bytes).unwrap() else { panic!("a batch") };
-    assert_eq!((reader.arrival, reader.hash), (77, 5 << 100));
+    check_whole(&batch(GROUPS));
+}
+
+#[test]
+fn the_first_version_of_a_batch_is_read() {
+    check_whole(&plain_batch(GROUPS));
+}
+
+#[test]
+fn large_groups_are_held_compressed_and_small_ones_share_what_is_plain() {
     let (resource, scope) = origin();
-    for name in ["a", "b"] {
-        let group = reader.next_group().unwrap().unwrap();
-        assert_eq!(group.labels().unwrap(), Labels::from_pairs([("service_name", name), ("z", "é")]));
-        assert_eq!(group.origin().unwrap(), (Resource::clone(&resource), Scope::clone(&scope)));
-        assert_eq!(group.records.len(), 20);
-        for (i, (offset, length)) in (0..).zip(&group.records) {
-            let (start, end) = (*offset as usize, (*offset + *length) as usize);
-            same(&RecordRef::decode(&bytes[start..end]).unwrap(), &record(i));
-        }
+    let mut writer = BatchWriter::new(77);
+    for (name, count) in GROUPS {
+        writer.begin_group(&encode_stream(&stream(name)), &encode_origin(&resource, &scope));
+        (0..count).for_each(|i| writer.push(&record(i), |_| Ok::<_, ()>(())).unwrap());
     }
-    assert!(reader.next_group().unwrap().is_none());
+    let raw = writer.raw_bytes();
+    let (bytes, made) = writer.finish(0, &Packers::default()).unwrap();
+    assert!(bytes.len() * 3 < raw, "{} of {raw} bytes", bytes.len());
+    let Entry::Batch(read) = read_entry(&bytes).unwrap() else { panic!("a batch") };
+    for batch in [&made, &read] {
+        let sizes: Vec<_> = (0..2).map(|section| batch.sections.size(section)).collect();
+        assert!(!sizes[0].1 && sizes[1].1, "{sizes:?}");
+        assert!(batch.sections.size_bytes() < raw / 2);
+    }
+    assert_eq!(made.groups.len(), read.groups.len());
+    assert!(
+        made.groups.iter().zip(&read.groups).all(|(made, read)| made.rows == read.rows && made.start == read.start)
+    );
+}
+
+#[test]
+fn a_record_that_is_not_kept_leaves_no_trace() {
+    let mut writer = BatchWriter::new(77);
+    writer.begin_group(&encode_stream(&stream("a")), b"");
+    assert_eq!(writer.push(&record(1), |_| Err("no")), Err("no"));
+    assert_eq!((writer.records(), writer.raw_bytes()), (0, 0));
 }
 
 #[test]
 fn a_checkpoint_comes_back_whole() {
     let hashes = [(1_u128 << 90, -4_i64), (2, 9)];
-    let bytes = encode_checkpoint(hashes.into_iter());
+    let bytes = Bytes::from(encode_checkpoint(hashes.into_iter()));
     let Entry::Checkpoint(back) = read_entry(&bytes).unwrap() else { panic!("a checkpoint") };
     assert_eq!(back, hashes);
     for at in 0..bytes.len() {
-        assert!(read_entry(&bytes[..at]).is_err(), "cut at {at}");
+        assert!(read_entry(&bytes.slice(..at)).is_err(), "cut at {at}");
     }
 }
 
 #[test]
-fn every_truncation_inside_a_group_is_an_error() {
-    let bytes = batch();
-    let mut whole_groups = 0;
+fn every_truncation_of_a_batch_is_an_error() {
+    let bytes = batch(FEW);
     for at in 0..bytes.len() {
-        match read_entry(&bytes[..at]) {
-            Ok(_) => whole_groups += 1,
-            Err(Malformed(expected)) => assert!(!expected.is_empty()),
-        }
+        assert!(read_entry(&bytes.slice(..at)).is_err(), "cut at {at}");
     }
-    assert_eq!(whole_groups, 2, "only the borders of groups may end a batch");
+}
+
+#[test]
+fn every_truncation_inside_a_group_of_a_plain_batch_is_an_error() {
+    let bytes = plain_batch(FEW);
+    let whole = (0..bytes.len()).filter(|at| read_entry(&bytes.slice(..*at)).is_ok()).count();
+    assert_eq!(whole, 3, "only the borders of groups may end a batch");
 }
 
 #[test]
 fn flipped_bytes_never_panic() {
-    let bytes = batch();
-    for at in 0..bytes.len() {
-        for flip in [1, 0x80, 0xff] {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= flip;
-            drop(read_entry(&damaged));
+    let Entry::Batch(read) = read_entry(&batch(FEW)).unwrap() else { panic!("a batch") };
+    assert!((0..2).any(|section| read.sections.size(section).1), "one section is compressed");
+    for bytes in [batch(FEW), plain_batch(FEW)] {
+        for at in 0..bytes.len() {
+            for flip in [1, 0xff] {
+                let mut damaged = bytes.to_vec();
+                damaged[at] ^= flip;
+                drop(read_entry(&damaged.into()));
+            }
         }
     }
 }
@@ -139,7 +220,13 @@ fn flipped_bytes_never_panic() {
 fn counts_beyond_the_bytes_allocate_nothing() {
     let mut bytes = vec![2];
     put_varint(&mut bytes, u64::MAX);
-    assert_eq!(read_entry(&bytes).unwrap_err(), Malformed("no more items than bytes"));
+    assert_eq!(read_entry(&bytes.into()).unwrap_err(), Malformed("no more items than bytes"));
+    // A section that says it is larger than any batch.
+    let mut bytes = vec![3];
+    bytes.extend_from_slice(&[0; 24]);
+    put_varint(&mut bytes, 65 << 20);
+    put_bytes(&mut bytes, &zstd::bulk::compress(&[0], 1).unwrap());
+    assert_eq!(read_entry(&bytes.into()).unwrap_err(), Malformed("a batch of at most 64 MiB"));
 }
 
 #[test]

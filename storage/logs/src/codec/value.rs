@@ -104,3 +104,28 @@ pub(super) fn decode_pairs(input: &mut Input<'_>, depth: usize) -> Result<Vec<(S
     }
     Ok(pairs)
 }
+
+/// Passes over pairs; what is in them is checked when they are decoded.
+pub(super) fn skip_pairs(input: &mut Input<'_>, depth: usize) -> Result<(), Malformed> {
+    let count = input.count(2)?;
+    for _ in 0..count {
+        input.bytes()?;
+        skip_value(input, depth)?;
+    }
+    Ok(())
+}
+
+fn skip_value(input: &mut Input<'_>, depth: usize) -> Result<(), Malformed> {
+    match input.u8()? {
+        NULL | FALSE | TRUE => Ok(()),
+        INT | DOUBLE => input.take(8).map(drop),
+        STR | BYTES => input.bytes().map(drop),
+        ARRAY => {
+            let depth = depth.checked_sub(1).ok_or(Malformed("less nesting"))?;
+            let count = input.count(1)?;
+            (0..count).try_for_each(|_| skip_value(input, depth))
+        }
+        MAP => skip_pairs(input, depth.checked_sub(1).ok_or(Malformed("less nesting"))?),
+        _ => Err(Malformed("a known kind of value")),
+    }
+}

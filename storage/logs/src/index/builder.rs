@@ -1,47 +1,28 @@
 //! Builds the indexes of a block, page by page, in one pass over the text.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::path::Path;
 
+use super::seen::{Known, Seen};
 use super::trigrams::TrigramsBuilder;
 use super::words::WordsBuilder;
 use super::{PAGES_PER_GROUP, ids};
-use crate::token::{fold, for_each_token, for_each_trigram, token_hash};
+use crate::token::{fold, for_each_token, token_hash};
 
 /// Trigrams there can be.
 const TRIGRAMS: usize = 1 << 24;
 
-/// Takes a hash as it is.
-#[derive(Debug, Default, Clone, Copy)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = token_hash(bytes);
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
-
 /// Collects tokens and trigrams of the rows of a page.
 pub(crate) struct IndexBuilder {
     page: u32,
-    /// Hashes of the page's tokens.
-    seen: HashSet<u64, BuildHasherDefault<AsItIs>>,
-    /// Each once, with a line feed after it, which no token holds.
-    words: String,
+    /// The page's tokens.
+    seen: Seen,
+    /// Each word once, with a line feed after it, which no token holds.
+    words: Vec<u8>,
     /// Upper half of the hash, and page.
     ids: Vec<u64>,
     token_bytes_max: usize,
     tokens_bytes_max: Vec<u32>,
-    /// One bit for each trigram of the group, and those that are set.
-    is_set: Vec<u64>,
-    group: Vec<u32>,
+    group: TrigramSet,
     words_index: WordsBuilder,
     trigrams: TrigramsBuilder,
     folded: Vec<u8>,
@@ -60,13 +41,12 @@ impl IndexBuilder {
     pub(crate) fn create(words_dir: &Path) -> tantivy::Result<Self> {
         Ok(Self {
             page: 0,
-            seen: HashSet::default(),
-            words: String::new(),
+            seen: Seen::default(),
+            words: Vec::new(),
             ids: Vec::new(),
             token_bytes_max: 0,
             tokens_bytes_max: Vec::new(),
-            is_set: vec![0; TRIGRAMS / 64],
-            group: Vec::new(),
+            group: TrigramSet::default(),
             words_index: WordsBuilder::create(words_dir)?,
             trigrams: TrigramsBuilder::default(),
             folded: Vec::new(),
@@ -77,17 +57,21 @@ impl IndexBuilder {
     pub(crate) fn push_line(&mut self, line: &str) {
         let mut folded = std::mem::take(&mut self.folded);
         fold(line, &mut folded);
-        let (is_set, group) = (&mut self.is_set, &mut self.group);
-        for_each_trigram(&folded, |trigram| {
-            if let Some(word) = is_set.get_mut(trigram as usize / 64) {
-                let bit = 1 << (trigram % 64);
-                if *word & bit == 0 {
-                    *word |= bit;
-                    group.push(trigram);
-                }
+        // Where the next trigram begins that is not set yet.
+        let mut next = 0;
+        for_each_token(&folded, |token| {
+            let Some(bytes) = folded.get(token.start..token.end) else { return };
+            let known = self.seen.note(bytes, true);
+            if known == Known::No {
+                self.add_token(bytes, token.is_id());
+            }
+            // Trigrams that lie in a token which was in a line of this page are set. A page lies in one group.
+            if known == Known::InLine && bytes.len() >= 3 {
+                self.group.set_in(folded.get(next..(token.start + 2).max(next)).unwrap_or_default());
+                next = token.end - 2;
             }
         });
-        self.push_tokens(&folded);
+        self.group.set_in(folded.get(next..).unwrap_or_default());
         self.folded = folded;
     }
 
@@ -95,33 +79,31 @@ impl IndexBuilder {
     pub(crate) fn push_field(&mut self, value: &str) {
         let mut folded = std::mem::take(&mut self.folded);
         fold(value, &mut folded);
-        self.push_tokens(&folded);
+        for_each_token(&folded, |token| {
+            let Some(bytes) = folded.get(token.start..token.end) else { return };
+            if self.seen.note(bytes, false) == Known::No {
+                self.add_token(bytes, token.is_id());
+            }
+        });
         self.folded = folded;
     }
 
-    fn push_tokens(&mut self, folded: &[u8]) {
-        for_each_token(folded, |token| {
-            let Some(bytes) = folded.get(token.start..token.end) else { return };
-            let hash = token_hash(bytes);
-            if !self.seen.insert(hash) {
-                return;
-            }
-            self.token_bytes_max = self.token_bytes_max.max(bytes.len());
-            if token.is_id() {
-                self.ids.push(hash & !0xffff_ffff | u64::from(self.page));
-            } else {
-                match std::str::from_utf8(bytes) {
-                    Ok(word) => self.words.push_str(word),
-                    Err(_) => self.words.push_str(&String::from_utf8_lossy(bytes)),
-                }
-                self.words.push('\n');
-            }
-        });
+    fn add_token(&mut self, token: &[u8], is_id: bool) {
+        self.token_bytes_max = self.token_bytes_max.max(token.len());
+        if is_id {
+            self.ids.push(token_hash(token) & !0xffff_ffff | u64::from(self.page));
+        } else {
+            self.words.extend_from_slice(token);
+            self.words.push(b'\n');
+        }
     }
 
     /// Ends the page.
     pub(crate) fn finish_page(&mut self) -> tantivy::Result<()> {
-        self.words_index.push_page(std::mem::take(&mut self.words))?;
+        let words = std::mem::take(&mut self.words);
+        // Tokens are cut at borders of characters only.
+        let words = String::from_utf8(words).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
+        self.words_index.push_page(words)?;
         self.seen.clear();
         self.tokens_bytes_max.push(u32::try_from(self.token_bytes_max).unwrap_or(u32::MAX));
         self.token_bytes_max = 0;
@@ -133,12 +115,8 @@ impl IndexBuilder {
     }
 
     fn finish_group(&mut self) {
-        self.trigrams.push_group(&self.group);
-        for trigram in self.group.drain(..) {
-            if let Some(word) = self.is_set.get_mut(trigram as usize / 64) {
-                *word = 0;
-            }
-        }
+        self.trigrams.push_group(&self.group.found);
+        self.group.clear();
     }
 
     /// Ends the block.
@@ -152,5 +130,46 @@ impl IndexBuilder {
             trigrams: self.trigrams.encode(self.page),
             tokens_bytes_max: self.tokens_bytes_max,
         })
+    }
+}
+
+/// The distinct trigrams of a group of pages.
+struct TrigramSet {
+    /// One bit for each trigram there can be.
+    bits: Vec<u64>,
+    /// Those whose bit is set.
+    found: Vec<u32>,
+}
+
+impl Default for TrigramSet {
+    fn default() -> Self {
+        Self { bits: vec![0; TRIGRAMS / 64], found: Vec::new() }
+    }
+}
+
+impl TrigramSet {
+    /// Adds every three bytes in a row of `text`.
+    #[inline]
+    fn set_in(&mut self, text: &[u8]) {
+        let [a, b, rest @ ..] = text else { return };
+        let mut trigram = u32::from(*a) << 8 | u32::from(*b);
+        for byte in rest {
+            trigram = (trigram << 8 | u32::from(*byte)) & 0x00ff_ffff;
+            if let Some(word) = self.bits.get_mut(trigram as usize / 64) {
+                let bit = 1 << (trigram % 64);
+                if *word & bit == 0 {
+                    *word |= bit;
+                    self.found.push(trigram);
+                }
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        for trigram in self.found.drain(..) {
+            if let Some(word) = self.bits.get_mut(trigram as usize / 64) {
+                *word = 0;
+            }
+        }
     }
 }

@@ -6,8 +6,9 @@ use super::PageSet;
 use crate::codec::{Input, Malformed};
 
 const MAGIC: [u8; 8] = *b"DBKLIDS1";
-/// Hash bits beyond what tells the entries apart: one look-up in 64 finds a page that does not hold the token.
-const SPARE_BITS: u32 = 6;
+/// Hash bits beyond what tells the entries apart: one look-up in 16 finds a page that does not hold the token. Each bit
+/// takes half a byte for a common line.
+const SPARE_BITS: u32 = 4;
 /// Entries in a bucket, about.
 const BUCKET_ENTRIES: usize = 64;
 
@@ -210,7 +211,7 @@ mod tests {
                 assert!(ids.pages(hash(i)).unwrap().contains((i % 97) as u32), "{i} of {count}");
             }
             let wrong = (count..count + 10_000).filter(|i| !ids.pages(hash(*i)).unwrap().is_empty()).count();
-            assert!(wrong < 300, "{wrong} of 10000 at {count}");
+            assert!(wrong < 1000, "{wrong} of 10000 at {count}");
         }
     }
 

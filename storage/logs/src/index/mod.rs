@@ -5,6 +5,7 @@ mod builder;
 mod ids;
 mod page_set;
 mod search;
+mod seen;
 mod trigrams;
 mod words;
 

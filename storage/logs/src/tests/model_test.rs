@@ -44,6 +44,15 @@ fn word(i: u8) -> &'static str {
     WORDS[usize::from(i) % WORDS.len()]
 }
 
+/// Makes some lines so long that a batch has several sections, compressed ones and plain ones.
+fn padding(which: u8, i: usize) -> String {
+    match which {
+        0..160 => String::new(),
+        160..192 => " ".repeat(usize::from(which) * 8),
+        192.. => noise(i64::try_from(i).unwrap(), usize::from(which) * 24),
+    }
+}
+
 type Rows = Vec<(String, i64, String)>;
 
 fn check(store: &LogStore, model: &Rows, range: TimeRange, matchers: Vec<Matcher>, needle: &str) {
@@ -84,7 +93,9 @@ proptest! {
             match action {
                 Action::Push(app, rows, twice) => {
                     let app = format!("app{app}");
-                    let line = |(i, (_, which)): (usize, &(i64, u8))| format!("{number}.{i}{}x", word(*which));
+                    let line = |(i, (_, which)): (usize, &(i64, u8))| {
+                        format!("{number}.{i}{}x{}", word(*which), padding(*which, i))
+                    };
                     let lines: Vec<String> = rows.iter().enumerate().map(line).collect();
                     let time = |at: i64| if at == 0 { NOW } else { at };
                     let records = || rows.iter().zip(&lines).map(|((at, _), line)| record(*at, line)).collect();

@@ -160,7 +160,7 @@ fn a_full_head_is_told_and_a_flush_makes_room() {
     let store = fixture.open();
     let mut refused = None;
     for i in 0..100 {
-        if let Err(error) = store.append(batch("a", vec![record(i, &"x".repeat(1000))])) {
+        if let Err(error) = store.append(batch("a", vec![record(i, &noise(i, 1000))])) {
             refused = Some((i, error));
             break;
         }
@@ -179,8 +179,8 @@ fn an_append_to_a_full_head_waits_for_the_flush_that_makes_room() {
     fixture.options.head_bytes_max = 20_000;
     fixture.options.full_head_wait = Duration::from_secs(600);
     let store = fixture.open();
-    let full = |first: i64| batch("a", (0..12).map(|i| record(first + i, &"x".repeat(1000))).collect());
-    let too_large = batch("a", (1..31).map(|i| record(i, &"x".repeat(1000))).collect());
+    let full = |first: i64| batch("a", (0..12).map(|i| record(first + i, &noise(first + i, 1200))).collect());
+    let too_large = batch("a", (1..31).map(|i| record(i, &noise(i, 1000))).collect());
     assert!(matches!(store.append(too_large), Err(Error::Overloaded { .. })), "it would never fit");
     store.append(full(1)).unwrap();
     let until_waiting = |count: usize| {
@@ -234,9 +234,9 @@ fn a_batch_sent_again_after_an_attempt_that_was_not_acknowledged_is_stored_once(
     fixture.options.head_bytes_max = 20_000;
     fixture.options.full_head_wait = Duration::ZERO;
     let store = fixture.open();
-    let fill: Vec<LogRecord> = (1..11).map(|i| record(i, &"x".repeat(1000))).collect();
+    let fill: Vec<LogRecord> = (1..11).map(|i| record(i, &noise(i, 1200))).collect();
     store.append(batch("a", fill)).unwrap();
-    let again = || batch("a", (1..11).map(|i| record(100 + i, &"y".repeat(1000))).collect());
+    let again = || batch("a", (1..11).map(|i| record(100 + i, &noise(100 + i, 1200))).collect());
     assert!(matches!(store.append(again()), Err(Error::Overloaded { .. })));
     store.flush().unwrap();
     fixture.options.wal_faults.fill_disk_after(10);
