@@ -132,6 +132,19 @@ impl Series {
         }
     }
 
+    /// Returns what the column's histograms count as, beside its steps; one that stands for neighbouring steps counts once.
+    pub(crate) fn histogram_cost(&self) -> u64 {
+        let mut before: Option<&Arc<Histogram>> = None;
+        let mut cost = 0;
+        for histogram in self.histograms.iter().flatten().flatten() {
+            if before.is_none_or(|before| !Arc::ptr_eq(before, histogram)) {
+                cost += storage_api::histogram_cost(histogram);
+            }
+            before = Some(histogram);
+        }
+        cost
+    }
+
     /// Says whether there is a number at step `i`, and whether there is a histogram.
     fn kinds_at(&self, i: usize) -> (bool, bool) {
         (self.values.get(i).is_some_and(|value| !is_absent(*value)), self.histogram(i).is_some())

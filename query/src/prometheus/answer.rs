@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use model::Labels;
-use query_promql::{Answer, Grid, Point, Samples, Series, Value};
+use query_promql::{Answer, Grid, HistogramColumn, Point, Samples, Series, Value};
 use query_wire::prometheus::{LabelMap, push_seconds, push_value};
 use runtime::Reservation;
 use serde::Serialize;
@@ -270,11 +270,22 @@ fn push_labels(out: &mut String, labels: &Labels) {
 
 /// Returns roughly the bytes that an answer keeps in memory.
 pub(crate) fn size_bytes(value: &Value) -> u64 {
+    let histograms = |column: &Option<HistogramColumn>| {
+        let all = column.iter().flatten().flatten();
+        all.map(|one| usize::try_from(storage_api::histogram_cost(one)).unwrap_or(usize::MAX).saturating_mul(16))
+            .sum::<usize>()
+    };
     let bytes: usize = match value {
         Value::Scalar(values) => values.len() * 8,
         Value::Text(text) => text.len(),
-        Value::Vector(all) => all.iter().map(|one| one.labels.size_bytes() + one.values.len() * 8 + 64).sum(),
-        Value::Matrix(all) => all.iter().map(|one| one.labels.size_bytes() + one.values.len() * 16 + 96).sum(),
+        Value::Vector(all) => all
+            .iter()
+            .map(|one| one.labels.size_bytes() + one.values.len() * 8 + 64 + histograms(&one.histograms))
+            .sum(),
+        Value::Matrix(all) => all
+            .iter()
+            .map(|one| one.labels.size_bytes() + one.values.len() * 16 + 96 + histograms(&one.histograms))
+            .sum(),
     };
     bytes as u64
 }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
+/// What a sample takes in memory: a time and a value. What a native histogram counts as is given in these, too.
+const SAMPLE_BYTES: u64 = 16;
+
 /// What one query may use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -105,12 +108,13 @@ impl QueryContext {
         charge(&self.0.series, n, self.0.limits.series_max, "series", "--query-max-series")
     }
 
-    /// Counts `n` loaded samples.
+    /// Counts `n` loaded samples, and the memory that they take.
     ///
     /// # Errors
     /// [`Error::Limit`] when that is more than allowed.
     pub fn charge_samples(&self, n: u64) -> Result<()> {
         charge(&self.0.samples, n, self.0.limits.samples_max, "samples", "--query-max-samples")?;
+        self.charge_memory(n.saturating_mul(SAMPLE_BYTES))?;
         self.0.samples_total.fetch_add(n, Ordering::Relaxed);
         self.0.samples_peak.fetch_max(self.0.samples.load(Ordering::Relaxed), Ordering::Relaxed);
         Ok(())
@@ -146,6 +150,7 @@ impl QueryContext {
     /// Gives back samples that are no longer in memory.
     pub fn release_samples(&self, n: u64) {
         release(&self.0.samples, n);
+        self.release_memory(n.saturating_mul(SAMPLE_BYTES));
     }
 
     /// Counts `n` log rows that were read, for statistics only.
@@ -209,6 +214,13 @@ mod tests {
         context.charge_samples(10).unwrap();
         let error = context.charge_samples(1).unwrap_err().to_string();
         assert_eq!(error, "the query would load 11 samples, the limit is 10 (--query-max-samples)");
+        let context = QueryContext::new(Limits { memory_bytes_max: 100, ..Limits::default() });
+        (0..9).for_each(|_| {
+            context.charge_samples(6).unwrap();
+            context.release_samples(6);
+        });
+        let error = context.charge_samples(7).unwrap_err().to_string();
+        assert_eq!(error, "the query would load 112 bytes of memory, the limit is 100 (--query-max-memory-bytes)");
     }
 
     #[test]

@@ -41,6 +41,12 @@ impl FakeMetrics {
         self.insert(labels, timestamp_ms, FakeSample { bits: value.to_bits(), ..FakeSample::default() });
     }
 
+    /// Adds one native histogram.
+    pub fn push_histogram(&self, labels: &Labels, timestamp_ms: i64, histogram: Histogram) {
+        let histogram = Some(Arc::new(histogram));
+        self.insert(labels, timestamp_ms, FakeSample { histogram, ..FakeSample::default() });
+    }
+
     fn insert(&self, labels: &Labels, timestamp_ms: i64, sample: FakeSample) {
         self.series.lock().entry(labels.clone()).or_default().insert(timestamp_ms, sample);
     }

@@ -160,10 +160,12 @@ impl MetricQuerier for MetricStore {
             match source {
                 Source::Block(block) => {
                     let series = block.select(matchers, range, view.tombstones.of(block.name()))?;
+                    charge_labels(series.iter().map(|(labels, _)| labels), context)?;
                     found.extend(series.into_iter().map(|(labels, id)| (labels, number, id)));
                 }
                 Source::Head(head) => {
                     let series = head.select(matchers, range)?;
+                    charge_labels(series.iter().map(|(labels, _)| labels), context)?;
                     found.extend(series.into_iter().map(|(labels, id)| (labels, number, id.0)));
                 }
             }
@@ -181,7 +183,9 @@ impl MetricQuerier for MetricStore {
         self.each_index(selectors, range, context, &mut |index, found| {
             context.charge_series(found.len())?;
             for id in found {
-                all.extend(index.labels(id)?);
+                let labels = index.labels(id)?;
+                charge_labels(labels.iter(), context)?;
+                all.extend(labels);
             }
             Ok(())
         })?;
@@ -260,6 +264,11 @@ impl MetricQuerier for MetricStore {
     ) -> Result<Vec<SeriesExemplars>> {
         self.find_exemplars(selectors, range, context)
     }
+}
+
+/// Charges a query for label sets, which are held to its end.
+fn charge_labels<'a>(all: impl Iterator<Item = &'a Labels>, context: &QueryContext) -> Result<()> {
+    context.charge_memory(all.map(|labels| labels.size_bytes() as u64).sum())
 }
 
 impl MetricStore {

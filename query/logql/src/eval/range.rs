@@ -336,7 +336,6 @@ impl Gatherer<'_> {
             }
         }
         context.charge_samples(samples)?;
-        context.charge_memory(samples * SAMPLE_BYTES)?;
         Ok(out)
     }
 }

@@ -232,16 +232,17 @@ impl Evaluator<'_> {
         let vector = self.vector(&aggregate.expr, grid)?;
         let param_span = aggregate.param.as_ref().map_or(span, |param| param.unparen().span);
         if !self.check_param(aggregate.op, &params, param_span)? {
-            self.release(vector.len(), steps);
+            self.release_columns(&vector, steps);
             return Ok(Vec::new());
         }
         let groups = groups(&vector, &aggregate.grouping, aggregate.without);
         let inner = aggregate.expr.unparen().span;
         let result = match aggregate.op {
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
-                let count = vector.len();
+                self.release_columns(&vector, steps);
                 let picked = self.pick(aggregate.op, vector, &groups, &params, span);
-                self.release(count - picked.len(), steps);
+                self.charge(picked.len(), steps)?;
+                self.charge_histograms(&picked)?;
                 return Ok(picked);
             }
             AggregateOp::Quantile => self.quantiles(&vector, &groups, &params, inner),
@@ -254,10 +255,11 @@ impl Evaluator<'_> {
             }
             op => reduce(op, &vector, &groups, inner, self.notes),
         };
-        self.release(vector.len(), steps);
+        self.release_columns(&vector, steps);
         if aggregate.op != AggregateOp::CountValues {
             self.charge(result.len(), steps)?;
         }
+        self.charge_histograms(&result)?;
         Ok(result)
     }
 
@@ -407,6 +409,7 @@ impl Evaluator<'_> {
                         // Before it is made: each different value has a column of its own.
                         self.context.check()?;
                         self.charge(1, steps)?;
+                        self.charge_labels(&labels)?;
                         counts.push(Series::absent(labels.clone(), false, steps));
                         places.insert(labels, counts.len() - 1);
                         counts.len() - 1

@@ -75,17 +75,20 @@ impl Evaluator<'_> {
             (Value::Scalar(a), Value::Scalar(b)) => {
                 return Ok(Value::Scalar(a.iter().zip(&b).map(|(a, b)| float_op(binary.op, *a, *b)).collect()));
             }
-            (Value::Vector(vector), Value::Scalar(scalar)) => self.with_scalar(binary, vector, &scalar, false, span),
-            (Value::Scalar(scalar), Value::Vector(vector)) => self.with_scalar(binary, vector, &scalar, true, span),
+            (Value::Vector(vector), Value::Scalar(scalar)) => self.with_scalar(binary, vector, &scalar, false, span)?,
+            (Value::Scalar(scalar), Value::Vector(vector)) => self.with_scalar(binary, vector, &scalar, true, span)?,
             (Value::Vector(a), Value::Vector(b)) => {
                 let used = a.len() + b.len();
+                let histograms = a.iter().chain(&b).map(Series::histogram_cost).sum();
                 let result = match binary.op {
                     BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => set(binary.op, &binary.matching, a, b, steps)?,
                     _ => self.matched(binary, a, b, span, steps)?,
                 };
                 self.release(used, steps);
+                self.context.release_samples(histograms);
                 if binary.op.is_set() {
                     self.charge(result.len(), steps)?;
+                    self.charge_histograms(&result)?;
                 }
                 result
             }
@@ -94,7 +97,14 @@ impl Evaluator<'_> {
         Ok(Value::Vector(vector))
     }
 
-    fn with_scalar(&self, binary: &Binary, vector: Vec<Series>, scalar: &[f64], swap: bool, span: Span) -> Vec<Series> {
+    fn with_scalar(
+        &self,
+        binary: &Binary,
+        vector: Vec<Series>,
+        scalar: &[f64],
+        swap: bool,
+        span: Span,
+    ) -> Result<Vec<Series>> {
         let op = binary.op;
         let mut kept = Vec::with_capacity(vector.len());
         // As in Prometheus, only what is odd about the last series of a step is told.
@@ -103,6 +113,7 @@ impl Evaluator<'_> {
             if computes(op) || binary.returns_bool {
                 series.drop_name = true;
             }
+            let before = series.histogram_cost();
             for (i, scalar) in scalar.iter().enumerate() {
                 let value = series.values[i];
                 if is_absent(value) && series.histograms.is_none() {
@@ -125,6 +136,8 @@ impl Evaluator<'_> {
                 };
                 series.set(i, result);
             }
+            self.context.release_samples(before);
+            self.charge_histograms(std::slice::from_ref(&series))?;
             if !series.is_empty() {
                 kept.push(series);
             }
@@ -132,7 +145,7 @@ impl Evaluator<'_> {
         for refusal in refusals.values() {
             self.note_refusal(refusal, op, span);
         }
-        kept
+        Ok(kept)
     }
 
     /// Matches series of two sides by labels and computes the operator on each pair.
@@ -328,6 +341,9 @@ impl Match<'_> {
                 entry.insert(self.result_series(signature, key))
             }
         };
+        if let Point::Histogram(histogram) = &point {
+            self.evaluator.context.charge_samples(storage_api::histogram_cost(histogram))?;
+        }
         result.set(at.0, Some(point));
         Ok(())
     }
@@ -540,10 +556,10 @@ pub fn binary(op: &Binary, lhs: Value, rhs: Value, grid: &Grid) -> Result<Value>
             Value::Scalar(a.iter().zip(&b).map(|(a, b)| float_op(op.op, *a, *b)).collect())
         }
         (Value::Vector(vector), Value::Scalar(scalar)) => {
-            Value::Vector(evaluator.with_scalar(op, vector, &scalar, false, span))
+            Value::Vector(evaluator.with_scalar(op, vector, &scalar, false, span)?)
         }
         (Value::Scalar(scalar), Value::Vector(vector)) => {
-            Value::Vector(evaluator.with_scalar(op, vector, &scalar, true, span))
+            Value::Vector(evaluator.with_scalar(op, vector, &scalar, true, span)?)
         }
         (Value::Vector(a), Value::Vector(b)) if op.op.is_set() => Value::Vector(set(op.op, &op.matching, a, b, steps)?),
         (Value::Vector(a), Value::Vector(b)) => Value::Vector(evaluator.matched(op, a, b, span, steps)?),

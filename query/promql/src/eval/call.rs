@@ -68,7 +68,7 @@ impl Evaluator<'_> {
                     }
                 };
                 let values = (0..grid.len()).map(value).collect();
-                self.release(vector.len(), grid.len());
+                self.release_columns(&vector, grid.len());
                 Ok(values)
             }
         }
@@ -99,7 +99,7 @@ impl Evaluator<'_> {
                 }
                 _ => {
                     let vector = self.vector(&args[0], grid)?;
-                    self.release(vector.len(), grid.len());
+                    self.release_columns(&vector, grid.len());
                     Ok(Vec::new())
                 }
             },
@@ -109,11 +109,13 @@ impl Evaluator<'_> {
             }
             "clamp" | "clamp_min" | "clamp_max" => self.clamp(name, args, grid),
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(expr, name, args, grid),
-            "label_replace" => label::replace(self.vector(&args[0], grid)?, &texts(&args[1..])),
-            "label_join" => label::join(self.vector(&args[0], grid)?, &texts(&args[1..])),
+            "label_replace" => label::replace(self.vector(&args[0], grid)?, &texts(&args[1..]), self.context),
+            "label_join" => label::join(self.vector(&args[0], grid)?, &texts(&args[1..]), self.context),
             "info" => self.info(&args[0], args.get(1), grid),
             "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev" | "histogram_stdvar" => {
-                Ok(classic::of_histogram(self.vector(&args[0], grid)?, name))
+                let vector = self.vector(&args[0], grid)?;
+                self.context.release_samples(vector.iter().map(Series::histogram_cost).sum());
+                Ok(classic::of_histogram(vector, name))
             }
             "histogram_quantile" => {
                 let q = self.scalar(&args[0], grid)?;
@@ -158,7 +160,7 @@ impl Evaluator<'_> {
                 series.values[i] = 1.0;
             }
         }
-        self.release(vector.len(), grid.len());
+        self.release_columns(&vector, grid.len());
         Ok(vec![series])
     }
 
@@ -256,8 +258,9 @@ impl Evaluator<'_> {
                 let compute = |samples| {
                     self.charge(1, grid.len())?;
                     let series = self.windows(&without_stale(samples), &job, &reach)?;
-                    if series.is_none() {
-                        self.release(1, grid.len());
+                    match &series {
+                        Some(series) => self.charge_histograms(std::slice::from_ref(series))?,
+                        None => self.release(1, grid.len()),
                     }
                     Ok(series)
                 };
@@ -267,13 +270,14 @@ impl Evaluator<'_> {
                 let (samples, range_ms, reach) = self.subquery(subquery, grid)?;
                 let reach = WindowReach { reach, range_ms, before: 0, after: 0, borders: Borders::Plain };
                 self.charge(samples.len(), grid.len())?;
-                let loaded = samples.iter().map(|one| one.values.len()).sum();
+                let loaded = samples.iter().map(Samples::cost).sum();
                 let mut series = Vec::with_capacity(samples.len());
                 for one in samples {
                     self.context.check()?;
                     series.extend(self.windows(&one, &job, &reach)?);
                 }
-                self.release(loaded, 1);
+                self.context.release_samples(loaded);
+                self.charge_histograms(&series)?;
                 self.note_names(job.span, name, &series);
                 series
             }

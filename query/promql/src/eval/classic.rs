@@ -137,7 +137,7 @@ impl Evaluator<'_> {
                 }
             }
         }
-        self.release(vector.len(), grid.len());
+        self.release_columns(&vector, grid.len());
         Ok(merger.finish())
     }
 
@@ -218,7 +218,7 @@ impl Evaluator<'_> {
                 merger.push(result)?;
             }
         }
-        self.release(vector.len(), grid.len());
+        self.release_columns(&vector, grid.len());
         Ok(merger.finish())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::histogram::Histogram;
 use crate::number;
 use crate::value::{Series, Value, is_absent};
 
@@ -38,8 +39,14 @@ pub fn negate(value: Value) -> Value {
                         *value = -*value;
                     }
                 }
+                // Neighbouring steps may share a histogram; they go on to do so.
+                let mut last: Option<(Arc<Histogram>, Arc<Histogram>)> = None;
                 for histogram in series.histograms.iter_mut().flatten().flatten() {
-                    *histogram = Arc::new(histogram.scaled(-1.0));
+                    let negated = match &last {
+                        Some((of, negated)) if Arc::ptr_eq(of, histogram) => Arc::clone(negated),
+                        _ => Arc::new(histogram.scaled(-1.0)),
+                    };
+                    last = Some((std::mem::replace(histogram, Arc::clone(&negated)), negated));
                 }
             }
             Value::Vector(vector)

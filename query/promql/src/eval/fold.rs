@@ -172,9 +172,8 @@ impl Evaluator<'_> {
         }
         let folded = Mutex::new(FoldedGroups::default());
         let take = |series: Vec<Series>| {
-            let count = series.len();
             let taken = self.fold_batch(&mut folded.lock(), aggregate, steps, &series);
-            self.release(count, steps);
+            self.release_columns(&series, steps);
             taken
         };
         // What is noted and counted on the way is worth nothing where it turns out that histograms are among the series.

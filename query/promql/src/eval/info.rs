@@ -58,6 +58,9 @@ impl Evaluator<'_> {
             let found = by_identity.get(&identity(&series.labels)).map_or(&[][..], Vec::as_slice);
             let parts = enrich(&series, found, &data, needs_match)?;
             self.charge(parts.len(), grid.len())?;
+            self.charge_histograms(&parts)?;
+            parts.iter().try_for_each(|part| self.charge_labels(&part.labels))?;
+            self.release_columns(std::slice::from_ref(&series), grid.len());
             for part in parts {
                 merger.push(part)?;
             }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use model::{Labels, METRIC_NAME};
+use storage_api::QueryContext;
 
 use crate::error::{Error, Result};
 use crate::parse::text::{INVALID_MARK, quote};
@@ -28,10 +29,16 @@ fn checked<'a>(name: &'a str, what: &str, function: &str) -> Result<&'a str> {
 }
 
 /// Gives each series new labels and unites those that then have the same.
-fn relabel(vector: Vec<Series>, target: &str, change: impl Fn(&Labels) -> Option<Labels>) -> Result<Vec<Series>> {
+fn relabel(
+    vector: Vec<Series>,
+    target: &str,
+    context: &QueryContext,
+    change: impl Fn(&Labels) -> Result<Option<Labels>>,
+) -> Result<Vec<Series>> {
     let mut merger = Merger::by_kind();
     for mut series in vector {
-        if let Some(labels) = change(&series.labels) {
+        if let Some(labels) = change(&series.labels)? {
+            context.charge_memory(labels.size_bytes() as u64)?;
             series.labels = labels;
             if target == METRIC_NAME {
                 series.drop_name = false;
@@ -43,23 +50,29 @@ fn relabel(vector: Vec<Series>, target: &str, change: impl Fn(&Labels) -> Option
 }
 
 /// `label_replace(vector, target, replacement, source, pattern)`.
-pub(super) fn replace(vector: Vec<Series>, args: &[Cow<'_, str>]) -> Result<Vec<Series>> {
+pub(super) fn replace(vector: Vec<Series>, args: &[Cow<'_, str>], context: &QueryContext) -> Result<Vec<Series>> {
     let [target, replacement, source, pattern] = args else {
         return Err(Error::evaluation("label_replace expects four texts"));
     };
     let invalid = || Error::evaluation(format!("invalid regular expression in label_replace(): {pattern}"));
     let regex = model::pattern::anchored_over_lines(pattern).map_err(|_| invalid())?;
     let target = checked(target, "destination", "label_replace")?;
-    relabel(vector, target, |labels| {
-        let captures = regex.captures(labels.get(source).unwrap_or(""))?;
+    // Each reference may stand for the whole value.
+    let references = replacement.matches('$').count() as u64;
+    relabel(vector, target, context, |labels| {
+        let before = labels.get(source).unwrap_or("");
+        let Some(captures) = regex.captures(before) else { return Ok(None) };
+        let most = references.saturating_mul(before.len() as u64).saturating_add(replacement.len() as u64);
+        context.charge_memory(most)?;
         let mut value = String::new();
         captures.expand(replacement, &mut value);
-        Some(labels.to_builder().set(target, &value).build())
+        context.release_memory(most);
+        Ok(Some(labels.to_builder().set(target, &value).build()))
     })
 }
 
 /// `label_join(vector, target, separator, source…)`.
-pub(super) fn join(vector: Vec<Series>, args: &[Cow<'_, str>]) -> Result<Vec<Series>> {
+pub(super) fn join(vector: Vec<Series>, args: &[Cow<'_, str>], context: &QueryContext) -> Result<Vec<Series>> {
     let [target, separator, sources @ ..] = args else {
         return Err(Error::evaluation("label_join expects two texts or more"));
     };
@@ -67,9 +80,13 @@ pub(super) fn join(vector: Vec<Series>, args: &[Cow<'_, str>]) -> Result<Vec<Ser
         checked(source, "source", "label_join")?;
     }
     let target = checked(target, "destination", "label_join")?;
-    relabel(vector, target, |labels| {
+    relabel(vector, target, context, |labels| {
         let values: Vec<&str> = sources.iter().map(|source| labels.get(source).unwrap_or("")).collect();
-        Some(labels.to_builder().set(target, &values.join(separator.as_ref())).build())
+        let most = values.iter().map(|value| (value.len() + separator.len()) as u64).sum();
+        context.charge_memory(most)?;
+        let value = values.join(separator.as_ref());
+        context.release_memory(most);
+        Ok(Some(labels.to_builder().set(target, &value).build()))
     })
 }
 

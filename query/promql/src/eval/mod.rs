@@ -20,6 +20,7 @@ pub(crate) mod time;
 mod trim;
 pub(crate) mod window;
 
+use model::Labels;
 use storage_api::QueryContext;
 
 use crate::error::{Error, Result};
@@ -111,9 +112,6 @@ pub fn evaluate_counted(
     warnings.splice(0..0, context.take_warnings());
     Ok(Answer { value, grid: query.grid, warnings, infos })
 }
-
-/// What a step of a column takes.
-const CELL_BYTES: u64 = 8;
 
 /// What becomes of the buckets of histograms in selectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,16 +209,29 @@ impl Evaluator<'_> {
 
     /// Charges the query for `series` columns of `steps` samples.
     fn charge(&self, series: usize, steps: usize) -> Result<()> {
-        let cells = u64::try_from(series.saturating_mul(steps)).unwrap_or(u64::MAX / 16).min(u64::MAX / 16);
-        self.context.charge_samples(cells)?;
-        Ok(self.context.charge_memory(cells * CELL_BYTES)?)
+        Ok(self.context.charge_samples(series.saturating_mul(steps) as u64)?)
+    }
+
+    /// Charges the query for the histograms that columns hold beside numbers.
+    fn charge_histograms(&self, columns: &[Series]) -> Result<()> {
+        let cost = columns.iter().map(Series::histogram_cost).sum();
+        if cost > 0 { Ok(self.context.charge_samples(cost)?) } else { Ok(()) }
+    }
+
+    /// Charges the query for the text of labels that it makes; they are held to its end.
+    fn charge_labels(&self, labels: &Labels) -> Result<()> {
+        Ok(self.context.charge_memory(labels.size_bytes() as u64)?)
     }
 
     /// Gives back what [`charge`](Self::charge) took for columns that are no longer needed.
     fn release(&self, series: usize, steps: usize) {
-        let cells = series.saturating_mul(steps) as u64;
-        self.context.release_samples(cells);
-        self.context.release_memory(cells.saturating_mul(CELL_BYTES));
+        self.context.release_samples(series.saturating_mul(steps) as u64);
+    }
+
+    /// Gives back what was charged for columns, their histograms included.
+    fn release_columns(&self, columns: &[Series], steps: usize) {
+        self.release(columns.len(), steps);
+        self.context.release_samples(columns.iter().map(Series::histogram_cost).sum());
     }
 
     /// Returns a duration in milliseconds.

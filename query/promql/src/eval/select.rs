@@ -202,8 +202,10 @@ impl Evaluator<'_> {
             }
             if !any {
                 self.release(1, steps);
+                return Ok(None);
             }
-            Ok(any.then_some(series))
+            self.charge_histograms(std::slice::from_ref(&series))?;
+            Ok(Some(series))
         };
         self.read_series(selector, range, compute, |_| ())
     }
@@ -233,6 +235,7 @@ impl Evaluator<'_> {
                 self.release(1, steps);
                 return Ok(None);
             }
+            self.charge_histograms(std::slice::from_ref(&series))?;
             Ok(Some(series))
         })
     }
@@ -292,7 +295,7 @@ impl Evaluator<'_> {
                     if samples.values.is_empty() {
                         return Ok(None);
                     }
-                    self.charge(1, samples.values.len())?;
+                    self.context.charge_samples(samples.cost())?;
                     if let Some(tally) = self.tally {
                         tally.add(0, weight_of(&samples, 0, samples.values.len()));
                     }

@@ -7,7 +7,7 @@ use super::{Buckets, Evaluator, StepTally};
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::Subquery;
-use crate::value::{Grid, Samples};
+use crate::value::{Grid, Samples, Series};
 
 /// Most points that a subquery evaluates per series; as many as a second-by-second week.
 const POINTS_MAX: usize = 604_800;
@@ -43,12 +43,13 @@ impl Evaluator<'_> {
         if let (Some(outer), Some(inner)) = (self.tally, tally) {
             outer.add_to_last(inner.total());
         }
-        let count = series.len();
+        let (count, histograms) = (series.len(), series.iter().map(Series::histogram_cost).sum());
         let samples = series.into_iter().map(|one| forget_resets(to_samples(one, &inner)));
         let samples = samples.filter(|one| !one.values.is_empty());
         let samples: Vec<Samples> = samples.collect();
         self.release(count, inner.len());
-        self.charge(samples.iter().map(|one| one.values.len()).sum(), 1)?;
+        self.context.release_samples(histograms);
+        self.context.charge_samples(samples.iter().map(Samples::cost).sum())?;
         Ok((samples, range_ms, reach))
     }
 }

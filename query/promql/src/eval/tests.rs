@@ -5,6 +5,7 @@ use storage_api::fake::FakeMetrics;
 use storage_api::{Limits, QueryContext};
 
 use super::{Options, Query, evaluate};
+use crate::histogram::Histogram;
 use crate::value::{Grid, Value};
 use crate::{Error, Stored, parse};
 
@@ -175,4 +176,70 @@ fn a_long_chain_is_evaluated_on_a_small_stack() {
     let result = pool.install(|| ask(&chain, Grid::instant(5000), &QueryContext::default()));
     let Ok(Value::Vector(series)) = result else { panic!("no vector") };
     assert_eq!(series.len(), 20);
+}
+
+/// A store of native histograms with many buckets, a new one every five seconds.
+fn wide_histograms() -> FakeMetrics {
+    let store = FakeMetrics::default();
+    for i in 0..10 {
+        let labels = Labels::from_pairs([("__name__", "h"), ("i", &i.to_string())]);
+        for at in 0..12 {
+            let positive = (0..160).map(|index| (index, f64::from(at + 1))).collect();
+            let count = f64::from(at + 1) * 160.0;
+            let histogram = Histogram { schema: 3, count, sum: count, positive, ..Histogram::default() };
+            store.push_histogram(&labels, i64::from(at) * 5000, histogram);
+        }
+    }
+    store
+}
+
+fn ask_histograms(text: &str, context: &QueryContext) -> Result<Value, Error> {
+    let expr = parse::parse(text)?;
+    let query = Query { expr: &expr, text, grid: MINUTE, is_range: true, options: Options::default() };
+    evaluate(&query, &Stored(&wide_histograms()), context).map(|answer| answer.value)
+}
+
+#[test]
+fn wide_histograms_are_held_to_the_memory_budget() {
+    // 120 of them take 330 kB; a histogram for each of 60 steps and 10 series takes 1.6 MB.
+    let context = |memory_bytes_max: u64| QueryContext::new(Limits { memory_bytes_max, ..Limits::default() });
+    for text in ["h", "-h", "sum(h)", "histogram_quantile(0.9, h)", "h > 1"] {
+        let error = ask_histograms(text, &context(100 << 10)).unwrap_err().to_string();
+        assert!(error.ends_with("the limit is 102400 (--query-max-memory-bytes)"), "{text}: {error}");
+    }
+    for text in ["h * 2", "rate(h[10s])", "sum by (i) (rate(h[10s]))", "h + h", "sum_over_time(h[10s:1s])"] {
+        let error = ask_histograms(text, &context(1 << 20)).unwrap_err().to_string();
+        assert!(error.ends_with("the limit is 1048576 (--query-max-memory-bytes)"), "{text}: {error}");
+    }
+    for text in ["-h", "sum(h)", "histogram_quantile(0.9, h)", "histogram_count(rate(h[10s]))"] {
+        assert!(ask_histograms(text, &context(1 << 20)).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn what_was_charged_for_histograms_is_given_back() {
+    let wide = storage_api::histogram_cost(&Histogram { positive: vec![(0, 1.0); 160], ..Histogram::default() });
+    for text in ["sum(h)", "count(h * 2)", "sum(rate(h[10s]))", "absent(h)", "topk(1, h)", "count(h + h)", "h == 1"] {
+        let context = QueryContext::default();
+        assert!(ask_histograms(text, &context).is_ok(), "{text}");
+        let left = context.used().2;
+        assert!(left <= 60 * 10 + 60 * wide, "{text}: {left} samples are still charged");
+    }
+}
+
+#[test]
+fn labels_that_grow_are_held_to_the_memory_budget() {
+    let mut text = "a_total".to_owned();
+    for _ in 0..40 {
+        text = format!("label_replace({text}, \"i\", \"$1$1\", \"i\", \"(.*)\")");
+    }
+    let context = || QueryContext::new(Limits { memory_bytes_max: 16 << 20, ..Limits::default() });
+    let error = ask(&text, MINUTE, &context()).unwrap_err().to_string();
+    assert!(error.ends_with("(--query-max-memory-bytes)"), "{error}");
+    let mut text = "a_total".to_owned();
+    for _ in 0..40 {
+        text = format!("label_join({text}, \"i\", \"\", \"i\", \"i\")");
+    }
+    let error = ask(&text, MINUTE, &context()).unwrap_err().to_string();
+    assert!(error.ends_with("(--query-max-memory-bytes)"), "{error}");
 }

@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use model::histogram::ResetHint;
 use model::{Histogram, Labels, Matcher, is_stale};
 use query_promql::Options;
-use storage_api::{MetricQuerier, MillisRange, QueryContext, SeriesSamples};
+use storage_api::{MetricQuerier, MillisRange, QueryContext, SeriesSamples, histogram_cost};
 
 use super::params::Params;
 use super::plain::{PlainResult, held_body};
@@ -27,6 +27,13 @@ struct Newest {
     timestamp_ms: i64,
     value: f64,
     histogram: Option<Arc<Histogram>>,
+}
+
+impl Newest {
+    fn size_bytes(&self) -> usize {
+        let histogram = self.histogram.as_ref().map_or(0, |histogram| histogram_cost(histogram) * 16);
+        self.labels.size_bytes() + size_of::<Self>() + usize::try_from(histogram).unwrap_or(usize::MAX)
+    }
 }
 
 /// What a family is declared as. Another kind under the same name begins another family.
@@ -87,12 +94,12 @@ fn newest(
     for matchers in selectors {
         for part in metrics.select(matchers, range, context)?.parts {
             let read = part.read(context)?;
-            let count: usize = read.iter().map(|series| series.timestamps_ms.len()).sum();
+            let cost: u64 = read.iter().map(SeriesSamples::cost).sum();
             let before = all.len();
             all.extend(read.iter().filter_map(last));
-            let size: usize = all.iter().skip(before).map(|one| one.labels.size_bytes() + size_of::<Newest>()).sum();
+            let size: usize = all.iter().skip(before).map(Newest::size_bytes).sum();
             context.charge_memory(size as u64)?;
-            context.release_samples(count as u64);
+            context.release_samples(cost);
         }
     }
     all.sort_by(|a, b| a.labels.metric_name().cmp(b.labels.metric_name()).then_with(|| a.labels.cmp(&b.labels)));

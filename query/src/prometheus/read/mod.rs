@@ -121,13 +121,13 @@ fn encode_samples(metrics: &dyn MetricQuerier, queries: &[Query], context: &Quer
         let mut result = Vec::new();
         for part in metrics.select(&query.matchers, query.range, context)?.parts {
             let all = part.read(context)?;
-            let count: usize = all.iter().map(|series| series.timestamps_ms.len()).sum();
+            let cost = all.iter().map(SeriesSamples::cost).sum();
             for series in all {
                 if !series.timestamps_ms.is_empty() {
                     prost::encoding::message::encode(1, &time_series(&series), &mut result);
                 }
             }
-            context.release_samples(count as u64);
+            context.release_samples(cost);
             let size = (answer.len() + result.len()) as u64;
             context.charge_memory(size.saturating_sub(charged))?;
             charged = charged.max(size);
