@@ -97,6 +97,30 @@ async fn a_terminal_gets_charts_and_colours_unless_told_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_explains_what_a_query_would_read() {
+    let (server, at) = with_data().await;
+    let line = |i: i64| (at * 1_000_000 - 3_000_000_000 + i, format!("line number{i} of many"));
+    let lines: Vec<(i64, String)> = (0..10_000).map(line).collect();
+    server.loki_push(&json!({"service_name": "all"}), &lines).await.ok();
+    server.flush().await;
+    let explain = async |query: &str| -> Value {
+        serde_json::from_str(&stdout(&run(&server, &["logs", query, "--explain", "-o", "json"]))).unwrap()
+    };
+    let all = explain("{service_name=\"all\"}").await;
+    assert_eq!(all["resultType"], "plan");
+    assert_eq!((&all["total"]["recordsRead"], &all["total"]["pagesRead"]), (&json!(10_000), &json!(10)), "{all}");
+    let one = explain("{service_name=\"all\"} |= \"number7777 \"").await;
+    assert_eq!((&one["total"]["pagesInside"], &one["total"]["pagesRead"]), (&json!(10), &json!(1)), "{one}");
+    let bytes = |plan: &Value| plan["total"]["bytesRead"].as_u64().unwrap();
+    assert!(0 < bytes(&one) && bytes(&one) * 5 < bytes(&all), "{one} {all}");
+    let count = explain("sum(count_over_time({service_name=\"all\"}[1d]))").await;
+    assert_eq!(count["selections"][0]["columns"], json!(["timestamp", "severity"]));
+    assert!(bytes(&count) * 5 < bytes(&all), "{count}");
+    let text = stdout(&run(&server, &["logs", "{service_name=\"all\"} |= \"number7777 \"", "--explain"]));
+    assert!(text.contains("the line holds \"number7777 \"") && text.contains("1 of 10 pages"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_prints_every_line_and_those_around_one() {
     let (server, at) = with_data().await;
     let line = |i: i64| (at * 1_000_000 - 3_000_000_000 + i / 3, format!("line {i}"));

@@ -5,6 +5,7 @@ pub(crate) mod chart;
 pub(crate) mod export;
 pub(crate) mod http;
 pub(crate) mod lines;
+pub(crate) mod plan;
 pub(crate) mod scale;
 pub(crate) mod series_name;
 pub(crate) mod style;

@@ -4,7 +4,8 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use query_wire::loki::{LabelMap, QueryResponse, Stream};
+use query_wire::loki::{LabelMap, QueryResponse, Response, Stream};
+use query_wire::plan::QueryPlan;
 
 use crate::client::answer::{self, Answer, Canvas};
 use crate::client::export::{Around, entry_of, export};
@@ -15,7 +16,7 @@ use crate::client::series_name::series_name;
 use crate::client::style::StyleArgs;
 use crate::client::tail::{Options, follow};
 use crate::client::time::{RangeArgs, When, parse_duration, parse_when, rfc3339};
-use crate::client::{block_on, notes, usage};
+use crate::client::{block_on, notes, plan, usage};
 use crate::cmd::query::{output_for, step_for};
 
 /// How far back to look unless told.
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Every line of the range, however many; a broken connection is taken up where it broke
     #[arg(long, conflicts_with_all = ["limit", "time", "step", "follow"])]
     all: bool,
+    /// Do not run the query; tell which blocks, pages and bytes it would read
+    #[arg(long, conflicts_with_all = ["follow", "all", "before", "after", "context"])]
+    explain: bool,
     /// Show this many lines of the same stream before each line
     #[arg(long, short = 'B', value_name = "LINES", conflicts_with_all = ["all", "time", "step", "follow"])]
     before: Option<u32>,
@@ -128,6 +132,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         "query_range"
     };
     let server = Server::new(&args.server)?;
+    if args.explain {
+        return run_explain(&args, &server, path, form);
+    }
     let response: QueryResponse = block_on(server.post(&["loki", "api", "v1", path], &form))?;
 
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -159,6 +166,20 @@ fn run_tail(args: &Args, start_ns: i64) -> anyhow::Result<ExitCode> {
     let printer = Printer::new(form, args.style.stdout(), std::collections::BTreeMap::new());
     let mut out = BufWriter::new(std::io::stdout().lock());
     block_on(follow(&server, &options, &printer, &mut out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_explain(args: &Args, server: &Server, path: &str, mut form: Vec<(&str, String)>) -> anyhow::Result<ExitCode> {
+    form.push(("dry_run", "1".to_owned()));
+    let response: Response<QueryPlan> = block_on(server.post(&["loki", "api", "v1", path], &form))?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    if matches!(args.output, Output::Json | Output::Jsonl) {
+        serde_json::to_writer(&mut out, &response.data).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        plan::print(&response.data, args.style.stdout(), &mut out)?;
+    }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,6 +12,7 @@ mod export;
 mod index;
 mod labels;
 mod params;
+mod plan;
 mod query;
 mod status;
 mod tail;

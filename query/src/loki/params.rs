@@ -104,6 +104,15 @@ impl Params {
             .any(|value| value.split(',').any(|flag| flag.trim() == query_wire::loki::CATEGORIZE_LABELS))
     }
 
+    /// Says whether the query shall not run, but tell what it would read.
+    pub(super) fn is_dry_run(&self) -> Result<bool, LokiError> {
+        match self.get("dry_run") {
+            "" | "0" | "false" => Ok(false),
+            "1" | "true" => Ok(true),
+            other => Err(LokiError::bad(format!("dry_run must be 1 or 0, not {other:?}"))),
+        }
+    }
+
     /// Says whether the client asks for answers of this media type.
     pub(super) fn accepts(&self, kind: &str) -> bool {
         let accepted = self.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());

@@ -3,4 +3,5 @@
 //! Serde only: no I/O, no other crate of ours, and it compiles to wasm.
 
 pub mod loki;
+pub mod plan;
 pub mod prometheus;

@@ -10,6 +10,7 @@ pub mod fake;
 mod finding;
 mod keyed;
 mod log_admin;
+mod log_plan;
 mod logs;
 mod metrics;
 mod rows;
@@ -19,6 +20,7 @@ pub use error::{Error, Result};
 pub use finding::{BlockInfo, Checked, Finding, Findings};
 pub use keyed::{KeyMaker, Keyed, LabelFault, LabelPair, LabelSource, SeriesKey, sort_labels};
 pub use log_admin::{LogAdmin, LogDelete, LogDeleteRequest, RowTest, Undelete};
+pub use log_plan::{LogBlockPlan, LogPlan};
 pub use logs::{
     LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,
     LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn, step_of,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Labels, LogRecord, Matcher, Resource, Scope, TimeRange, Timestamp};
 use tokio::sync::broadcast;
 
-use crate::{AppendReport, QueryContext, Result};
+use crate::{AppendReport, LogPlan, QueryContext, Result};
 
 /// Log records of one request.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -342,6 +342,30 @@ pub trait LogQuerier: Send + Sync + fmt::Debug {
             without_lines: true,
         };
         Ok(LogTallies { tallies: Vec::new(), parts: self.select(&select, context)? })
+    }
+
+    /// Tells what [`select`](Self::select) would have read when all its parts are, without reading it.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn plan(&self, select: &LogSelect, context: &QueryContext) -> Result<LogPlan> {
+        let parts = self.select(select, context)?;
+        Ok(LogPlan { head_records: parts.iter().map(|part| part.rows_max()).sum(), ..LogPlan::default() })
+    }
+
+    /// Tells what [`tally`](Self::tally) would read, and its parts.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn plan_tally(&self, select: &LogTallySelect, context: &QueryContext) -> Result<LogPlan> {
+        let select = LogSelect {
+            matchers: select.matchers.clone(),
+            range: select.range,
+            needles: Vec::new(),
+            with_metadata: true,
+            without_lines: true,
+        };
+        self.plan(&select, context)
     }
 
     /// Follows new rows from now on. A receiver that falls behind gets `RecvError::Lagged` with the number of batches

@@ -11,6 +11,7 @@ mod block;
 mod codec;
 mod compaction;
 mod deletes;
+mod explain;
 mod flush;
 mod head;
 mod head_rows;

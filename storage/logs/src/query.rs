@@ -9,8 +9,8 @@ use model::{Labels, Matcher, TimeRange, Timestamp};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use storage_api::{
-    LogCount, LogPart, LogQuerier, LogRows, LogSelect, LogTallies, LogTallySelect, QueryContext, Result, RowTest,
-    TailBatch, step_of,
+    LogCount, LogPart, LogPlan, LogQuerier, LogRows, LogSelect, LogTallies, LogTallySelect, QueryContext, Result,
+    RowTest, TailBatch, step_of,
 };
 use tokio::sync::broadcast;
 
@@ -208,6 +208,14 @@ impl LogQuerier for LogStore {
 
     fn tally(&self, select: &LogTallySelect, context: &QueryContext) -> Result<LogTallies> {
         self.tally_rows(select, context)
+    }
+
+    fn plan(&self, select: &LogSelect, context: &QueryContext) -> Result<LogPlan> {
+        self.plan_rows(select, context)
+    }
+
+    fn plan_tally(&self, select: &LogTallySelect, context: &QueryContext) -> Result<LogPlan> {
+        self.plan_tally_rows(select, context)
     }
 
     fn tail(&self) -> broadcast::Receiver<Arc<TailBatch>> {
@@ -433,6 +441,11 @@ impl LogPart for BlockPart {
 }
 
 impl BlockPart {
+    /// Returns which rows of the block the part has.
+    pub(crate) fn block_rows(&self) -> Range<u32> {
+        self.rows.clone()
+    }
+
     /// Says whether nobody sees row `i` of the part.
     fn is_deleted(&self, i: usize) -> bool {
         self.deleted.as_ref().is_some_and(|deleted| deleted.contains(self.number(i)))

@@ -94,20 +94,21 @@ struct Wanted {
 
 /// Pages that follow each other in one row group, and whose rows are counted in them.
 #[derive(Debug)]
-struct Run {
+pub(crate) struct Run {
     block: Arc<Block>,
-    pages: Range<usize>,
+    pub(crate) pages: Range<usize>,
     wanted: Vec<Wanted>,
 }
 
 /// What is done with a block.
 #[derive(Debug, Default)]
-struct Plan {
+pub(crate) struct Plan {
     tallies: Vec<LogTally>,
-    runs: Vec<Run>,
-    parts: Vec<BlockPart>,
-    streams: Vec<Labels>,
-    records: u64,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) parts: Vec<BlockPart>,
+    pub(crate) streams: Vec<Labels>,
+    /// Those that were counted without reading any.
+    pub(crate) records: u64,
 }
 
 impl LogStore {
@@ -168,7 +169,7 @@ impl LogStore {
     }
 }
 
-fn plan(
+pub(crate) fn plan(
     block: &Arc<Block>,
     select: &LogTallySelect,
     borders: &Borders<'_>,
@@ -205,7 +206,7 @@ fn plan(
 
 /// Where what is asked for begins and ends, and the minutes that are cut on the way.
 #[derive(Debug)]
-struct Borders<'a> {
+pub(crate) struct Borders<'a> {
     cuts: &'a [Timestamp],
     range: TimeRange,
     /// Minutes of which some nanoseconds lie on either side of a border, ascending: their rows must be looked at.
@@ -213,7 +214,7 @@ struct Borders<'a> {
 }
 
 impl<'a> Borders<'a> {
-    fn new(cuts: &'a [Timestamp], range: TimeRange) -> Self {
+    pub(crate) fn new(cuts: &'a [Timestamp], range: TimeRange) -> Self {
         let ends = cuts.iter().map(|cut| cut.0.saturating_add(1));
         // The first nanosecond of a minute is counted for itself, so a border may lie before it and behind it.
         let splits = |border: &i64| border.rem_euclid(MINUTE_NS) > 1;

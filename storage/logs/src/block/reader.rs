@@ -347,6 +347,26 @@ impl Block {
         Ok((columns, (rows.start - start) as usize))
     }
 
+    /// Returns the compressed bytes of a page's columns that are read.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Io`].
+    pub(crate) fn stored_bytes(&self, number: usize, detail: Detail) -> Result<u64> {
+        let footer = self.footer()?;
+        let pages = &self.catalog.pages;
+        let page = pages.get(number).ok_or_else(|| corrupt(&self.dir, "a page is missing"))?;
+        let index = footer.metadata().page_index();
+        let index = index.ok_or_else(|| corrupt(self.rows.path(), "the offset index is missing"))?;
+        let fields = footer.schema().fields().iter().enumerate().filter(|(_, field)| detail.wants(field.name()));
+        let of_column = fields.map(|(column, _)| {
+            let locations = index.page_locations(page.group as usize, column).map_or(&[][..], Vec::as_slice);
+            let at = locations.partition_point(|place| place.first_row_index <= i64::from(page.row_in_group));
+            let place = at.checked_sub(1).and_then(|at| locations.get(at));
+            place.map_or(0, |place| u64::try_from(place.compressed_page_size).unwrap_or(0))
+        });
+        Ok(of_column.sum())
+    }
+
     /// Decodes `rows`, which lie in one row group.
     ///
     /// # Errors

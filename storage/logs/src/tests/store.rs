@@ -482,3 +482,38 @@ fn streams_that_share_pages_are_merged_over_many_pages() {
         assert!(!wanted.is_empty() && read(&store, TimeRange::ALL, Vec::new(), needle) == wanted, "{needle}");
     }
 }
+
+#[test]
+fn a_plan_tells_what_is_read() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for app in ["a", "b"] {
+        let line =
+            |i: i64| record(i * 1_000, &format!("{app} order ORD-{i:05} {}", if i == 1234 { "quokka" } else { "" }));
+        store.append(batch(app, (1..5000).map(line).collect())).unwrap();
+    }
+    store.flush().unwrap();
+    store.append(batch("a", vec![record(7, "in memory")])).unwrap();
+    let context = QueryContext::default();
+    let check = |needle: Option<&str>, range: TimeRange| {
+        let needles = needle.map(|text| vec![storage_api::Needle::Line(text.to_owned())]).unwrap_or_default();
+        let matchers = vec![model::Matcher::equal("service_name", "a")];
+        let select = LogSelect { matchers, range, needles, with_metadata: false, without_lines: false };
+        let plan = store.plan(&select, &context).unwrap();
+        let in_blocks: u64 = store.select(&select, &context).unwrap().iter().map(|part| part.rows_max()).sum();
+        assert_eq!(plan.blocks.iter().map(|block| block.records_read).sum::<u64>() + plan.head_records, in_blocks);
+        plan
+    };
+    let all = check(None, TimeRange::ALL);
+    let block = &all.blocks[0];
+    assert_eq!((block.records, block.pages, block.streams, block.pages_inside, block.pages_read), (9998, 10, 1, 5, 5));
+    assert_eq!((block.by_index, all.head_records, block.records_read), (false, 1, 4999));
+    let rows = std::fs::metadata(fixture.blocks_dir().join(&block.name).join("rows.parquet")).unwrap().len();
+    assert!(rows / 5 < block.bytes_read && block.bytes_read < rows, "{} of {rows}", block.bytes_read);
+    let one = check(Some("quokka"), TimeRange::ALL);
+    assert_eq!((one.blocks[0].by_index, one.blocks[0].pages_inside, one.blocks[0].pages_read), (true, 5, 1));
+    let early = check(None, TimeRange::new(Timestamp(0), Timestamp(10_000)));
+    assert_eq!((early.blocks[0].pages_inside, early.blocks[0].pages_read), (1, 1));
+    let later = check(None, TimeRange::new(Timestamp(i64::MAX - 9), Timestamp(i64::MAX)));
+    assert_eq!((later.blocks_outside, later.blocks.len()), (1, 0));
+}
