@@ -24,7 +24,7 @@ pub fn fields(line: &str) -> Vec<Field> {
     if line.trim_start().starts_with('{') {
         let stream = Labels::empty();
         let mut row = RowLabels::new(&stream);
-        json::json(line, &mut row, &Hints::default());
+        json::json(line, &mut row, &Hints::default(), |part| part);
         if row.error.is_empty() {
             let mut paths = Vec::new();
             json::paths(line, &mut paths);
@@ -41,7 +41,12 @@ pub fn fields(line: &str) -> Vec<Field> {
     for (key, value) in logfmt::Pairs::new(line).flatten().filter(|(_, value)| !value.is_empty()) {
         let name = json::sanitize(key);
         if !name.is_empty() && out.iter().all(|field| field.name != name) {
-            out.push(Field { name, value: value.into_owned(), parser: "logfmt", json_path: Vec::new() });
+            out.push(Field {
+                name: name.into_owned(),
+                value: value.into_owned(),
+                parser: "logfmt",
+                json_path: Vec::new(),
+            });
         }
     }
     out

@@ -58,9 +58,6 @@ impl Follower {
 /// The stream's labels were tested by whoever selected the rows.
 impl RowTest for Follower {
     fn passing(&self, stream: &Labels, rows: &LogRows) -> Vec<usize> {
-        if !self.pipeline.may_pass(rows.lines.text()) {
-            return Vec::new();
-        }
         let mut labels = RowLabels::new(stream);
         let mut passes = |row: &usize| {
             let line = rows.lines.get(*row);

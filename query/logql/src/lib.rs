@@ -19,6 +19,7 @@ mod fields;
 mod follow;
 mod go;
 mod lexer;
+mod literals;
 mod mine;
 mod pages;
 mod parser;

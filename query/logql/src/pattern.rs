@@ -73,7 +73,7 @@ impl Pattern {
 
     /// Calls `found` with each capture of the line until it says false. A line that ends early gives its rest to the last
     /// capture reached; one that does not start as the pattern does gives nothing.
-    pub(crate) fn captures<'a>(&'a self, line: &'a str, mut found: impl FnMut(&'a str, &'a str) -> bool) {
+    pub(crate) fn captures<'p, 'a>(&'p self, line: &'a str, mut found: impl FnMut(&'p str, &'a str) -> bool) {
         let mut pieces = self.0.as_slice();
         let mut rest = line;
         if let [Piece::Text(text), tail @ ..] = pieces {

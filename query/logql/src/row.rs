@@ -20,10 +20,10 @@ const DUPLICATE_SUFFIX: &str = "_extracted";
 pub(crate) struct RowLabels<'a> {
     stream: &'a Labels,
     metadata: Vec<(Cow<'a, str>, &'a str)>,
-    parsed: Vec<(String, String)>,
+    parsed: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     deleted: Vec<String>,
     /// Parsed names that were deleted since; they count as extracted all the same.
-    extracted: Vec<String>,
+    extracted: Vec<Cow<'a, str>>,
     pub(crate) error: &'static str,
     pub(crate) error_details: String,
 }
@@ -111,9 +111,10 @@ impl<'a> RowLabels<'a> {
     }
 
     /// Returns the name that a label taken out of the line gets.
-    pub(crate) fn parsed_name(&self, mut name: String) -> String {
+    pub(crate) fn parsed_name<'n>(&self, name: impl Into<Cow<'n, str>>) -> Cow<'n, str> {
+        let mut name = name.into();
         if self.stream.get(&name).is_some() || self.metadata.iter().any(|(have, _)| *have == name) {
-            name.push_str(DUPLICATE_SUFFIX);
+            name.to_mut().push_str(DUPLICATE_SUFFIX);
         }
         name
     }
@@ -124,7 +125,8 @@ impl<'a> RowLabels<'a> {
     }
 
     /// Sets a label as parsed; it hides those of the same name.
-    pub(crate) fn set_parsed(&mut self, name: String, value: String) {
+    pub(crate) fn set_parsed(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
+        let (name, value) = (name.into(), value.into());
         self.metadata.retain(|(have, _)| *have != name);
         match self.parsed.iter_mut().find(|(have, _)| *have == name) {
             Some((_, have)) => *have = value,
@@ -229,8 +231,8 @@ impl<'a> RowLabels<'a> {
     }
 }
 
-fn pairs(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
-    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+fn pairs<'p>(pairs: &'p [(Cow<'_, str>, Cow<'_, str>)]) -> impl Iterator<Item = (&'p str, &'p str)> {
+    pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
 }
 
 /// Which of a row's labels name its series.
@@ -327,8 +329,8 @@ mod tests {
         let mut row = RowLabels::new(&stream);
         row.reset([("trace_id", "t"), ("app", "other")].into_iter());
         assert_eq!(row.get("app_extracted"), Some("other"));
-        assert_eq!(row.parsed_name("level".to_owned()), "level_extracted");
-        row.set_parsed("level".to_owned(), "warn".to_owned());
+        assert_eq!(row.parsed_name("level"), "level_extracted");
+        row.set_parsed("level", "warn");
         row.delete("trace_id");
         let labels = row.categorized();
         assert_eq!(labels.all().to_string(), r#"{app="a", app_extracted="other", level="warn"}"#);
@@ -340,7 +342,7 @@ mod tests {
     fn an_empty_value_is_not_a_missing_one() {
         let stream = Labels::empty();
         let mut row = RowLabels::new(&stream);
-        row.set_parsed("x".to_owned(), String::new());
+        row.set_parsed("x", "");
         let by = SeriesLabels::By(vec!["x".to_owned(), "y".to_owned()]);
         assert_eq!(row.grouped(&by).to_string(), r#"{x=""}"#);
         assert_eq!(row.grouped(&SeriesLabels::None).len(), 0);

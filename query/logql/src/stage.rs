@@ -18,7 +18,7 @@ use crate::pattern::Pattern;
 use crate::row::{ERROR, ERROR_DETAILS, Hints, PRESERVE_ERROR, RowLabels, SeriesLabels};
 use crate::template::Template;
 use label::CompiledLabel;
-use line::CompiledLine;
+use line::{CompiledLine, LeadingLines};
 
 /// What `__error__` says when a template fails.
 const TEMPLATE_ERROR: &str = "TemplateFormatErr";
@@ -61,7 +61,7 @@ enum Format {
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     /// Line filters that come first: they need no labels.
-    leading: Vec<CompiledLine>,
+    leading: LeadingLines,
     steps: Vec<Step>,
     pub(crate) hints: Hints,
 }
@@ -91,29 +91,34 @@ impl Pipeline {
     /// # Errors
     /// Patterns and templates that do not compile.
     pub(crate) fn new(log: &LogExpr) -> Result<Self, ParseError> {
-        let mut leading = Vec::new();
+        let mut leading = LeadingLines::default();
         let mut steps = Vec::new();
         for stage in ordered(&log.stages) {
-            match step(stage).map_err(|error| stage_error(stage, &error))? {
-                Step::Line(filter) if steps.is_empty() => leading.push(filter),
-                step => steps.push(step),
+            match (step(stage).map_err(|error| stage_error(stage, &error))?, stage) {
+                (Step::Line(compiled), Stage::LineFilter(filter)) if steps.is_empty() => leading.push(compiled, filter),
+                (step, _) => steps.push(step),
             }
         }
         Ok(Self { leading, steps, hints: Hints::default() })
     }
 
-    /// Says whether some row of a page may pass the filters that come first; `text` is all its lines in one piece.
-    pub(crate) fn may_pass(&self, text: &str) -> bool {
-        self.leading.iter().all(|filter| filter.may_keep(text))
+    /// Returns the filters that come first, when there are any.
+    pub(crate) fn filter(&self) -> Option<&dyn storage_api::LineFilter> {
+        (!self.leading.is_empty()).then_some(&self.leading as _)
+    }
+
+    /// Says whether each row passes that passes the filters which come first.
+    pub(crate) fn keeps_rows(&self) -> bool {
+        !self.steps.iter().any(|step| matches!(step, Step::Line(_) | Step::Label(_)))
     }
 
     /// Tests a line with the filters that come first, before its labels are gathered.
     pub(crate) fn passes(&self, line: &str) -> bool {
-        self.leading.iter().all(|filter| filter.keeps(line))
+        self.leading.keeps(line)
     }
 
     /// Runs a row that [`passes`](Self::passes) through the rest; `None` when it is left out.
-    pub(crate) fn process<'l>(&self, at: Timestamp, line: &'l str, row: &mut RowLabels<'_>) -> Option<Cow<'l, str>> {
+    pub(crate) fn process<'l>(&'l self, at: Timestamp, line: &'l str, row: &mut RowLabels<'l>) -> Option<Cow<'l, str>> {
         let mut line = Cow::Borrowed(line);
         for step in &self.steps {
             line = step.process(at, line, row, &self.hints)?;
@@ -213,28 +218,42 @@ fn label_formats(formats: &[LabelFormat]) -> Result<Vec<(String, Format)>, Strin
 }
 
 impl Step {
+    /// Runs a parser on the line; `keep` makes what it takes out of the line live as long as the row's labels.
+    fn parse<'x, 'l>(
+        &'l self,
+        line: &'x str,
+        row: &mut RowLabels<'l>,
+        hints: &Hints,
+        keep: impl Fn(Cow<'x, str>) -> Cow<'l, str> + Copy,
+    ) {
+        match self {
+            Self::Json => json::json(line, row, hints, keep),
+            Self::JsonPaths(paths) => paths.process(line, row, hints, keep),
+            Self::Logfmt(logfmt) => logfmt.process(line, row, hints, keep),
+            Self::Regexp(regex) => regexp(regex, line, row, hints, keep),
+            Self::Pattern(pattern) if !hints.skips(row) => pattern.captures(line, |name, value| {
+                set_wanted(name, keep(value.into()), row, hints);
+                true
+            }),
+            _ => {}
+        }
+    }
+
     fn process<'l>(
-        &self,
+        &'l self,
         at: Timestamp,
         line: Cow<'l, str>,
-        row: &mut RowLabels<'_>,
+        row: &mut RowLabels<'l>,
         hints: &Hints,
     ) -> Option<Cow<'l, str>> {
         match self {
             Self::Line(filter) => return filter.keeps(&line).then_some(line),
             Self::Label(filter) => return filter.keeps(row).then_some(line),
-            Self::Json => json::json(&line, row, hints),
-            Self::JsonPaths(paths) => paths.process(&line, row, hints),
-            Self::Logfmt(logfmt) => logfmt.process(&line, row, hints),
-            Self::Regexp(regex) => regexp(regex, &line, row, hints),
-            Self::Pattern(pattern) => {
-                if !hints.skips(row) {
-                    pattern.captures(&line, |name, value| {
-                        set_wanted(name, value, row, hints);
-                        true
-                    });
-                }
-            }
+            Self::Json | Self::JsonPaths(_) | Self::Logfmt(_) | Self::Regexp(_) | Self::Pattern(_) => match &line {
+                // What is taken out of a page's line stays where it is.
+                Cow::Borrowed(line) => self.parse(line, row, hints, |part| part),
+                Cow::Owned(line) => self.parse(line.as_str(), row, hints, |part| Cow::Owned(part.into_owned())),
+            },
             Self::Unpack => return Some(json::unpack(line, row, hints)),
             Self::Decolorize => {
                 let Some(colors) = COLORS.as_ref().filter(|colors| colors.is_match(&line)) else { return Some(line) };
@@ -257,31 +276,37 @@ impl Step {
     }
 }
 
-fn set_wanted(name: &str, value: &str, row: &mut RowLabels<'_>, hints: &Hints) {
-    let name = row.parsed_name(name.to_owned());
+fn set_wanted<'l>(name: &'l str, value: Cow<'l, str>, row: &mut RowLabels<'l>, hints: &Hints) {
+    let name = row.parsed_name(name);
     if hints.wants(&name) && !row.is_extracted(&name) {
-        row.set_parsed(name, value.to_owned());
+        row.set_parsed(name, value);
     }
 }
 
-fn regexp(regex: &regex::Regex, line: &str, row: &mut RowLabels<'_>, hints: &Hints) {
+fn regexp<'x, 'l>(
+    regex: &'l regex::Regex,
+    line: &'x str,
+    row: &mut RowLabels<'l>,
+    hints: &Hints,
+    keep: impl Fn(Cow<'x, str>) -> Cow<'l, str>,
+) {
     let Some(captures) = regex.captures(line) else { return };
     for (i, name) in regex.capture_names().enumerate() {
         let Some(name) = name else { continue };
         // A group that took no part is there, and empty.
         let value = captures.get(i).map_or("", |found| found.as_str());
-        set_wanted(name, value, row, hints);
+        set_wanted(name, keep(value.into()), row, hints);
     }
 }
 
-fn format_labels(formats: &[(String, Format)], at: Timestamp, line: &str, row: &mut RowLabels<'_>) {
+fn format_labels<'l>(formats: &'l [(String, Format)], at: Timestamp, line: &str, row: &mut RowLabels<'l>) {
     // All templates see the labels as they are when the first of them is met.
     let mut seen = None;
     for (name, format) in formats {
         match format {
             Format::Rename(source) => {
                 if let Some(value) = row.get(source).map(str::to_owned) {
-                    row.set_parsed(name.clone(), value);
+                    row.set_parsed(name.as_str(), value);
                     row.delete(source);
                 }
             }
@@ -290,7 +315,7 @@ fn format_labels(formats: &[(String, Format)], at: Timestamp, line: &str, row: &
                     row.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
                 });
                 match template.render_with(at, line, labels) {
-                    Ok(value) => row.set_parsed(name.clone(), value),
+                    Ok(value) => row.set_parsed(name.as_str(), value),
                     Err(error) => row.fail(TEMPLATE_ERROR, error),
                 }
             }
@@ -397,12 +422,10 @@ impl Extractor {
         (!whole && names.iter().all(|name| !name.ends_with("_extracted"))).then_some(names)
     }
 
-    /// Says whether the value of a row depends on its line.
+    /// Says whether the value of a row depends on its line, beside the filters that come first.
     pub(crate) fn needs_lines(&self) -> bool {
         let is_blind = |step: &Step| matches!(step, Step::Label(_) | Step::Drop(_) | Step::Keep(_));
-        matches!(self.value, RowValue::Bytes)
-            || !self.pipeline.leading.is_empty()
-            || !self.pipeline.steps.iter().all(is_blind)
+        matches!(self.value, RowValue::Bytes) || !self.pipeline.steps.iter().all(is_blind)
     }
 
     /// Returns which labels name the series.
@@ -410,18 +433,13 @@ impl Extractor {
         &self.series
     }
 
-    /// See [`Pipeline::may_pass`].
-    pub(crate) fn may_pass(&self, text: &str) -> bool {
-        self.pipeline.may_pass(text)
+    /// See [`Pipeline::filter`].
+    pub(crate) fn filter(&self) -> Option<&dyn storage_api::LineFilter> {
+        self.pipeline.filter()
     }
 
-    /// See [`Pipeline::passes`].
-    pub(crate) fn passes(&self, line: &str) -> bool {
-        self.pipeline.passes(line)
-    }
-
-    /// Runs the row through and returns its value; `None` when it is left out. Then the row's labels name the series.
-    pub(crate) fn process(&self, at: Timestamp, line: &str, row: &mut RowLabels<'_>) -> Option<f64> {
+    /// Runs a row that passed the filters which come first through the rest and returns its value; `None` when it is left out. Then the row's labels name the series.
+    pub(crate) fn process<'l>(&'l self, at: Timestamp, line: &'l str, row: &mut RowLabels<'l>) -> Option<f64> {
         let line = self.pipeline.process(at, line, row)?;
         match &self.value {
             RowValue::One => Some(1.0),

@@ -13,6 +13,7 @@ mod log_admin;
 mod log_plan;
 mod logs;
 mod metrics;
+mod row_select;
 mod rows;
 
 pub use context::{Limits, QueryContext};
@@ -29,4 +30,5 @@ pub use metrics::{
     AppendReport, Extent, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,
     SeriesExemplars, SeriesPart, SeriesRow, SeriesSamples, SeriesSelection, histogram_cost,
 };
+pub use row_select::{LineFilter, Lines, MetadataSelect, RowSelect};
 pub use rows::KeyedRows;

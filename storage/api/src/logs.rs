@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Labels, LogRecord, Matcher, Resource, Scope, TimeRange, Timestamp};
 use tokio::sync::broadcast;
 
-use crate::{AppendReport, LogPlan, QueryContext, Result};
+use crate::{AppendReport, LogPlan, QueryContext, Result, RowSelect};
 
 /// Log records of one request.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -167,6 +167,15 @@ impl TextColumn {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// Makes a column of text and where each string ends in it.
+    pub(crate) fn from_parts(text: String, ends: Vec<u32>) -> Self {
+        Self { text, ends }
+    }
 }
 
 /// Structured metadata by row: (name, value) pairs as Loki shows them, sorted by name within a row.
@@ -247,6 +256,15 @@ pub trait LogPart: Send + Sync + fmt::Debug {
     /// # Errors
     /// Corruption, I/O, limits, cancellation.
     fn read(&self, context: &QueryContext) -> Result<LogRows>;
+
+    /// Decodes the rows inside the selected range that `select` leaves, and of them no more than it asks for. What it
+    /// needs of a row must have been [selected](LogSelect): lines for a filter, metadata for fields.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn read_rows(&self, select: &RowSelect<'_>, context: &QueryContext) -> Result<LogRows> {
+        select.narrow(self.read(context)?)
+    }
 }
 
 /// Records of one stream and one severity, of the minutes that begin in one step of a range.

@@ -8,7 +8,8 @@ use storage_api::{LogBlockPlan, LogPart, LogPlan, LogSelect, LogTallySelect, Que
 
 use crate::LogStore;
 use crate::block::{Block, Detail};
-use crate::query::{BlockPart, block_parts, passes};
+use crate::part::BlockPart;
+use crate::query::{block_parts, passes};
 use crate::store::State;
 use crate::tally::{Borders, plan};
 

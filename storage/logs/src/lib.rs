@@ -19,6 +19,7 @@ mod index;
 mod json;
 mod metadata;
 mod options;
+mod part;
 mod query;
 mod retry;
 mod room;

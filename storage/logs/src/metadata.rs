@@ -23,6 +23,9 @@ pub(crate) const NOT_INDEXED: [&str; 7] = [
     "resource_dropped_attributes_count",
 ];
 
+/// Fields that a row's severity makes.
+pub(crate) const SEVERITY_FIELDS: [&str; 2] = ["severity_number", "severity_text"];
+
 /// Fields that a row's own columns make, beside its severity.
 pub(crate) const OWN_FIELDS: [&str; 6] =
     ["observed_timestamp", "trace_id", "span_id", "flags", "event_name", "dropped_attributes_count"];

@@ -23,8 +23,10 @@ pub struct Options {
     pub origin_bytes_max: u64,
     /// Recent batches that are remembered, to store a retry once.
     pub recent_batches: usize,
-    /// Most memory of indexes, footers and pages of blocks that were used lately, in bytes.
+    /// Most memory of indexes, footers and counts of blocks that were used lately, in bytes.
     pub cache_bytes_max: usize,
+    /// Most memory of pages that were read lately, and of which of their lines passed a filter, in bytes.
+    pub page_cache_bytes_max: usize,
     /// Most rows of a block; compaction makes none larger.
     pub block_rows_max: u64,
     /// Batches that a follower may be behind before it misses some.
@@ -45,6 +47,7 @@ impl Default for Options {
             origin_bytes_max: 256 << 10,
             recent_batches: 16_384,
             cache_bytes_max: 64 << 20,
+            page_cache_bytes_max: 64 << 20,
             block_rows_max: 4 << 20,
             tail_batches: 1024,
             wal_faults: storage_wal::Faults::default(),

@@ -1,24 +1,21 @@
 //! Reads: finds the parts that may hold wanted rows, and decodes them.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use model::{Labels, Matcher, TimeRange, Timestamp};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use storage_api::{
-    LogCount, LogPart, LogPlan, LogQuerier, LogRows, LogSelect, LogTallies, LogTallySelect, QueryContext, Result,
-    RowTest, TailBatch, step_of,
+    LogCount, LogPart, LogPlan, LogQuerier, LogSelect, LogTallies, LogTallySelect, QueryContext, Result, TailBatch,
+    step_of,
 };
 use tokio::sync::broadcast;
 
 use crate::LogStore;
 use crate::block::{Block, Catalog, Detail, MINUTE_NS, SeverityCounts, StreamInfo, line_of};
 use crate::index::PageSet;
-use crate::json;
-use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
+use crate::part::BlockPart;
 use crate::store::State;
 use crate::telemetry::Damage;
 
@@ -163,13 +160,14 @@ impl LogQuerier for LogStore {
             let deleted = state.deleted_of(block);
             match block.counts() {
                 Ok(kept) => {
-                    for (stream, kept) in block.catalog().streams.iter().zip(kept.streams.iter()) {
+                    for (number, (stream, kept)) in block.catalog().streams.iter().zip(kept.streams.iter()).enumerate()
+                    {
                         if !stream.overlaps(range) || !passes(&stream.labels, matchers) {
                             continue;
                         }
                         if stream.deleted(deleted) > 0 {
                             let select = whole_rows(matchers, range);
-                            let parts = stream_parts(block, stream, None, &select, range, deleted);
+                            let parts = stream_parts(block, (number, stream), None, &select, range, deleted);
                             count_parts(&parts, range, context, &mut add)?;
                             continue;
                         }
@@ -280,7 +278,9 @@ fn count_part(part: &BlockPart, range: TimeRange, add: &mut dyn FnMut(&Labels, i
         let columns = columns.open().map_err(|error| part.malformed(error.0))?;
         for i in first..first + part.rows.len() {
             let row = columns.row(i);
-            if range.contains(Timestamp(row.timestamp)) && !part.is_deleted(i - first) {
+            if range.contains(Timestamp(row.timestamp))
+                && !part.is_deleted(part.rows.start + u32::try_from(i - first).unwrap_or(u32::MAX))
+            {
                 let line = line_of(row.body_type, row.body).map_err(|error| part.malformed(error.0))?;
                 found.push((row.timestamp.div_euclid(MINUTE_NS), row.severity_number, line.len() as u64));
             }
@@ -300,8 +300,9 @@ pub(crate) fn block_parts(
     deleted: Option<&Arc<RoaringBitmap>>,
 ) -> Vec<BlockPart> {
     let catalog = block.catalog();
-    let wanted = |stream: &&StreamInfo| stream.overlaps(range) && passes(&stream.labels, &select.matchers);
-    let streams: Vec<&StreamInfo> = catalog.streams.iter().filter(wanted).collect();
+    let wanted =
+        |(_, stream): &(usize, &StreamInfo)| stream.overlaps(range) && passes(&stream.labels, &select.matchers);
+    let streams: Vec<(usize, &StreamInfo)> = catalog.streams.iter().enumerate().filter(wanted).collect();
     let mut parts = Vec::new();
     if streams.is_empty() {
         return parts;
@@ -327,10 +328,10 @@ pub(crate) fn page_times(catalog: &Catalog, stream: &StreamInfo, number: usize) 
     )
 }
 
-/// Returns the parts of one stream.
+/// Returns the parts of one stream, which comes with its number in the catalog.
 pub(crate) fn stream_parts(
     block: &Arc<Block>,
-    stream: &StreamInfo,
+    (stream_number, stream): (usize, &StreamInfo),
     candidates: Option<&PageSet>,
     select: &LogSelect,
     range: TimeRange,
@@ -366,6 +367,7 @@ pub(crate) fn stream_parts(
                     run = Some(BlockPart {
                         block: Arc::clone(block),
                         stream: stream.labels.clone(),
+                        stream_number,
                         rows,
                         group: page.group,
                         pages: 1,
@@ -382,139 +384,4 @@ pub(crate) fn stream_parts(
     }
     parts.extend(run);
     parts
-}
-
-/// A run of pages of one stream.
-#[derive(Debug)]
-pub(crate) struct BlockPart {
-    block: Arc<Block>,
-    stream: Labels,
-    rows: Range<u32>,
-    group: u32,
-    pages: usize,
-    /// Timestamps of the first row and of the last one, or a little after.
-    first: i64,
-    last: i64,
-    range: TimeRange,
-    /// Rows of the block that nobody sees.
-    deleted: Option<Arc<RoaringBitmap>>,
-    with_metadata: bool,
-    without_lines: bool,
-}
-
-impl BlockPart {
-    fn malformed(&self, expected: &str) -> storage_api::Error {
-        storage_api::Error::Corrupt {
-            path: self.block.dir().display().to_string(),
-            reason: format!("expected {expected}"),
-        }
-    }
-}
-
-impl LogPart for BlockPart {
-    fn stream(&self) -> &Labels {
-        &self.stream
-    }
-
-    fn range(&self) -> TimeRange {
-        let start = Timestamp(self.first).max(self.range.start);
-        TimeRange::new(start, Timestamp(self.last.saturating_add(1)).min(self.range.end))
-    }
-
-    fn rows_max(&self) -> u64 {
-        self.rows.len() as u64
-    }
-
-    fn read(&self, context: &QueryContext) -> Result<LogRows> {
-        context.check()?;
-        let rows = match self.decode(&mut |_| {}) {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.block.do_without_rows(error, context)?;
-                LogRows::default()
-            }
-        };
-        context.charge_bytes(rows.lines.text().len() as u64)?;
-        context.count_rows(rows.len() as u64);
-        Ok(rows)
-    }
-}
-
-impl BlockPart {
-    /// Returns which rows of the block the part has.
-    pub(crate) fn block_rows(&self) -> Range<u32> {
-        self.rows.clone()
-    }
-
-    /// Says whether nobody sees row `i` of the part.
-    fn is_deleted(&self, i: usize) -> bool {
-        self.deleted.as_ref().is_some_and(|deleted| deleted.contains(self.number(i)))
-    }
-
-    /// Returns the number in its block of row `i` of the part.
-    fn number(&self, i: usize) -> u32 {
-        self.rows.start.saturating_add(u32::try_from(i).unwrap_or(u32::MAX))
-    }
-
-    /// Returns the numbers in their block of the rows that pass.
-    pub(crate) fn passing(&self, test: Option<&dyn RowTest>, context: &QueryContext) -> Result<Vec<u32>> {
-        context.check()?;
-        let mut numbers = Vec::new();
-        let rows = match self.decode(&mut |number| numbers.push(number)) {
-            Ok(rows) => rows,
-            Err(error) => return self.block.do_without_rows(error, context).map(|()| Vec::new()),
-        };
-        context.count_rows(rows.len() as u64);
-        let Some(test) = test else { return Ok(numbers) };
-        let passing = test.passing(&self.stream, &rows);
-        Ok(passing.into_iter().filter_map(|i| numbers.get(i).copied()).collect())
-    }
-
-    /// Decodes the rows that are wanted, and calls `each` with the number of each of them.
-    fn decode(&self, each: &mut dyn FnMut(u32)) -> Result<LogRows> {
-        let (columns, first) =
-            self.block.read_shared(self.rows.clone(), Detail::new(self.with_metadata, self.without_lines))?;
-        let columns = columns.open().map_err(|error| self.malformed(error.0))?;
-        let timestamps = columns.timestamps().get(first..first + self.rows.len()).unwrap_or_default();
-        let start = first + timestamps.partition_point(|at| *at < self.range.start.0);
-        let end = first + timestamps.partition_point(|at| *at < self.range.end.0);
-        let mut rows = LogRows::default();
-        let mut names = Names::default();
-        let mut origins: HashMap<(&str, &str), Vec<Pair>> = HashMap::new();
-        for i in start..end {
-            if self.is_deleted(i - first) {
-                continue;
-            }
-            each(self.number(i - first));
-            let row = columns.row(i);
-            rows.timestamps.push(Timestamp(row.timestamp));
-            if !self.without_lines {
-                rows.lines.push(&line_of(row.body_type, row.body).map_err(|error| self.malformed(error.0))?);
-            }
-            if !self.with_metadata {
-                continue;
-            }
-            let key = (row.resource, row.scope);
-            if let Entry::Vacant(place) = origins.entry(key) {
-                let fields = OriginFields::parse(row.resource, row.scope, &mut names);
-                let fields = fields.map_err(|error| self.malformed(error.0))?;
-                place.insert(fields.beside(&self.stream));
-            }
-            let origin = origins.get(&key).map_or(&[][..], Vec::as_slice);
-            let attributes = json::parse_pairs(row.attributes).map_err(|error| self.malformed(error.0))?;
-            let fields = RowFields {
-                observed_timestamp: row.observed_timestamp,
-                severity_number: row.severity_number,
-                severity_text: row.severity_text,
-                trace_id: row.trace_id,
-                span_id: row.span_id,
-                flags: row.flags,
-                event_name: row.event_name,
-                dropped_attributes_count: row.dropped_attributes_count,
-                attributes: &attributes,
-            };
-            push_row(&mut rows.metadata, &mut names, origin, fields);
-        }
-        Ok(rows)
-    }
 }

@@ -115,7 +115,8 @@ impl LogStore {
     ) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|source| Error::io("creating", dir, source))?;
         let metrics = Metrics::new(telemetry);
-        let cache = Arc::new(Cache::new(options.cache_bytes_max, metrics.corrupt_blocks.clone()));
+        let pages = metrics.page_cache(options.page_cache_bytes_max);
+        let cache = Arc::new(Cache::new(options.cache_bytes_max, pages, metrics.corrupt_blocks.clone()));
         let found = open_blocks(dir, &cache, &metrics)?;
         let deletes = Deletes::open(dir)?;
         let next_sequence = found.next_sequence.max(deletes.last_sequence() + 1);
@@ -219,6 +220,7 @@ impl LogStore {
         let hidden: u64 = state.blocks.iter().map(|block| state.deletes.rows_of(block.meta().sequence)).sum();
         self.metrics.hidden_records.set(hidden as f64);
         self.metrics.cache_bytes.set(self.cache.size_bytes() as f64);
+        self.metrics.page_cache_bytes.set(self.cache.pages.size_bytes() as f64);
     }
 }
 

@@ -16,7 +16,8 @@ use crate::LogStore;
 use crate::block::{Block, Counts, Detail, MINUTE_NS, SeverityCounts, StreamInfo};
 use crate::head::HeadPart;
 use crate::metadata::OWN_FIELDS;
-use crate::query::{BlockPart, page_times, passes, stream_parts};
+use crate::part::BlockPart;
+use crate::query::{page_times, passes, stream_parts};
 use crate::telemetry::Damage;
 
 /// Most pages that are decoded at a time.
@@ -88,14 +89,17 @@ fn fields_beside<'a>(fields: &'a [String], stream: &Labels) -> Vec<&'a str> {
 #[derive(Debug, Clone)]
 struct Wanted {
     stream: usize,
-    /// The minutes that count, ascending; `None` for all.
-    minutes: Option<Arc<[i64]>>,
+    /// The minutes that count, ascending.
+    minutes: Arc<[i64]>,
+    /// The number of the text of each severity number, when each has one text only.
+    texts: Option<Arc<[(u8, u32)]>>,
 }
 
 /// Pages that follow each other in one row group, and whose rows are counted in them.
 #[derive(Debug)]
 pub(crate) struct Run {
     block: Arc<Block>,
+    counts: Arc<Counts>,
     pub(crate) pages: Range<usize>,
     wanted: Vec<Wanted>,
 }
@@ -197,7 +201,7 @@ pub(crate) fn plan(
                     with_metadata: true,
                     without_lines: true,
                 };
-                plan.parts.extend(stream_parts(block, stream, None, &select, range, deleted));
+                plan.parts.extend(stream_parts(block, (number, stream), None, &select, range, deleted));
             }
         }
     }
@@ -269,29 +273,28 @@ impl<'a> Borders<'a> {
     }
 }
 
-/// Counts a stream from the counts by minute, and plans to decode the minutes that are cut; all, when these lie in most of
-/// its pages anyway.
+/// Counts a stream from the counts by minute, and plans to decode the times of the minutes that are cut.
 fn plan_stream(
     plan: &mut Plan,
     block: &Arc<Block>,
-    counts: &Counts,
+    counts: &Arc<Counts>,
     (number, stream): (usize, &StreamInfo),
     borders: &Borders<'_>,
 ) {
     let kept = counts.streams.get(number).map(Vec::as_slice).unwrap_or_default();
     let cut_minutes = borders.cut_minutes_of(kept);
     if !cut_minutes.is_empty() {
-        let pages = pages_in(block, stream, borders.range);
         let is_cut = |number: &usize| {
             let (first, last) = page_times(block.catalog(), stream, *number);
             let at = cut_minutes.partition_point(|minute| *minute < first.div_euclid(MINUTE_NS));
             cut_minutes.get(at).is_some_and(|minute| *minute <= last.div_euclid(MINUTE_NS))
         };
-        let cut_pages: Vec<usize> = pages.iter().copied().filter(is_cut).collect();
-        if cut_pages.len() * 2 > pages.len() {
-            return add_runs(plan, block, &pages, &Wanted { stream: number, minutes: None });
-        }
-        add_runs(plan, block, &cut_pages, &Wanted { stream: number, minutes: Some(cut_minutes.into()) });
+        let pages: Vec<usize> = pages_in(block, stream, borders.range).into_iter().filter(is_cut).collect();
+        // Severities come by number, and with one number they follow each other.
+        let is_unique = kept.windows(2).all(|two| two[0].severity_number != two[1].severity_number);
+        let texts = is_unique.then(|| kept.iter().map(|severity| (severity.severity_number, severity.text)).collect());
+        let wanted = Wanted { stream: number, minutes: cut_minutes.into(), texts };
+        add_runs(plan, block, counts, &pages, &wanted);
     }
     for severity in kept {
         let mut records = Vec::new();
@@ -319,7 +322,7 @@ fn pages_in(block: &Block, stream: &StreamInfo, range: TimeRange) -> Vec<usize> 
 }
 
 /// Plans to decode pages of a stream; streams that share a page share its decoding.
-fn add_runs(plan: &mut Plan, block: &Arc<Block>, pages: &[usize], wanted: &Wanted) {
+fn add_runs(plan: &mut Plan, block: &Arc<Block>, counts: &Arc<Counts>, pages: &[usize], wanted: &Wanted) {
     let pages_of = &block.catalog().pages;
     for number in pages {
         let Some(page) = pages_of.get(*number) else { continue };
@@ -336,6 +339,7 @@ fn add_runs(plan: &mut Plan, block: &Arc<Block>, pages: &[usize], wanted: &Wante
             }
             None => plan.runs.push(Run {
                 block: Arc::clone(block),
+                counts: Arc::clone(counts),
                 pages: *number..number + 1,
                 wanted: vec![wanted.clone()],
             }),
@@ -356,36 +360,99 @@ impl Run {
         }
     }
 
-    /// Returns the numbers, and how many rows were decoded.
+    /// Returns the numbers, and how many rows were looked at.
     fn count(&self, select: &LogTallySelect, range: TimeRange) -> Result<(Vec<LogTally>, u64)> {
+        let mut out = Vec::new();
+        let mut seen = 0;
+        for wanted in &self.wanted {
+            let Some(stream) = self.block.catalog().streams.get(wanted.stream) else { continue };
+            if let Some(texts) = &wanted.texts {
+                let mut tally = Tally::default();
+                if self.count_quickly(stream, wanted, texts, (select, range), &mut tally, &mut seen)? {
+                    out.extend(tally.finish(&stream.labels, |text| self.counts.text(text)));
+                    continue;
+                }
+            }
+            let mut tally = Tally::default();
+            let columns = self.block.read(self.rows_of(stream), Detail::Severities)?;
+            let columns = columns.open().map_err(|error| self.block.malformed(error.0))?;
+            let times = columns.timestamps();
+            seen += times.len() as u64;
+            wanted.for_each_row(times, range, &mut |row, at| tally.push(&select.cuts, at, columns.severity(row)));
+            out.extend(tally.finish(&stream.labels, |key| columns.severity_text(key)));
+        }
+        Ok((out, seen))
+    }
+
+    /// Returns the rows of a stream in the run's pages.
+    fn rows_of(&self, stream: &StreamInfo) -> Range<u32> {
         let catalog = self.block.catalog();
         let first_row = catalog.pages.get(self.pages.start).map_or(0, |page| page.first_row);
         let end_row = catalog.page_end(self.pages.end.saturating_sub(1));
-        let columns = self.block.read(first_row..end_row, Detail::Severities)?;
-        let columns = columns.open().map_err(|error| self.block.malformed(error.0))?;
-        let times = columns.timestamps();
-        let mut out = Vec::new();
-        for wanted in &self.wanted {
-            let Some(stream) = catalog.streams.get(wanted.stream) else { continue };
-            let from = stream.first_row.max(first_row);
-            let to = (stream.first_row + stream.rows).min(end_row).max(from);
-            let rows = (from - first_row) as usize..(to - first_row) as usize;
-            let of_stream = times.get(rows.clone()).unwrap_or_default();
-            let start = rows.start + of_stream.partition_point(|at| *at < range.start.0);
-            let end = rows.start + of_stream.partition_point(|at| *at < range.end.0);
-            let mut tally = Tally::default();
-            for (i, at) in (start..).zip(times.get(start..end).unwrap_or_default()) {
-                if let Some(minutes) = &wanted.minutes
-                    && minutes.binary_search(&at.div_euclid(MINUTE_NS)).is_err()
-                {
-                    continue;
+        let from = stream.first_row.max(first_row);
+        from..(stream.first_row + stream.rows).min(end_row).max(from)
+    }
+
+    /// Counts the rows of a stream by times and severity numbers alone; `false` when a number has no known text.
+    fn count_quickly(
+        &self,
+        stream: &StreamInfo,
+        wanted: &Wanted,
+        texts: &[(u8, u32)],
+        (select, range): (&LogTallySelect, TimeRange),
+        tally: &mut Tally<(u8, u32)>,
+        seen: &mut u64,
+    ) -> Result<bool> {
+        let catalog = self.block.catalog();
+        let all = self.rows_of(stream);
+        let mut is_known = true;
+        for page in self.pages.clone() {
+            let first_row = catalog.pages.get(page).map_or(0, |page| page.first_row);
+            let rows = all.start.max(first_row)..all.end.min(catalog.page_end(page));
+            if rows.is_empty() {
+                continue;
+            }
+            let (from, to) = ((rows.start - first_row) as usize, (rows.end - first_row) as usize);
+            let (times, severities) = (self.block.times(page)?, self.block.severities(page)?);
+            let times = times.get(from..to).unwrap_or_default();
+            let severities = severities.get(from..to).unwrap_or_default();
+            wanted.for_each_row(times, range, &mut |row, at| {
+                *seen += 1;
+                let severity = severities.get(row).copied().unwrap_or(0);
+                match texts.iter().find(|(number, _)| *number == severity) {
+                    Some(severity) => tally.push(&select.cuts, at, *severity),
+                    None => {
+                        is_known = false;
+                        false
+                    }
                 }
-                if !tally.push(&select.cuts, *at, columns.severity(i)) {
+            });
+        }
+        Ok(is_known)
+    }
+}
+
+impl Wanted {
+    /// Calls `each` with every row of a wanted minute in `range`, until it says false.
+    fn for_each_row(&self, times: &[i64], range: TimeRange, each: &mut dyn FnMut(usize, i64) -> bool) {
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { return };
+        let (first, last) = (first.div_euclid(MINUTE_NS), last.div_euclid(MINUTE_NS));
+        let from = self.minutes.partition_point(|minute| *minute < first);
+        let mut at = 0;
+        for minute in self.minutes.iter().skip(from).take_while(|minute| **minute <= last) {
+            let start = minute.saturating_mul(MINUTE_NS).max(range.start.0);
+            let rest = times.get(at..).unwrap_or_default();
+            at += rest.partition_point(|time| *time < start);
+            for (row, time) in (at..).zip(times.get(at..).unwrap_or_default()) {
+                at = row;
+                if *time >= range.end.0 || time.div_euclid(MINUTE_NS) > *minute {
                     break;
                 }
+                at = row + 1;
+                if !each(row, *time) {
+                    return;
+                }
             }
-            out.extend(tally.finish(&stream.labels, |key| columns.severity_text(key)));
         }
-        Ok((out, u64::from(end_row - first_row)))
     }
 }

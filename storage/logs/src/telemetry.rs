@@ -2,6 +2,8 @@
 
 use runtime::{Counter, CounterVec, Gauge, Histogram, Telemetry};
 
+use crate::block::PageCache;
+
 /// Bounds of durations of background work, in seconds.
 const WORK_SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 /// Bounds of an fsync, in seconds.
@@ -17,6 +19,8 @@ pub(crate) struct Metrics {
     pub(crate) block_bytes: Gauge,
     pub(crate) block_records: Gauge,
     pub(crate) cache_bytes: Gauge,
+    pub(crate) page_cache_bytes: Gauge,
+    page_cache_requests: CounterVec,
     pub(crate) wal_bytes: Gauge,
     pub(crate) wal_sync: Histogram,
     pub(crate) wal_records: Counter,
@@ -95,6 +99,12 @@ impl CorruptBlocks {
 }
 
 impl Metrics {
+    /// Makes a cache of pages that is counted.
+    pub(crate) fn page_cache(&self, limit: usize) -> PageCache {
+        let [hits, misses] = ["hit", "miss"].map(|outcome| self.page_cache_requests.with(&[outcome]));
+        PageCache::new(limit, hits, misses)
+    }
+
     pub(crate) fn new(telemetry: &Telemetry) -> Self {
         let gauge = |name, help| telemetry.gauge(name, help);
         let counter = |name, help| telemetry.counter(name, help);
@@ -122,6 +132,12 @@ impl Metrics {
             block_bytes: gauge("daybook_logs_block_bytes", "Size of all log blocks on disk."),
             block_records: gauge("daybook_logs_block_records", "Log records in blocks."),
             cache_bytes: gauge("daybook_logs_cache_bytes", "Memory of the indexes, footers and counts in use."),
+            page_cache_bytes: gauge("daybook_logs_page_cache_bytes", "Memory of pages of log blocks read lately."),
+            page_cache_requests: telemetry.counter_vec(
+                "daybook_logs_page_cache_requests_total",
+                "Pages of log blocks asked for that were kept in memory, or not, by outcome.",
+                &["outcome"],
+            ),
             wal_bytes: gauge("daybook_logs_wal_bytes", "Size of the logs' write-ahead log."),
             wal_sync: telemetry.histogram(
                 "daybook_logs_wal_sync_seconds",

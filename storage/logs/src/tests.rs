@@ -3,6 +3,7 @@
 mod damage;
 mod deletes;
 mod model_test;
+mod rows;
 mod store;
 mod tally;
 

@@ -25,7 +25,7 @@ const TEMPORARY_PREFIX: &str = "tmp-";
 /// When a directory cannot be listed. Damage is told to `found`.
 pub fn verify(dir: &Path, wal_dir: &Path, found: Findings<'_>) -> Result<Checked> {
     let metrics = Metrics::new(&Telemetry::new());
-    let cache = Arc::new(Cache::new(CACHE_BYTES, metrics.corrupt_blocks));
+    let cache = Arc::new(Cache::new(CACHE_BYTES, metrics.page_cache(0), metrics.corrupt_blocks.clone()));
     let mut checked = Checked::default();
     let sequences = list(dir, found)?;
     let deletes = load(dir).unwrap_or_else(|error| {

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use model::{TimeRange, Timestamp};
 use rayon::prelude::*;
-use storage_api::{LogPart, LogQuerier, LogRows, QueryContext};
+use storage_api::{LogPart, LogQuerier, LogRows, MetadataSelect, QueryContext, RowSelect};
 
-use super::needles::log_select;
+use super::needles::{log_select, wanted_field};
 use crate::ast::LogExpr;
 use crate::error::Result;
 use crate::row::{CategorizedLabels, RowLabels};
@@ -88,7 +88,7 @@ pub fn select_logs(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryC
             Direction::Backward => (range.end.0.saturating_neg(), *i),
         }
     });
-    let scan = Scan { query, pipeline: &pipeline, context };
+    let scan = Scan { query, pipeline: &pipeline, field: wanted_field(query.log), context };
     let limit = if query.interval_ns > 0 { usize::MAX } else { query.limit };
     let mut entries = scan.run(&parts, &order, limit)?;
     if query.interval_ns > 0 {
@@ -113,6 +113,8 @@ fn thin(entries: &mut Vec<LogEntry>, interval_ns: i64) {
 struct Scan<'a> {
     query: &'a LogQuery<'a>,
     pipeline: &'a Pipeline,
+    /// A metadata field that every wanted row has.
+    field: Option<(&'a str, &'a str)>,
     context: &'a QueryContext,
 }
 
@@ -162,12 +164,25 @@ impl Scan<'_> {
 
     /// Returns the part's first `limit` lines in the direction asked for, none of them behind `worst`.
     fn part(&self, number: usize, part: &dyn LogPart, limit: usize, worst: Option<Timestamp>) -> Result<Vec<Kept>> {
-        let rows = part.read(self.context)?;
         let forward = self.query.direction == Direction::Forward;
-        let mut out = Vec::new();
-        if !self.pipeline.may_pass(rows.lines.text()) {
-            return Ok(out);
+        let mut range = self.query.range;
+        match worst {
+            Some(worst) if forward => range.end = range.end.min(Timestamp(worst.0.saturating_add(1))),
+            Some(worst) => range.start = range.start.max(worst),
+            None => {}
         }
+        let select = RowSelect {
+            range,
+            filter: self.pipeline.filter(),
+            field: self.field.filter(|(name, _)| part.stream().get(name).is_none()),
+            // Where a later stage may leave rows out, it is not known how many are needed.
+            rows_max: if self.pipeline.keeps_rows() { limit } else { usize::MAX },
+            newest: !forward,
+            with_lines: true,
+            metadata: MetadataSelect::All,
+        };
+        let rows = part.read_rows(&select, self.context)?;
+        let mut out = Vec::new();
         let mut labels = RowLabels::new(part.stream());
         for n in 0..rows.len() {
             if out.len() >= limit {
@@ -175,19 +190,10 @@ impl Scan<'_> {
             }
             let row = if forward { n } else { rows.len() - 1 - n };
             let Some(&timestamp) = rows.timestamps.get(row) else { continue };
-            if !self.query.range.contains(timestamp) {
-                continue;
-            }
-            if worst.is_some_and(|worst| if forward { timestamp > worst } else { timestamp < worst }) {
-                break;
-            }
             if n % 1024 == 1023 {
                 self.context.check()?;
             }
             let line = rows.lines.get(row);
-            if !self.pipeline.passes(line) {
-                continue;
-            }
             labels.reset(metadata(&rows, row));
             if let Some(line) = self.pipeline.process(timestamp, line, &mut labels) {
                 let entry = LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() };

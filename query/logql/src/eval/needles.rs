@@ -1,12 +1,11 @@
 //! What the index may be asked for: conditions that every wanted row fulfils.
 
 use model::{MatchOp, Matcher, TimeRange};
-use regex_syntax::hir::{Hir, HirKind};
 use storage_api::{LogQuerier, LogSelect, Needle, QueryContext};
 
-use crate::ast::{LabelFilter, LineFilter, LineNeedle, LineOp, LogExpr, Stage};
+use crate::ast::{LabelFilter, LineFilter, LineNeedle, LogExpr, Stage};
 use crate::error::Result;
-use crate::pattern::LinePattern;
+use crate::literals;
 
 /// Most needles of one query; the rest is left to the filters.
 const NEEDLES_MAX: usize = 32;
@@ -48,6 +47,18 @@ pub fn log_select(
     Ok(LogSelect { matchers: log.matchers.clone(), range, needles, with_metadata, without_lines: false })
 }
 
+/// Returns a field and the value that it has in the metadata of every row which passes, in streams without a label of this
+/// name. Behind a parser it might be a label out of the line.
+pub(super) fn wanted_field(log: &LogExpr) -> Option<(&str, &str)> {
+    let first = log.stages.iter().find(|stage| !matches!(stage, Stage::LineFilter(_)));
+    match first {
+        Some(Stage::LabelFilter(LabelFilter::Text(matcher))) if is_indexed(matcher) => {
+            Some((&matcher.name, &matcher.value))
+        }
+        _ => None,
+    }
+}
+
 fn is_indexed(matcher: &Matcher) -> bool {
     matcher.op == MatchOp::Equal && INDEXED_FIELDS.contains(&matcher.name.as_str()) && matcher.value.len() >= 8
 }
@@ -68,79 +79,15 @@ fn is_stream_label(
 }
 
 fn line_needles(filter: &LineFilter, needles: &mut Vec<Needle>) {
-    let of_each = |needle: &LineNeedle| -> Vec<Needle> {
-        match (needle, filter.op) {
-            (LineNeedle::Text(text), LineOp::Contains) => text_needle(text).into_iter().collect(),
-            (LineNeedle::Text(text), LineOp::Regex) => regex_needles(text),
-            (LineNeedle::Text(text), LineOp::Pattern) => match LinePattern::new(text) {
-                Ok(pattern) => pattern.texts().filter_map(text_needle).collect(),
-                Err(_) => Vec::new(),
-            },
-            _ => Vec::new(),
-        }
-    };
     if let [one] = filter.alternatives.as_slice() {
-        needles.extend(of_each(one));
+        needles.extend(literals::of(one, filter.op));
         return;
     }
     // Of each alternative the longest text; if one has none, any row may pass.
-    let any: Option<Vec<Needle>> = filter.alternatives.iter().map(|needle| longest(of_each(needle))).collect();
+    let longest = |needle: &LineNeedle| literals::longest(literals::of(needle, filter.op));
+    let any: Option<Vec<Needle>> = filter.alternatives.iter().map(longest).collect();
     if let Some(any) = any.filter(|any| !any.is_empty()) {
         needles.push(Needle::Any(any));
-    }
-}
-
-fn text_needle(text: &str) -> Option<Needle> {
-    (!text.is_empty()).then(|| Needle::Line(text.to_owned()))
-}
-
-fn length(needle: &Needle) -> usize {
-    match needle {
-        Needle::Line(text) | Needle::LineFold(text) => text.len(),
-        Needle::Field { value, .. } => value.len(),
-        Needle::Any(any) => any.iter().map(length).min().unwrap_or(0),
-    }
-}
-
-fn longest(needles: Vec<Needle>) -> Option<Needle> {
-    needles.into_iter().max_by_key(length)
-}
-
-/// Returns what every match of the pattern holds.
-fn regex_needles(pattern: &str) -> Vec<Needle> {
-    // Without its leading flag, the pattern's literals are those of the folded text.
-    let (fold, rest) = match pattern.strip_prefix("(?i)") {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let Ok(translated) = crate::regex::translate(rest) else { return Vec::new() };
-    let Ok(hir) = regex_syntax::parse(&translated) else { return Vec::new() };
-    let mut out = Vec::new();
-    collect(&hir, fold, &mut out);
-    out
-}
-
-fn collect(hir: &Hir, fold: bool, out: &mut Vec<Needle>) {
-    match hir.kind() {
-        HirKind::Literal(literal) => {
-            if let Ok(text) = std::str::from_utf8(&literal.0) {
-                let text = text.to_owned();
-                out.push(if fold { Needle::LineFold(text) } else { Needle::Line(text) });
-            }
-        }
-        HirKind::Capture(capture) => collect(&capture.sub, fold, out),
-        HirKind::Repetition(repetition) if repetition.min > 0 => collect(&repetition.sub, fold, out),
-        HirKind::Concat(parts) => parts.iter().for_each(|part| collect(part, fold, out)),
-        HirKind::Alternation(parts) => {
-            let of_each = |part: &Hir| {
-                let mut inner = Vec::new();
-                collect(part, fold, &mut inner);
-                longest(inner)
-            };
-            let any: Option<Vec<Needle>> = parts.iter().map(of_each).collect();
-            out.extend(any.filter(|any| !any.is_empty()).map(Needle::Any));
-        }
-        HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) | HirKind::Repetition(_) => {}
     }
 }
 

@@ -1,14 +1,15 @@
 //! Functions over windows of lines, for all steps at once: each row lands in its windows.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use model::{Labels, TimeRange, Timestamp};
 use rayon::prelude::*;
-use storage_api::{LogPart, LogSelect, LogTally, LogTallySelect};
+use storage_api::{LogPart, LogSelect, LogTally, LogTallySelect, MetadataSelect, RowSelect};
 
 use super::logs::metadata;
-use super::needles::log_select;
+use super::needles::{log_select, wanted_field};
 use super::{Evaluator, Series, Steps};
 use crate::ast::{Grouping, LabelFilter, RangeExpr, RangeOp, Stage};
 use crate::error::{Error, Result};
@@ -69,12 +70,31 @@ impl Windows {
 
     /// Returns the first window that holds a row, and the first behind it that does not: windows are left-open.
     fn of(&self, at: i64) -> (usize, usize) {
+        if let Some(found) = self.of_ordinary(at) {
+            return found;
+        }
         let (at, first, step) = (i128::from(at), i128::from(self.first_end), i128::from(self.step));
         let ceil = |n: i128| n.div_euclid(step) + i128::from(n.rem_euclid(step) > 0);
         let clamp = |n: i128| usize::try_from(n.max(0)).unwrap_or(usize::MAX).min(self.count);
         let from = clamp(ceil(at - first));
         let to = clamp(ceil(at + i128::from(self.range) - first));
         (from, to.max(from))
+    }
+}
+
+impl Windows {
+    /// Does what [`of`](Self::of) does for times that are far from the ends of what can be told, with faster numbers.
+    fn of_ordinary(&self, at: i64) -> Option<(usize, usize)> {
+        let behind = at.checked_sub(self.first_end)?;
+        let behind_range = behind.checked_add(self.range)?;
+        if self.count == 1 {
+            let from = usize::from(behind > 0);
+            return Some((from, usize::from(behind_range > 0).max(from)));
+        }
+        let ceil = |n: i64| n.div_euclid(self.step) + i64::from(n.rem_euclid(self.step) > 0);
+        let clamp = |n: i64| usize::try_from(n.max(0)).unwrap_or(usize::MAX).min(self.count);
+        let from = clamp(ceil(behind));
+        Some((from, clamp(ceil(behind_range)).max(from)))
     }
 }
 
@@ -99,13 +119,33 @@ struct Pieces {
     index: HashMap<Labels, usize>,
     /// The places of the series met last.
     recent: Vec<usize>,
+    /// The places of series by the hash of the values that name them, where it is values that do.
+    by_values: HashMap<u64, Vec<usize>>,
+    hasher: RandomState,
+}
+
+/// Values that are hashed as they come.
+struct Values<I>(I);
+
+impl<'v, I: Iterator<Item = Option<&'v str>> + Clone> Hash for Values<I> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.clone().for_each(|value| value.hash(state));
+    }
 }
 
 impl Pieces {
     /// Returns the piece of the series that a row belongs to.
     fn of(&mut self, row: &RowLabels<'_>, grouping: &SeriesLabels, sums: bool) -> Result<Option<&mut Piece>> {
         let known = |i: &usize| self.series.get(*i).is_some_and(|(labels, _)| row.is_in(labels, grouping));
-        if let Some(i) = self.recent.iter().copied().find(|i| known(i)) {
+        let hash = match grouping {
+            SeriesLabels::By(names) => Some(self.hasher.hash_one(Values(names.iter().map(|name| row.get(name))))),
+            SeriesLabels::None | SeriesLabels::All | SeriesLabels::Without(_) => None,
+        };
+        let places = match hash {
+            Some(hash) => self.by_values.get(&hash).map(Vec::as_slice).unwrap_or_default(),
+            None => &self.recent,
+        };
+        if let Some(i) = places.iter().copied().find(|i| known(i)) {
             return Ok(self.series.get_mut(i).map(|(_, piece)| piece));
         }
         let labels = row.grouped(grouping);
@@ -121,7 +161,12 @@ impl Pieces {
                 *entry.insert(self.series.len() - 1)
             }
         };
-        if self.recent.len() < RECENT_MAX {
+        if let Some(hash) = hash {
+            // A row with an error has more labels than these.
+            if row.error.is_empty() {
+                self.by_values.entry(hash).or_default().push(i);
+            }
+        } else if self.recent.len() < RECENT_MAX {
             self.recent.push(i);
         } else {
             self.recent.rotate_right(1);
@@ -147,6 +192,12 @@ impl Evaluator<'_> {
         let sums = expr.unwrap.is_none();
         let mut all = Gather::new();
         let with_lines = extractor.needs_lines();
+        let fields = extractor.names();
+        let metadata = match &fields {
+            None => MetadataSelect::All,
+            Some(fields) if fields.is_empty() => MetadataSelect::None,
+            Some(fields) => MetadataSelect::Only(fields),
+        };
         let mut parts = match countable(expr, &extractor) {
             Some(fields) => {
                 let cuts = windows.cuts();
@@ -156,9 +207,10 @@ impl Evaluator<'_> {
                 found.parts
             }
             None => {
-                let with_metadata = self.needs_metadata(expr, &extractor, times)?;
+                let with_metadata = metadata != MetadataSelect::None;
                 let select = log_select(&expr.log, times, with_metadata, self.logs, self.context)?;
-                self.logs.select(&LogSelect { without_lines: !with_lines, ..select }, self.context)?
+                let without_lines = !with_lines && extractor.filter().is_none();
+                self.logs.select(&LogSelect { without_lines, ..select }, self.context)?
             }
         };
         // A fixed order, so that the first and the last of rows at one time are always the same ones.
@@ -166,7 +218,15 @@ impl Evaluator<'_> {
             let key = |part: &dyn LogPart| (part.range().start, part.range().end, part.rows_max());
             a.stream().cmp(b.stream()).then_with(|| key(a.as_ref()).cmp(&key(b.as_ref())))
         });
-        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, times, sums, with_lines };
+        let select = RowSelect {
+            range: times,
+            filter: extractor.filter(),
+            field: wanted_field(&expr.log),
+            with_lines,
+            metadata,
+            ..RowSelect::ALL
+        };
+        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, select, sums };
         for batch in parts.chunks(BATCH_PARTS) {
             self.context.check()?;
             let found: Vec<Pieces> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
@@ -228,16 +288,6 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// Says whether structured metadata can matter: as a label that is asked for and that some stream does not have.
-    fn needs_metadata(&self, expr: &RangeExpr, extractor: &Extractor, times: TimeRange) -> Result<bool> {
-        let Some(names) = extractor.names() else { return Ok(true) };
-        if names.is_empty() {
-            return Ok(false);
-        }
-        let streams = self.logs.streams(std::slice::from_ref(&expr.log.matchers), times, self.context)?;
-        Ok(streams.iter().any(|stream| names.iter().any(|name| stream.get(name).is_none())))
-    }
-
     fn merge(&self, all: &mut Gather, one: Pieces, steps: usize) -> Result<()> {
         for (labels, piece) in one.series {
             let gathered = match all.entry(labels) {
@@ -275,9 +325,8 @@ struct Gatherer<'a> {
     evaluator: &'a Evaluator<'a>,
     extractor: &'a Extractor,
     windows: Windows,
-    times: TimeRange,
+    select: RowSelect<'a>,
     sums: bool,
-    with_lines: bool,
 }
 
 /// Returns the labels that a query looks at, when it only counts rows by labels that are compared as text: nothing else of
@@ -301,11 +350,9 @@ fn countable(expr: &RangeExpr, extractor: &Extractor) -> Option<Vec<String>> {
 impl Gatherer<'_> {
     fn part(&self, part: &dyn LogPart) -> Result<Pieces> {
         let context = self.evaluator.context;
-        let rows = part.read(context)?;
+        let field = self.select.field.filter(|(name, _)| part.stream().get(name).is_none());
+        let rows = part.read_rows(&RowSelect { field, ..self.select }, context)?;
         let mut out = Pieces::default();
-        if !self.extractor.may_pass(rows.lines.text()) {
-            return Ok(out);
-        }
         let mut labels = RowLabels::new(part.stream());
         let mut samples: u64 = 0;
         for (row, timestamp) in rows.timestamps.iter().copied().enumerate() {
@@ -313,10 +360,10 @@ impl Gatherer<'_> {
                 context.check()?;
             }
             let (from, to) = self.windows.of(timestamp.0);
-            let line = if self.with_lines { rows.lines.get(row) } else { "" };
-            if from >= to || !self.times.contains(timestamp) || !self.extractor.passes(line) {
+            if from >= to {
                 continue;
             }
+            let line = if self.select.with_lines { rows.lines.get(row) } else { "" };
             labels.reset(metadata(&rows, row));
             let Some(value) = self.extractor.process(timestamp, line, &mut labels) else { continue };
             match out.of(&labels, self.extractor.series(), self.sums)? {
@@ -436,8 +483,6 @@ fn quantile(q: f64, mut values: Vec<f64>) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    // NaN sorts first, as in Loki.
-    values.sort_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(b)));
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
     let last = values.len() as f64 - 1.0;
     let rank = q * last;
@@ -445,8 +490,16 @@ fn quantile(q: f64, mut values: Vec<f64>) -> f64 {
     let upper = (lower + 1.0).min(last);
     let weight = rank - rank.floor();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
-    let at = |i: f64| values.get(i as usize).copied().unwrap_or(f64::NAN);
-    at(lower) * (1.0 - weight) + at(upper) * weight
+    let (lower, upper) = (lower as usize, upper as usize);
+    if lower >= values.len() {
+        return f64::NAN;
+    }
+    // NaN sorts first, as in Loki. No more is sorted than is needed.
+    let order = |a: &f64, b: &f64| b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(b));
+    let (_, at_lower, above) = values.select_nth_unstable_by(lower, order);
+    let at_lower = *at_lower;
+    let at_upper = if upper > lower { above.iter().copied().min_by(order).unwrap_or(at_lower) } else { at_lower };
+    at_lower * (1.0 - weight) + at_upper * weight
 }
 
 /// The increase of a counter per second, resets added, extrapolated towards the window's borders as Prometheus does.

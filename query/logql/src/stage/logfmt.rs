@@ -37,13 +37,19 @@ impl Logfmt {
     }
 
     /// Adds the line's labels to the row.
-    pub(crate) fn process(&self, line: &str, row: &mut RowLabels<'_>, hints: &Hints) {
+    pub(crate) fn process<'x, 'l>(
+        &'l self,
+        line: &'x str,
+        row: &mut RowLabels<'l>,
+        hints: &Hints,
+        keep: impl Fn(Cow<'x, str>) -> Cow<'l, str>,
+    ) {
         if hints.skips(row) {
             return;
         }
         for (name, _) in &self.extractions {
-            if row.parsed_name(name.clone()) == *name {
-                row.set_parsed(name.clone(), String::new());
+            if row.parsed_name(name) == *name {
+                row.set_parsed(name, "");
             }
         }
         for pair in Pairs::new(line) {
@@ -58,10 +64,10 @@ impl Logfmt {
                     }
                     let name = row.parsed_name(name);
                     if hints.wants(&name) && !row.is_extracted(&name) {
-                        row.set_parsed(name, super::json::without_replacement(&value).into_owned());
+                        row.set_parsed(keep(name), keep(super::json::without_replacement(value)));
                     }
                 }
-                Ok((key, value)) => self.extract(key, &value, row),
+                Ok((key, value)) => self.extract(key, value, row, &keep),
                 Err(error) if self.strict => {
                     row.fail(LOGFMT_ERROR, error);
                     return;
@@ -74,13 +80,19 @@ impl Logfmt {
         }
     }
 
-    fn extract(&self, key: &str, value: &str, row: &mut RowLabels<'_>) {
+    fn extract<'x, 'l>(
+        &'l self,
+        key: &str,
+        value: Cow<'x, str>,
+        row: &mut RowLabels<'l>,
+        keep: &impl Fn(Cow<'x, str>) -> Cow<'l, str>,
+    ) {
         let key = sanitize(key);
-        let value = if value.contains('\u{fffd}') { "" } else { value };
+        let value = if value.contains('\u{fffd}') { Cow::Borrowed("") } else { value };
         for (name, want) in &self.extractions {
             if *want == key || *name == key && !self.extractions.iter().any(|(_, want)| *want == key) {
-                let name = row.parsed_name(name.clone());
-                row.set_parsed(name, value.to_owned());
+                let name = row.parsed_name(name);
+                row.set_parsed(name, keep(value.clone()));
             }
         }
     }

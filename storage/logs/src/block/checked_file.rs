@@ -93,7 +93,7 @@ impl CheckedFile {
     }
 
     /// Reads `length` bytes from `start` on.
-    fn read_range(&self, start: u64, length: usize) -> io::Result<Bytes> {
+    pub(super) fn read_range(&self, start: u64, length: usize) -> io::Result<Bytes> {
         let end = start.checked_add(length as u64).filter(|end| *end <= self.0.size_bytes);
         let end = end.ok_or_else(|| damage("a part beyond its end is asked for".to_owned()))?;
         if length == 0 {

@@ -25,6 +25,8 @@ use super::checked_file::{CHECKSUMS_MAGIC, CheckedFile};
 use super::counts::{COUNTS_FILE, Counts};
 use super::files::{corrupt, read_checked, remove_dir, unseal};
 use super::meta::BlockMeta;
+use super::page_cache::{PageCache, What};
+use super::pages::Decompressors;
 use super::rows::{Columns, LINE_COLUMNS, SCHEMA, SEVERITY_COLUMNS, STREAM_COLUMNS, TIMESTAMP_COLUMN};
 use super::writer::{CHECKSUMS_FILE, IDS_FILE, ROWS_FILE, TRIGRAMS_FILE, WORDS_DIR};
 use crate::index::{BlockIndex, PageSet};
@@ -36,8 +38,6 @@ enum Kind {
     Index,
     Footer,
     Counts,
-    /// A decoded page, and what of it.
-    Page(u32, Detail),
 }
 
 /// Which columns are read.
@@ -77,13 +77,15 @@ impl Detail {
     }
 }
 
-/// Indexes, footers and counts of blocks that were used lately, up to a number of bytes.
+/// Indexes, footers and counts of blocks that were used lately, up to a number of bytes, and beside them pages.
 #[derive(Debug)]
 pub(crate) struct Cache {
     limit: usize,
     inner: Mutex<CacheInner>,
     /// Counts blocks that turn out damaged while they are used.
     corrupt_blocks: CorruptBlocks,
+    pub(crate) pages: PageCache,
+    pub(super) decompressors: Decompressors,
 }
 
 #[derive(Debug, Default)]
@@ -101,8 +103,8 @@ struct CacheEntry {
 }
 
 impl Cache {
-    pub(crate) fn new(limit: usize, corrupt_blocks: CorruptBlocks) -> Self {
-        Self { limit, inner: Mutex::default(), corrupt_blocks }
+    pub(crate) fn new(limit: usize, pages: PageCache, corrupt_blocks: CorruptBlocks) -> Self {
+        Self { limit, inner: Mutex::default(), corrupt_blocks, pages, decompressors: Decompressors::default() }
     }
 
     fn get_or_load<T: Send + Sync + 'static>(
@@ -159,6 +161,8 @@ impl Cache {
 #[derive(Debug)]
 pub(crate) struct Block {
     dir: PathBuf,
+    /// Unlike the folder's name, it never comes again.
+    number: u64,
     meta: BlockMeta,
     catalog: Catalog,
     rows: CheckedFile,
@@ -189,6 +193,7 @@ impl Block {
         let rows = CheckedFile::open(&path, file.size_bytes, checksums).map_err(|source| read_error(&path, source))?;
         Ok(Self {
             dir: dir.to_owned(),
+            number: cache.pages.number_block(),
             meta,
             catalog,
             rows,
@@ -201,6 +206,18 @@ impl Block {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn rows_file(&self) -> &CheckedFile {
+        &self.rows
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     pub(crate) fn meta(&self) -> &BlockMeta {
@@ -305,7 +322,7 @@ impl Block {
         })
     }
 
-    fn footer(&self) -> Result<Arc<ArrowReaderMetadata>> {
+    pub(super) fn footer(&self) -> Result<Arc<ArrowReaderMetadata>> {
         self.cache.get_or_load((&self.dir, Kind::Footer), || {
             let options = ArrowReaderOptions::new()
                 .with_column_index_policy(PageIndexPolicy::Skip)
@@ -316,7 +333,7 @@ impl Block {
         })
     }
 
-    fn parquet_error(&self, error: ParquetError) -> Error {
+    pub(super) fn parquet_error(&self, error: ParquetError) -> Error {
         match error {
             ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
                 Ok(source) => read_error(self.rows.path(), *source),
@@ -338,8 +355,8 @@ impl Block {
         if rows.end > end || rows.len() * 2 >= (end - start) as usize {
             return Ok((Arc::new(self.read(rows, detail)?), 0));
         }
-        let kind = Kind::Page(u32::try_from(number).unwrap_or(u32::MAX), detail);
-        let columns = self.cache.get_or_load((&self.dir, kind), || {
+        let key = (self.number, u32::try_from(number).unwrap_or(u32::MAX), What::Columns(detail));
+        let columns = self.cache.pages.get_or_load(key, || {
             let columns = self.read(start..end, detail)?;
             let size_bytes = columns.size_bytes();
             Ok((columns, size_bytes))
@@ -367,16 +384,38 @@ impl Block {
         Ok(of_column.sum())
     }
 
+    /// Decodes a page.
+    pub(super) fn read_page(&self, page: usize, detail: Detail) -> Result<Columns> {
+        let first_row = self.catalog.pages.get(page).map_or(0, |page| page.first_row);
+        self.read(first_row..self.catalog.page_end(page), detail)
+    }
+
     /// Decodes `rows`, which lie in one row group.
     ///
     /// # Errors
     /// [`Error::Corrupt`] and [`Error::Io`].
     pub(crate) fn read(&self, rows: Range<u32>, detail: Detail) -> Result<Columns> {
+        self.read_runs(&[rows], detail)
+    }
+
+    /// Decodes runs of rows, which ascend and lie in one row group; they follow each other in what it returns.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_runs(&self, runs: &[Range<u32>], detail: Detail) -> Result<Columns> {
         let footer = self.footer()?;
-        let page = self.catalog.pages.get(self.catalog.page_of(rows.start));
+        let first = runs.first().map_or(0, |run| run.start);
+        let page = self.catalog.pages.get(self.catalog.page_of(first));
         let page = page.ok_or_else(|| corrupt(&self.dir, "a row lies in no page"))?;
-        let skip = (page.row_in_group + (rows.start - page.first_row)) as usize;
-        let length = rows.len();
+        let group_row = page.first_row.saturating_sub(page.row_in_group);
+        let mut selectors = Vec::with_capacity(runs.len() * 2);
+        let (mut at, mut length) = (group_row, 0);
+        for run in runs {
+            selectors.push(RowSelector::skip(run.start.saturating_sub(at) as usize));
+            selectors.push(RowSelector::select(run.len()));
+            length += run.len();
+            at = run.end;
+        }
         let fields = footer.schema().fields().iter().enumerate();
         let roots: Vec<usize> = fields.filter(|(_, field)| detail.wants(field.name())).map(|(i, _)| i).collect();
         if roots.len() != SCHEMA.fields().iter().filter(|field| detail.wants(field.name())).count() {
@@ -391,7 +430,7 @@ impl Block {
             ParquetRecordBatchReaderBuilder::new_with_metadata(self.rows.clone(), ArrowReaderMetadata::clone(&footer))
                 .with_row_groups(vec![group])
                 .with_projection(mask)
-                .with_row_selection(RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(length)]))
+                .with_row_selection(RowSelection::from(selectors))
                 .with_batch_size(length.max(1));
         let mut batches = Vec::new();
         let reader = builder.build().map_err(|error| self.parquet_error(error))?;
@@ -422,6 +461,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         self.cache.forget(&self.dir);
+        self.cache.pages.forget(self.number);
         if self.is_doomed.load(Ordering::Acquire) {
             // What cannot be removed now is seen at the next open: its rows are in another block, or too old.
             if let Err(error) = remove_dir(&self.dir) {
@@ -437,7 +477,7 @@ fn read_file(dir: &Path, meta: &BlockMeta, name: &str) -> Result<Vec<u8>> {
     read_checked(&path, file.size_bytes, file.crc32c)
 }
 
-fn read_error(path: &Path, source: std::io::Error) -> Error {
+pub(super) fn read_error(path: &Path, source: std::io::Error) -> Error {
     match source.kind() {
         std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => corrupt(path, source.to_string()),
         _ => Error::io("reading", path, source),

@@ -13,6 +13,7 @@ use storage_wal::SegmentId;
 use super::{BlockRows, Deletes, Request, file};
 use crate::LogStore;
 use crate::block::{Block, Sequence};
+use crate::part::BlockPart;
 use crate::query::block_parts;
 use crate::store::State;
 
@@ -134,7 +135,7 @@ impl LogStore {
             if !range.is_empty() && block.overlaps(range) {
                 let deleted = state.deletes.of(sequence);
                 let parts = block_parts(block, &delete.select, range, deleted);
-                let passing = |part: &crate::query::BlockPart| part.passing(delete.test.as_deref(), context);
+                let passing = |part: &BlockPart| part.passing(delete.test.as_deref(), context);
                 let numbers: Vec<Vec<u32>> =
                     self.cpu.install(|| parts.par_iter().map(passing).collect::<Result<_>>())?;
                 rows.extend(numbers.into_iter().flatten());

@@ -179,9 +179,10 @@ fn fields_of_a_row_are_found_wherever_they_come_from() {
         writer.push(&RowView { body: "nothing here", ..ROW }).unwrap();
     }
     writer.finish().unwrap();
+    let metrics = crate::telemetry::Metrics::new(&runtime::Telemetry::new());
     let block = Block::open(
         &path,
-        &std::sync::Arc::new(Cache::new(1 << 20, crate::telemetry::CorruptBlocks::new(&runtime::Telemetry::new()))),
+        &std::sync::Arc::new(Cache::new(1 << 20, metrics.page_cache(0), metrics.corrupt_blocks.clone())),
     )
     .unwrap();
     let pages = |name: &str, value: &str| {
