@@ -1,5 +1,6 @@
-//! A label set: sorted names, no repeats, one shared allocation per part.
+//! A label set: sorted names, no repeats, one shared allocation.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,14 +14,12 @@ pub const METRIC_NAME: &str = "__name__";
 /// A clone costs one reference count. Order is that of Prometheus: name, then value, pair by pair, and a set that is
 /// a prefix of another comes first.
 #[derive(Clone)]
-pub struct Labels(Arc<Inner>);
-
-struct Inner {
-    /// All names and values, one after the other.
-    text: Box<str>,
-    /// Where each name and each value ends in `text`, in bytes; two entries per label.
-    ends: Box<[u32]>,
-}
+pub struct Labels(
+    /// One allocation, as there are millions of sets: a byte that says in how many bytes the numbers are written, the
+    /// number of labels, the lengths of each name and value, and all names and values. Numbers have 7 bits a byte, so that
+    /// all of it is text.
+    Arc<str>,
+);
 
 /// Why a label set could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,18 +81,17 @@ impl Labels {
     /// # Panics
     /// With debug assertions, when the names are not strictly ascending.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut text = String::new();
-        let mut ends = Vec::new();
-        let mut last: Option<&str> = None;
+        // Taken out, as the iterator may build sets of its own.
+        let mut scratch = SCRATCH.take();
+        scratch.clear();
         for (name, value) in pairs {
-            debug_assert!(last.is_none_or(|last| last < name), "label names must ascend: {last:?}, {name:?}");
-            last = Some(name);
-            text.push_str(name);
-            ends.push(u32::try_from(text.len()).expect("a label set is far below 4 GiB"));
-            text.push_str(value);
-            ends.push(u32::try_from(text.len()).expect("a label set is far below 4 GiB"));
+            scratch.push(name, value);
         }
-        Self(Arc::new(Inner { text: text.into(), ends: ends.into() }))
+        let labels = Self(scratch.finish().into());
+        if scratch.all.capacity() <= SCRATCH_BYTES_MAX {
+            SCRATCH.set(scratch);
+        }
+        labels
     }
 
     /// Returns the value of `name`, or `None` when the set has no such label.
@@ -111,32 +109,34 @@ impl Labels {
 
     /// Iterates over (name, value), by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + '_ {
-        let ends = &self.0.ends;
-        let text = &self.0.text;
-        (0..self.len()).map(move |i| {
-            let start = if i == 0 { 0 } else { ends[2 * i - 1] as usize };
-            let middle = ends[2 * i] as usize;
-            let end = ends[2 * i + 1] as usize;
-            (part(text, start, middle), part(text, middle, end))
-        })
+        self.pairs()
+    }
+
+    fn pairs(&self) -> Pairs<'_> {
+        let (width, rest) = self.0.split_at(1);
+        let width = width.bytes().map(usize::from).sum();
+        let (count, rest) = rest.split_at(width);
+        let (lengths, text) = rest.split_at(number(count.as_bytes()) * 2 * width);
+        Pairs { width, lengths: lengths.as_bytes(), text }
     }
 
     /// Returns the number of labels.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.ends.len() / 2
+        self.pairs().len()
     }
 
     /// Says whether the set has no label.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.ends.is_empty()
+        self.len() == 0
     }
 
     /// Returns the bytes that the set keeps allocated, for memory budgets.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        self.0.text.len() + self.0.ends.len() * 4 + 48
+        // Two counters, and what an allocation takes beside.
+        self.0.len() + 32
     }
 
     /// Starts a changed copy.
@@ -158,8 +158,101 @@ impl Labels {
     }
 }
 
-fn part(text: &str, start: usize, end: usize) -> &str {
-    text.get(start..end).expect("ends lie on the borders of the strings that were pushed")
+/// Reads a number of 7 bits a byte, the lowest first.
+#[inline]
+fn number(bytes: &[u8]) -> usize {
+    bytes.iter().rev().fold(0, |number, byte| number << 7 | usize::from(*byte))
+}
+
+fn push_number(out: &mut String, width: usize, number: usize) {
+    for place in 0..width {
+        // 7 bits are ASCII.
+        out.push(char::from((number >> (7 * place)) as u8 & 0x7f));
+    }
+}
+
+/// Goes over the labels of a set.
+struct Pairs<'a> {
+    width: usize,
+    lengths: &'a [u8],
+    text: &'a str,
+}
+
+impl<'a> Pairs<'a> {
+    #[inline]
+    fn part(&mut self) -> Option<&'a str> {
+        let (length, lengths) = self.lengths.split_at_checked(self.width)?;
+        self.lengths = lengths;
+        let length = if let [length] = length { usize::from(*length) } else { number(length) };
+        let (part, text) = self.text.split_at(length);
+        self.text = text;
+        Some(part)
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.part()?, self.part()?))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = self.lengths.len() / (2 * self.width);
+        (count, Some(count))
+    }
+}
+
+impl ExactSizeIterator for Pairs<'_> {}
+
+/// A larger scratch is given back.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Each thread builds many sets.
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+/// What a set is put together in.
+#[derive(Default)]
+struct Scratch {
+    lengths: Vec<usize>,
+    text: String,
+    all: String,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.lengths.clear();
+        self.text.clear();
+        self.all.clear();
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        debug_assert!(self.last_name().is_none_or(|last| last < name), "label names must ascend: {name:?}");
+        self.lengths.extend([name.len(), value.len()]);
+        self.text.push_str(name);
+        self.text.push_str(value);
+    }
+
+    fn last_name(&self) -> Option<&str> {
+        let [.., name, value] = self.lengths.as_slice() else { return None };
+        let start = self.text.len() - name - value;
+        self.text.get(start..start + name)
+    }
+
+    fn finish(&mut self) -> &str {
+        let count = self.lengths.len() / 2;
+        let largest = self.lengths.iter().copied().fold(count, usize::max);
+        let width = (1..).find(|width| largest >> (7 * width) == 0).unwrap_or(1);
+        self.all.reserve(1 + width * (1 + self.lengths.len()) + self.text.len());
+        push_number(&mut self.all, 1, width);
+        push_number(&mut self.all, width, count);
+        self.lengths.iter().for_each(|length| push_number(&mut self.all, width, *length));
+        self.all.push_str(&self.text);
+        &self.all
+    }
 }
 
 impl Default for Labels {
@@ -170,7 +263,7 @@ impl Default for Labels {
 
 impl PartialEq for Labels {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.0.ends == other.0.ends && self.0.text == other.0.text)
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
 }
 
@@ -178,8 +271,7 @@ impl Eq for Labels {}
 
 impl Hash for Labels {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.text.hash(state);
-        self.0.ends.hash(state);
+        self.0.hash(state);
     }
 }
 
@@ -294,6 +386,42 @@ mod tests {
     #[test]
     fn sets_with_the_same_text_but_other_borders_differ() {
         assert_ne!(Labels::from_pairs([("ab", "c")]), Labels::from_pairs([("a", "bc")]));
+    }
+
+    #[track_caller]
+    fn check_lengths(lengths: impl IntoIterator<Item = usize>) {
+        let lengths: Vec<usize> = lengths.into_iter().collect();
+        let pairs: Vec<_> = lengths.iter().enumerate().map(|(i, n)| (format!("n{i:05}"), "v".repeat(*n))).collect();
+        let labels = Labels::from_sorted(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        assert!(labels.iter().eq(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))));
+        assert_eq!(
+            (labels.len(), labels.iter().len(), labels.is_empty()),
+            (pairs.len(), pairs.len(), pairs.is_empty())
+        );
+        assert!(labels == Labels::from_pairs(pairs));
+    }
+
+    #[test]
+    fn labels_of_any_number_and_length_come_back() {
+        check_lengths([]);
+        check_lengths([1]);
+        check_lengths([127, 1]);
+        check_lengths([1, 128]);
+        check_lengths([16_383]);
+        check_lengths([16_384, 1, 7]);
+        check_lengths([3 << 20]);
+        check_lengths(1..127);
+        check_lengths(1..129);
+    }
+
+    #[test]
+    fn a_set_may_be_built_while_another_one_is() {
+        let pairs = ["1", "2"].map(|value| (value, Labels::from_pairs([("inner", value)])));
+        let outer = Labels::from_sorted(pairs.iter().map(|(name, inner)| {
+            assert_eq!(inner, &Labels::from_sorted([("inner", *name)]));
+            (*name, inner.get("inner").unwrap())
+        }));
+        assert_eq!(outer.to_string(), r#"{1="1", 2="2"}"#);
     }
 
     #[test]
