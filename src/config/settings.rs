@@ -120,7 +120,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     row(
         "metrics-head-bytes",
-        "512MiB",
+        "2GiB",
         Kind::Size,
         Scope::Server,
         "Most memory of the metrics head before it is written to a block",

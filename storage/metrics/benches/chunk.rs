@@ -37,7 +37,7 @@ const KINDS: [Kind; 4] = [
 ];
 
 /// Times and bits of values of one chunk.
-type Samples = (Vec<i64>, Vec<u64>);
+type Samples = Vec<(i64, u64)>;
 
 /// Makes chunks of a kind: scrapes each 10 s with some jitter.
 fn samples(next: fn(f64, &mut Random) -> f64) -> Vec<Samples> {
@@ -48,7 +48,7 @@ fn samples(next: fn(f64, &mut Random) -> f64) -> Vec<Samples> {
             value = next(value, &mut random);
             (1_700_000_000_000 + i as i64 * 10_000 + random.below(3) as i64, value.to_bits())
         };
-        (0..SAMPLES_PER_CHUNK).map(one).unzip()
+        (0..SAMPLES_PER_CHUNK).map(one).collect()
     };
     (0..CHUNKS).map(chunk).collect()
 }
@@ -61,8 +61,8 @@ fn encode(criterion: &mut Criterion) {
         let mut scratch = Vec::new();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                for (times, values) in &all {
-                    black_box(Packed::encode(times, values, &mut scratch));
+                for samples in &all {
+                    black_box(Packed::encode(samples, &mut scratch));
                 }
             });
         });
@@ -75,13 +75,12 @@ fn decode(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements((CHUNKS * SAMPLES_PER_CHUNK) as u64));
     for (name, next) in KINDS {
         let all = samples(next);
-        let packed: Vec<Packed> =
-            all.iter().map(|(times, values)| Packed::encode(times, values, &mut Vec::new())).collect();
+        let packed: Vec<Packed> = all.iter().map(|samples| Packed::encode(samples, &mut Vec::new())).collect();
         let (mut times, mut values) = (Vec::new(), Vec::new());
-        for (one, (_, bits)) in packed.iter().zip(&all) {
+        for (one, samples) in packed.iter().zip(&all) {
             values.clear();
             one.decode(&mut times, &mut values);
-            assert!(values.iter().map(|value| value.to_bits()).eq(bits.iter().copied()), "{name}");
+            assert!(values.iter().map(|value| value.to_bits()).eq(samples.iter().map(|(_, bits)| *bits)), "{name}");
         }
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -12,8 +12,8 @@ pub struct Packed(Chunk);
 impl Packed {
     /// Packs samples, values by their bits.
     #[must_use]
-    pub fn encode(times: &[i64], values: &[u64], scratch: &mut Vec<u8>) -> Self {
-        Self(Chunk::encode(times, values, scratch))
+    pub fn encode(samples: &[(i64, u64)], scratch: &mut Vec<u8>) -> Self {
+        Self(Chunk::encode(samples, scratch))
     }
 
     /// Appends the samples to `times` and `values`.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::block::decimal::{POWERS, whole};
 use crate::varint::{Cursor, put_i64, unzigzag, zigzag};
 
-/// Samples that are packed at a time. At a 10 s interval 120 is 20 minutes: long enough to pack well, and short enough
-/// that a query for the newest samples decodes little.
+/// Samples that are packed at a time at most. At a 10 s interval 120 is 20 minutes: long enough to pack well, and short
+/// enough that a query for the newest samples decodes little.
 pub(crate) const SAMPLES_PER_CHUNK: usize = 120;
 
 /// Numbers that are packed with the same width: eight of any width fill whole bytes.
@@ -20,33 +20,34 @@ const SCALE_NONE: u8 = 0xff;
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     bytes: Arc<[u8]>,
-    samples: u32,
+    pub(crate) samples: u32,
     /// The least and greatest time in the chunk.
     pub(crate) min_ms: i64,
     pub(crate) max_ms: i64,
 }
 
 impl Chunk {
-    /// Packs samples in the order given; times may come in any order and repeat.
-    pub(crate) fn encode(times: &[i64], values: &[u64], scratch: &mut Vec<u8>) -> Self {
+    /// Packs samples, values by their bits, in the order given; times may come in any order and repeat.
+    pub(crate) fn encode(samples: &[(i64, u64)], scratch: &mut Vec<u8>) -> Self {
         scratch.clear();
-        let mut last = times.first().copied().unwrap_or(0);
-        let mut last_delta = times.get(1).map_or(0, |second| second.wrapping_sub(last));
+        let times = || samples.iter().map(|(time, _)| *time);
+        let mut last = times().next().unwrap_or(0);
+        let mut last_delta = times().nth(1).map_or(0, |second| second.wrapping_sub(last));
         put_i64(scratch, last);
         put_i64(scratch, last_delta);
         let mut groups = Groups::signed(scratch);
-        for time in times.iter().skip(1) {
+        for time in times().skip(1) {
             let delta = time.wrapping_sub(last);
             groups.put(delta.wrapping_sub(last_delta) as u64);
-            (last, last_delta) = (*time, delta);
+            (last, last_delta) = (time, delta);
         }
         groups.finish();
-        encode_values(values, scratch);
+        encode_values(samples, scratch);
         Self {
             bytes: scratch.as_slice().into(),
-            samples: u32::try_from(times.len()).expect("a chunk has few samples"),
-            min_ms: times.iter().copied().min().unwrap_or(i64::MAX),
-            max_ms: times.iter().copied().max().unwrap_or(i64::MIN),
+            samples: u32::try_from(samples.len()).expect("a chunk has few samples"),
+            min_ms: times().min().unwrap_or(i64::MAX),
+            max_ms: times().max().unwrap_or(i64::MIN),
         }
     }
 
@@ -82,14 +83,15 @@ impl Chunk {
 
     /// Returns the bytes that the chunk keeps allocated.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.bytes.len() + 64
+        // Its place in a list, and two counters and an allocation of its own.
+        self.bytes.len() + size_of::<Self>() + 32
     }
 }
 
 /// Returns a scale at which the values may be decimals, the smallest one, and `None` when there is none.
-fn find_scale(values: &[u64]) -> Option<usize> {
+fn find_scale(samples: &[(i64, u64)]) -> Option<usize> {
     let mut scale = 0;
-    for bits in values {
+    for (_, bits) in samples {
         let value = f64::from_bits(*bits);
         while whole(value, *POWERS.get(scale)?).is_none() {
             scale += 1;
@@ -98,10 +100,10 @@ fn find_scale(values: &[u64]) -> Option<usize> {
     Some(scale)
 }
 
-fn encode_values(values: &[u64], out: &mut Vec<u8>) {
+fn encode_values(samples: &[(i64, u64)], out: &mut Vec<u8>) {
     let start = out.len();
-    let Some((first, rest)) = values.split_first() else { return };
-    if let Some(scale) = find_scale(values)
+    let Some(((_, first), rest)) = samples.split_first() else { return };
+    if let Some(scale) = find_scale(samples)
         && let Some(power) = POWERS.get(scale)
     {
         let mantissa = |bits: &u64| whole(f64::from_bits(*bits), *power).map(|mantissa| mantissa as i64);
@@ -110,7 +112,7 @@ fn encode_values(values: &[u64], out: &mut Vec<u8>) {
         out.push(scale as u8);
         put_i64(out, last);
         let mut groups = Groups::signed(out);
-        for bits in rest {
+        for (_, bits) in rest {
             // What fits a smaller scale may be too large for a greater one.
             let next = mantissa(bits);
             are_whole &= next.is_some();
@@ -128,7 +130,7 @@ fn encode_values(values: &[u64], out: &mut Vec<u8>) {
     out.extend_from_slice(&first.to_le_bytes());
     let mut groups = Groups::unsigned(out);
     let mut last = *first;
-    for bits in rest {
+    for (_, bits) in rest {
         groups.put(bits ^ last);
         last = *bits;
     }
@@ -236,7 +238,7 @@ mod tests {
 
     fn check(samples: &[(i64, u64)]) {
         let (times, values): (Vec<_>, Vec<_>) = samples.iter().copied().unzip();
-        let chunk = Chunk::encode(&times, &values, &mut Vec::new());
+        let chunk = Chunk::encode(samples, &mut Vec::new());
         let (mut got_times, mut got_values) = (Vec::new(), Vec::new());
         chunk.decode(&mut got_times, &mut got_values);
         assert_eq!(got_times, times);
@@ -251,11 +253,11 @@ mod tests {
 
     #[track_caller]
     fn check_size(value: impl Fn(i64) -> f64, bytes_max: usize) {
-        let times: Vec<i64> = (0..120).map(|i| 1_700_000_000_000 + i * 10_000 + i * 7 % 3).collect();
-        let values: Vec<u64> = (0..120).map(|i| value(i).to_bits()).collect();
-        let chunk = Chunk::encode(&times, &values, &mut Vec::new());
+        let sample = |i| (1_700_000_000_000 + i * 10_000 + i * 7 % 3, value(i).to_bits());
+        let samples: Vec<(i64, u64)> = (0..120).map(sample).collect();
+        let chunk = Chunk::encode(&samples, &mut Vec::new());
         assert!(chunk.bytes.len() < bytes_max, "{} bytes", chunk.bytes.len());
-        check(&times.into_iter().zip(values).collect::<Vec<_>>());
+        check(&samples);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What few series of the head have beside plain samples: start times, native histograms, exemplars.
 
+use std::ops::Range;
+
 use model::{Exemplar, Labels, Matcher, Sample};
 use storage_api::{MillisRange, Result};
 
-use super::chunk::SAMPLES_PER_CHUNK;
 use super::histograms::{HistogramColumn, HistogramsSnapshot};
-use super::series::{Series, Snapshot};
+use super::series::{Packing, Series, Snapshot};
 use super::{Head, SeriesRef};
 use crate::mixed::{Event, Mixed, from_events};
 use crate::record::RowExtras;
@@ -49,6 +50,11 @@ impl SeriesExtras {
     /// Says whether a histogram may lie in `range`.
     pub(crate) fn overlaps(&self, range: MillisRange) -> bool {
         self.histograms.as_ref().is_some_and(|histograms| histograms.overlaps(range))
+    }
+
+    #[cfg(test)]
+    pub(super) fn size_of_starts(&self) -> usize {
+        size_of::<Self>() + self.starts.len() * size_of::<StartRun>()
     }
 
     fn push_exemplar(&mut self, exemplar: &Exemplar) -> usize {
@@ -97,11 +103,11 @@ impl Series {
     }
 
     /// Appends samples and what they have beside them.
-    pub(super) fn push_mixed(&mut self, samples: &[Sample], extras: RowExtras<'_>, scratch: &mut Vec<u8>) -> Grown {
+    pub(super) fn push_mixed(&mut self, samples: &[Sample], extras: RowExtras<'_>, packing: &mut Packing) -> Grown {
         let mut grown = Grown::default();
         for (i, sample) in samples.iter().enumerate() {
             let start_ms = extras.starts_ms.get(i).copied().unwrap_or(0);
-            let (bytes, is_new) = self.push(sample.timestamp_ms, sample.value.to_bits(), start_ms, scratch);
+            let (bytes, is_new) = self.push(sample.timestamp_ms, sample.value.to_bits(), start_ms, packing);
             grown.bytes += bytes;
             grown.samples += u64::from(is_new);
         }
@@ -131,14 +137,14 @@ impl Series {
 pub(super) struct ExtrasSnapshot {
     starts: Vec<StartRun>,
     histograms: HistogramsSnapshot,
-    /// The numbers of the packed chunks that were taken along.
-    packed: Vec<usize>,
+    /// The places of the numbers in the packed chunks that were taken along.
+    packed: Vec<Range<u32>>,
     /// Where the numbers that are not packed begin.
-    unpacked_from: usize,
+    unpacked_from: u32,
 }
 
 impl ExtrasSnapshot {
-    pub(super) fn new(series: &Series, range: MillisRange, packed: Vec<usize>, packed_count: usize) -> Self {
+    pub(super) fn new(series: &Series, range: MillisRange, packed: Vec<Range<u32>>, unpacked_from: u32) -> Self {
         let extras = series.extras.as_ref();
         let earlier = extras.map(|extras| extras.starts.as_slice()).unwrap_or_default().iter();
         let newest = Some(&series.start).filter(|run| !run.is_empty());
@@ -147,7 +153,7 @@ impl ExtrasSnapshot {
             starts: earlier.chain(newest).copied().collect(),
             histograms: histograms.map(|histograms| histograms.snapshot(range)).unwrap_or_default(),
             packed,
-            unpacked_from: packed_count * SAMPLES_PER_CHUNK,
+            unpacked_from,
         }
     }
 
@@ -168,13 +174,9 @@ impl Snapshot {
             return self.decode(range).into();
         }
         let (times, values) = self.decode_all();
-        let packed = extras.packed.iter().flat_map(|chunk| {
-            let first = chunk * SAMPLES_PER_CHUNK;
-            first..first + SAMPLES_PER_CHUNK
-        });
-        let places = packed.chain(extras.unpacked_from..);
+        let places = extras.packed.iter().cloned().flatten().chain(extras.unpacked_from..);
         if !has_histograms && self.is_sorted {
-            let starts_ms = places.map(|place| extras.start_ms(place as u32)).take(times.len()).collect();
+            let starts_ms = places.map(|place| extras.start_ms(place)).take(times.len()).collect();
             let mut mixed = Mixed { times, values, starts_ms, histograms: Vec::new() };
             mixed.trim(range);
             return mixed;
@@ -182,8 +184,8 @@ impl Snapshot {
         let mut events = Vec::new();
         for ((time, value), place) in times.into_iter().zip(values).zip(places) {
             if range.contains(time) {
-                let start_ms = extras.start_ms(place as u32);
-                events.push((time, 2 * place as u64 + 1, Event::Number { value, start_ms }));
+                let start_ms = extras.start_ms(place);
+                events.push((time, 2 * u64::from(place) + 1, Event::Number { value, start_ms }));
             }
         }
         extras.histograms.each(&mut |numbers_before, sample| {

@@ -10,24 +10,26 @@ use super::SeriesRef;
 use super::shard::PassThrough;
 
 /// Memory of a key and its place, with the room that a table keeps free.
-pub(super) const KEY_BYTES: u64 = 48;
+pub(super) const KEY_BYTES: u64 = 36;
 /// More keys than this, and than twice the series, are forgotten all at once: a client that writes the labels of a series
 /// in ever new ways would fill the memory with them.
 const KEYS_MIN: usize = 1 << 16;
 
 /// A key in the table. It is a hash already; half of it finds the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key([u64; 2]);
+struct Key([u32; 4]);
 
 impl Key {
     fn new(key: SeriesKey) -> Self {
-        Self([key.0 as u64, (key.0 >> 64) as u64])
+        // In words of 32 bits a key and its series take 20 bytes.
+        Self([0, 32, 64, 96].map(|shift| (key.0 >> shift) as u32))
     }
 }
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0[0]);
+        let [a, b, ..] = self.0;
+        state.write_u64(u64::from(a) | u64::from(b) << 32);
     }
 }
 

@@ -7,6 +7,7 @@ mod index;
 mod keys;
 mod series;
 mod shard;
+mod table;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -20,9 +21,9 @@ pub(crate) use keys::KnownKeys;
 pub(crate) use series::Snapshot;
 pub(crate) use shard::{LabelPairs, hash_labels};
 
-use index::Index;
+use index::{INDEX_BYTES, Index};
 use keys::{KEY_BYTES, Keys};
-use series::{Logged, Series};
+use series::{Logged, Packing, Series};
 pub(crate) use shard::Shard;
 
 use crate::postings::find;
@@ -179,17 +180,26 @@ impl Head {
 
     /// Returns the series with these labels, made if missing. `None` when no more series fit.
     pub(crate) fn resolve(&self, labels: impl LabelPairs, scratch: &mut Vec<u8>) -> Option<SeriesRef> {
-        let hash = hash_labels(labels, scratch);
-        self.index.find_or(hash, labels, |labels| self.create(labels))
+        self.find_or_create(hash_labels(labels, scratch), labels)
     }
 
-    fn create(&self, labels: &Labels) -> Option<SeriesRef> {
+    fn find_or_create(&self, hash: u64, labels: impl LabelPairs) -> Option<SeriesRef> {
+        self.index.find_or(hash, |series| self.has_labels(series, labels), || self.create(labels))
+    }
+
+    fn has_labels(&self, series: SeriesRef, labels: impl LabelPairs) -> bool {
+        let shard = self.shards[series.shard()].lock();
+        shard.series.get(series.index()).is_some_and(|series| series.labels.iter().eq(labels.pairs()))
+    }
+
+    fn create(&self, labels: impl LabelPairs) -> Option<SeriesRef> {
         // In the order in which they come first: a client that keeps to an order then needs a byte for each at most.
         let id = SeriesId(u32::try_from(self.ids.fetch_add(1, Ordering::Relaxed)).ok()?);
         let number = (id.0 / SERIES_PER_RUN) as usize % SHARDS;
-        let index = self.shards[number].lock().create(labels.clone(), Logged::new(id))?;
+        let labels = Labels::from_sorted(labels.pairs());
+        let (index, size_bytes) = self.shards[number].lock().create(labels, Logged::new(id))?;
         self.series.fetch_add(1, Ordering::Relaxed);
-        self.size_bytes.fetch_add(Series::empty_size_bytes(labels) as u64, Ordering::Relaxed);
+        self.size_bytes.fetch_add((size_bytes + INDEX_BYTES) as u64, Ordering::Relaxed);
         Some(SeriesRef::new(number, index))
     }
 
@@ -217,8 +227,8 @@ impl Head {
         let hashes: Vec<u64> = rows.iter().map(|labels| hash_labels(*labels, &mut scratch)).collect();
         let mut found = vec![SeriesRef(u32::MAX); rows.len()];
         // New series get ids in the order of the rows.
-        for place in self.index.find_rows(rows, &hashes, &mut found) {
-            found[place] = self.index.find_or(hashes[place], rows[place], |labels| self.create(labels))?;
+        for place in self.index.find_rows(&hashes, |place, series| self.has_labels(series, rows[place]), &mut found) {
+            found[place] = self.find_or_create(hashes[place], rows[place])?;
         }
         Some(found)
     }
@@ -270,7 +280,7 @@ impl Head {
     pub(crate) fn append(&self, rows: &[NewRow<'_>], extras: &[RowExtras<'_>]) {
         let (mut grown, mut added) = (0, 0);
         let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
-        let mut scratch = Vec::new();
+        let mut packing = Packing::of(self.series());
         let order = ByShard::new(rows.iter().map(|row| row.series.shard()));
         for (number, places) in order.shards() {
             let mut shard = self.shards[number].lock();
@@ -284,7 +294,7 @@ impl Head {
                 };
                 let Some(series) = shard.series.get_mut(series.index()) else { continue };
                 if let Some(extras) = more.and_then(|more| extras.get(more as usize)) {
-                    let more = series.push_mixed(samples, *extras, &mut scratch);
+                    let more = series.push_mixed(samples, *extras, &mut packing);
                     grown += more.bytes;
                     added += more.samples;
                     let times = extras.histograms.iter().map(|sample| sample.timestamp_ms);
@@ -296,7 +306,7 @@ impl Head {
                 }
                 for sample in *samples {
                     let (time_ms, bits) = (sample.timestamp_ms, sample.value.to_bits());
-                    let (bytes, is_new) = series.push(time_ms, bits, *start_ms, &mut scratch);
+                    let (bytes, is_new) = series.push(time_ms, bits, *start_ms, &mut packing);
                     grown += bytes;
                     added += u64::from(is_new);
                     min_ms = min_ms.min(sample.timestamp_ms);

@@ -8,8 +8,36 @@ use super::extras::{ExtrasSnapshot, SeriesExtras, StartRun};
 use crate::merge::sort_newest_wins;
 use crate::record::{Base, SeriesId};
 
-/// Bytes that a series takes beside its labels and samples: the struct, and its places in map and postings.
-const SERIES_OVERHEAD_BYTES: usize = 256;
+/// Memory for the samples of all series that are not packed yet. When a head has many series it packs a series' samples
+/// sooner, a little less well.
+const OPEN_BYTES: u64 = 64 << 20;
+/// So many are packed at a time at least.
+const SAMPLES_PER_CHUNK_MIN: usize = 24;
+/// Bytes of a sample that is not packed.
+const SAMPLE_BYTES: usize = size_of::<(i64, u64)>();
+/// Samples that there is room made for at a time when memory is short.
+const ROOM: usize = 8;
+
+/// How samples are packed.
+#[derive(Debug)]
+pub(crate) struct Packing {
+    /// Samples that are packed at a time.
+    samples_max: usize,
+    scratch: Vec<u8>,
+}
+
+impl Packing {
+    /// Returns how to pack in a head of so many series.
+    pub(crate) fn of(series: u64) -> Self {
+        let fitting = OPEN_BYTES / SAMPLE_BYTES as u64 / series.max(1);
+        let samples_max = usize::try_from(fitting).unwrap_or(usize::MAX);
+        Self { samples_max: samples_max.clamp(SAMPLES_PER_CHUNK_MIN, SAMPLES_PER_CHUNK), scratch: Vec::new() }
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.samples_max < SAMPLES_PER_CHUNK
+    }
+}
 
 /// Rows after which a series gets another base: the nearer it is, the smaller the difference.
 const BASE_EVERY: u8 = 8;
@@ -20,10 +48,12 @@ const BASE_WHOLE_EVERY: u32 = 4;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Logged {
     pub(crate) id: SeriesId,
+    /// The newest base that is on disk; its number is 0 when there is none.
+    base_number: u32,
+    base_bits: u64,
+    base_scale: u8,
     /// Its definition is on disk.
     pub(crate) is_defined: bool,
-    /// The newest base that is on disk.
-    base: Option<Base>,
     /// A base is on its way to the disk. There is one at a time, so that none of a number is there twice.
     is_claimed: bool,
     /// Rows since the newest base.
@@ -35,23 +65,28 @@ impl Logged {
         Self { id, ..Self::default() }
     }
 
+    fn base(&self) -> Option<Base> {
+        let Self { base_number: number, base_bits: bits, base_scale: scale, .. } = *self;
+        (number != 0).then_some(Base { number, bits, scale })
+    }
+
     /// Returns the base for the next row, and the number of the base that it may become.
     pub(crate) fn next_row(&mut self) -> (Option<Base>, Option<u32>) {
         self.rows = self.rows.saturating_add(1);
-        let is_due = self.base.is_none() || self.rows >= BASE_EVERY;
+        let is_due = self.base_number == 0 || self.rows >= BASE_EVERY;
         if self.is_claimed || !is_due {
-            return (self.base, None);
+            return (self.base(), None);
         }
         self.is_claimed = true;
-        let number = self.base.map_or(0, |base| base.number).saturating_add(1);
-        (self.base.filter(|_| number % BASE_WHOLE_EVERY != 1), Some(number))
+        let number = self.base_number.saturating_add(1);
+        (self.base().filter(|_| number % BASE_WHOLE_EVERY != 1), Some(number))
     }
 
     /// Notes what became of a claim: the base is on disk, or there is none.
     pub(crate) fn settle(&mut self, base: Option<Base>) {
         self.is_claimed = false;
-        if base.is_some() {
-            self.base = base;
+        if let Some(Base { number, bits, scale }) = base {
+            (self.base_number, self.base_bits, self.base_scale) = (number, bits, scale);
             self.rows = 0;
         }
     }
@@ -67,8 +102,10 @@ pub(crate) struct Series {
     min_ms: i64,
     max_ms: i64,
     packed: Vec<Chunk>,
-    times: Vec<i64>,
-    values: Vec<u64>,
+    /// How many samples are packed.
+    packed_samples: u32,
+    /// The newest samples, as they came, values by their bits.
+    open: Vec<(i64, u64)>,
     /// The newest samples with a start time; the counters of a process have the same all their life.
     pub(super) start: StartRun,
     /// Earlier start times, histograms and exemplars; few series have any.
@@ -79,8 +116,7 @@ pub(crate) struct Series {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     packed: Vec<Chunk>,
-    times: Vec<i64>,
-    values: Vec<u64>,
+    open: Vec<(i64, u64)>,
     pub(super) is_sorted: bool,
     pub(super) extras: Option<ExtrasSnapshot>,
 }
@@ -94,26 +130,20 @@ impl Series {
             min_ms: i64::MAX,
             max_ms: i64::MIN,
             packed: Vec::new(),
-            times: Vec::new(),
-            values: Vec::new(),
+            packed_samples: 0,
+            open: Vec::new(),
             start: StartRun::default(),
             extras: None,
         }
     }
 
-    /// Returns the bytes that a series takes before its first sample.
-    pub(crate) fn empty_size_bytes(labels: &Labels) -> usize {
-        // The label text is there twice: in the set and, at most, in the postings.
-        SERIES_OVERHEAD_BYTES + 2 * labels.size_bytes() + labels.len() * 16
-    }
-
     /// Appends a sample and returns by how many bytes the series grew, and whether the sample is a new one.
-    pub(crate) fn push(&mut self, time_ms: i64, value: u64, start_ms: i64, scratch: &mut Vec<u8>) -> (isize, bool) {
+    pub(crate) fn push(&mut self, time_ms: i64, value: u64, start_ms: i64, packing: &mut Packing) -> (isize, bool) {
         if self.last() == Some((time_ms, value)) && self.is_newest(start_ms) {
             return (0, false);
         }
         let place = self.numbers();
-        let grown = self.push_number(time_ms, value, scratch);
+        let grown = self.push_number(time_ms, value, packing);
         let grown_starts = if start_ms == 0 { 0 } else { self.push_start(place, start_ms) };
         (grown + grown_starts, true)
     }
@@ -125,38 +155,46 @@ impl Series {
         of_place == start_ms && self.extras.as_ref().is_none_or(|extras| extras.came_before(place))
     }
 
-    fn push_number(&mut self, time_ms: i64, value: u64, scratch: &mut Vec<u8>) -> isize {
+    fn push_number(&mut self, time_ms: i64, value: u64, packing: &mut Packing) -> isize {
         if time_ms <= self.max_ms && self.numbers() > 0 {
             self.is_sorted = false;
         }
         self.min_ms = self.min_ms.min(time_ms);
         self.max_ms = self.max_ms.max(time_ms);
         let mut grown = 0;
-        if self.times.len() == SAMPLES_PER_CHUNK {
-            let chunk = Chunk::encode(&self.times, &self.values, scratch);
-            grown += chunk.size_bytes() as isize - 16 * SAMPLES_PER_CHUNK as isize;
+        let room = self.open.capacity();
+        if self.open.len() >= packing.samples_max {
+            let chunk = Chunk::encode(&self.open, &mut packing.scratch);
+            grown += chunk.size_bytes() as isize;
+            self.packed_samples += chunk.samples;
+            if packing.is_short_of_memory() {
+                self.packed.reserve_exact(1);
+                self.open = Vec::new();
+            }
             self.packed.push(chunk);
-            self.times.clear();
-            self.values.clear();
+            self.open.clear();
         }
-        self.times.push(time_ms);
-        self.values.push(value);
-        grown + 16
+        if self.open.len() == self.open.capacity() {
+            let more = if packing.is_short_of_memory() { ROOM } else { self.open.len().max(ROOM) };
+            self.open.reserve_exact(more);
+        }
+        self.open.push((time_ms, value));
+        grown + (self.open.capacity() as isize - room as isize) * SAMPLE_BYTES as isize
     }
 
     /// Returns how many numbers came, in the order they came: those that were overwritten count, too.
     pub(super) fn numbers(&self) -> u32 {
-        (self.packed.len() * SAMPLES_PER_CHUNK + self.times.len()) as u32
+        self.packed_samples + self.open.len() as u32
     }
 
     /// Says whether nothing came yet.
     pub(crate) fn is_empty(&self) -> bool {
-        self.times.is_empty() && self.packed.is_empty() && self.extras.is_none()
+        self.open.is_empty() && self.packed.is_empty() && self.extras.is_none()
     }
 
     /// Returns the sample that came last and is not packed yet, with the bits of its value.
     pub(crate) fn last(&self) -> Option<(i64, u64)> {
-        Some((*self.times.last()?, *self.values.last()?))
+        self.open.last().copied()
     }
 
     /// Says whether a sample may lie in `range`.
@@ -170,13 +208,17 @@ impl Series {
     pub(crate) fn snapshot(&self, range: MillisRange) -> Snapshot {
         let overlaps = |chunk: &&Chunk| range.overlaps(&MillisRange { min_ms: chunk.min_ms, max_ms: chunk.max_ms });
         let extras = (self.extras.is_some() || !self.start.is_empty()).then(|| {
-            let numbers = (0..self.packed.len()).filter(|i| self.packed.get(*i).as_ref().is_some_and(overlaps));
-            ExtrasSnapshot::new(self, range, numbers.collect(), self.packed.len())
+            let mut first = 0;
+            let places = self.packed.iter().map(|chunk| {
+                first += chunk.samples;
+                (chunk, first - chunk.samples..first)
+            });
+            let taken = places.filter(|(chunk, _)| overlaps(chunk)).map(|(_, places)| places);
+            ExtrasSnapshot::new(self, range, taken.collect(), self.packed_samples)
         });
         Snapshot {
             packed: self.packed.iter().filter(overlaps).cloned().collect(),
-            times: self.times.clone(),
-            values: self.values.clone(),
+            open: self.open.clone(),
             is_sorted: self.is_sorted,
             extras,
         }
@@ -196,13 +238,63 @@ impl Snapshot {
 
     /// Decodes all that was taken along, in the order it came.
     pub(super) fn decode_all(&self) -> (Vec<i64>, Vec<f64>) {
-        let count = self.packed.len() * SAMPLES_PER_CHUNK + self.times.len();
+        let count = self.packed.iter().map(|chunk| chunk.samples as usize).sum::<usize>() + self.open.len();
         let (mut times, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for chunk in &self.packed {
             chunk.decode(&mut times, &mut values);
         }
-        times.extend_from_slice(&self.times);
-        values.extend(self.values.iter().map(|bits| f64::from_bits(*bits)));
+        times.extend(self.open.iter().map(|(time, _)| *time));
+        values.extend(self.open.iter().map(|(_, bits)| f64::from_bits(*bits)));
         (times, values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEW: u64 = 1;
+    const MANY: u64 = 1_000_000;
+
+    fn series() -> Series {
+        Series::new(Labels::from_pairs([("a", "b")]), Logged::new(SeriesId(0)))
+    }
+
+    #[test]
+    fn samples_come_back_however_many_series_there_are() {
+        let (mut series, mut grown) = (series(), 0);
+        let start_ms = |i: i64| if i % 90 < 5 { 0 } else { 1 + i / 100 };
+        for i in 0..1_000 {
+            // The head fills up, and then a new one begins.
+            let mut packing = Packing::of(if i / 150 % 2 == 0 { FEW } else { MANY });
+            let (bytes, is_new) = series.push(i * 10, (i as f64).to_bits(), start_ms(i), &mut packing);
+            assert!(is_new);
+            grown += bytes;
+        }
+        assert_eq!(series.numbers(), 1_000);
+        assert!(series.packed.iter().any(|chunk| chunk.samples as usize == SAMPLES_PER_CHUNK));
+        assert!(series.packed.iter().any(|chunk| chunk.samples as usize == SAMPLES_PER_CHUNK_MIN));
+        for (min, max) in [(0, 999), (0, 130), (400, 700), (995, 999)] {
+            let range = MillisRange { min_ms: min * 10, max_ms: max * 10 };
+            let mixed = series.snapshot(range).decode_mixed(range);
+            assert_eq!(mixed.times, (min..=max).map(|i| i * 10).collect::<Vec<_>>());
+            assert_eq!(mixed.values, (min..=max).map(|i| i as f64).collect::<Vec<_>>());
+            assert_eq!(mixed.starts_ms, (min..=max).map(start_ms).collect::<Vec<_>>());
+        }
+        let open = series.open.capacity() * SAMPLE_BYTES;
+        let packed: usize = series.packed.iter().map(Chunk::size_bytes).sum();
+        let extras = series.extras.as_ref().map_or(0, |extras| extras.size_of_starts());
+        assert_eq!(grown, (open + packed + extras) as isize);
+    }
+
+    #[test]
+    fn many_series_keep_little_unpacked() {
+        for (count, most) in [(FEW, 128), (50_000, 96), (MANY, 24)] {
+            let (mut series, mut packing) = (series(), Packing::of(count));
+            for i in 0..500 {
+                series.push(i, 0, 0, &mut packing);
+                assert!(series.open.capacity() <= most, "{count} series, {} samples", series.open.capacity());
+            }
+        }
     }
 }

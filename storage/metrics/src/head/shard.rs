@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use storage_api::Result;
 
 use super::series::{Logged, Series};
+use super::table::SeriesTable;
 use crate::postings::Postings;
 
 /// Passes a hash through: the keys are hashes already.
@@ -29,10 +30,15 @@ impl Hasher for PassThrough {
     }
 }
 
+/// What an id in a list takes, with the room that the list keeps free.
+const POSTING_BYTES: usize = 6;
+/// What a label value takes beside its text: a place in the tree, a list, and two allocations.
+const VALUE_BYTES: usize = 120;
+
 /// Series and the ways to them.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    pub(crate) series: Vec<Series>,
+    pub(crate) series: SeriesTable,
     /// Label name to value to the series, ascending.
     by_label: HashMap<Box<str>, BTreeMap<Box<str>, Vec<u32>>>,
 }
@@ -74,21 +80,26 @@ pub(crate) fn hash_labels(labels: impl LabelPairs, scratch: &mut Vec<u8>) -> u64
 }
 
 impl Shard {
-    /// Makes a series. `None` when the ids are used up.
-    pub(crate) fn create(&mut self, labels: Labels, logged: Logged) -> Option<u32> {
+    /// Makes a series, and returns its place and the bytes that it takes. `None` when the ids are used up.
+    pub(crate) fn create(&mut self, labels: Labels, logged: Logged) -> Option<(u32, usize)> {
         let id = u32::try_from(self.series.len()).ok().filter(|id| *id < u32::MAX >> 8)?;
+        let mut size_bytes = size_of::<Series>() + labels.size_bytes();
         for (name, value) in labels.iter() {
             if !self.by_label.contains_key(name) {
                 self.by_label.insert(name.into(), BTreeMap::new());
             }
             let Some(values) = self.by_label.get_mut(name) else { continue };
+            size_bytes += POSTING_BYTES;
             match values.get_mut(value) {
                 Some(ids) => ids.push(id),
-                None => drop(values.insert(value.into(), vec![id])),
+                None => {
+                    size_bytes += VALUE_BYTES + value.len();
+                    values.insert(value.into(), vec![id]);
+                }
             }
         }
         self.series.push(Series::new(labels, logged));
-        Some(id)
+        Some((id, size_bytes))
     }
 }
 
