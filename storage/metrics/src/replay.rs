@@ -1,6 +1,7 @@
 //! Brings the head back from the WAL, one record in memory at a time.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::path::Path;
 
 use model::{Labels, Sample};
@@ -11,7 +12,7 @@ use storage_wal::{Commit, Observer, SegmentId, Wal};
 use crate::block;
 use crate::error::ReplayError;
 use crate::flush::write_head;
-use crate::head::{Head, NewRow, SeriesRef};
+use crate::head::{Head, NewRow, NumberHasher, SeriesRef};
 use crate::metadata::Metadata;
 use crate::options::Options;
 use crate::record::{self, CodedRow, DecodedExtras, Record, SamplesRecord, SeriesId};
@@ -69,14 +70,14 @@ pub(crate) struct Replayer<'a> {
     head_bytes: u64,
     epoch: Option<u64>,
     /// What the ids of the epoch stand for, and where that is in the head once it was seen there.
-    series: HashMap<SeriesId, Known>,
+    series: HashMap<SeriesId, Known, BuildHasherDefault<NumberHasher>>,
     /// Spilling failed: the head grows on, as refusing to start would help nobody.
     has_failed: bool,
 }
 
 impl<'a> Replayer<'a> {
     pub(crate) fn new(metadata: &'a mut Metadata, metrics: &'a Metrics, ledger: &'a Ledger, head_bytes: u64) -> Self {
-        let series = HashMap::new();
+        let series = HashMap::default();
         Self { head: Head::new(), metadata, metrics, ledger, head_bytes, epoch: None, series, has_failed: false }
     }
 

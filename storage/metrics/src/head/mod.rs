@@ -19,7 +19,7 @@ use storage_api::{MillisRange, Result, SeriesKey};
 pub(crate) use extras::same_exemplar;
 pub(crate) use keys::KnownKeys;
 pub(crate) use series::Snapshot;
-pub(crate) use shard::{LabelPairs, hash_labels};
+pub(crate) use shard::{LabelPairs, NumberHasher, hash_labels};
 
 use index::{INDEX_BYTES, Index};
 use keys::{KEY_BYTES, Keys};
@@ -196,8 +196,7 @@ impl Head {
         // In the order in which they come first: a client that keeps to an order then needs a byte for each at most.
         let id = SeriesId(u32::try_from(self.ids.fetch_add(1, Ordering::Relaxed)).ok()?);
         let number = (id.0 / SERIES_PER_RUN) as usize % SHARDS;
-        let labels = Labels::from_sorted(labels.pairs());
-        let (index, size_bytes) = self.shards[number].lock().create(labels, Logged::new(id))?;
+        let (index, size_bytes) = self.shards[number].lock().create(labels.to_labels(), Logged::new(id))?;
         self.series.fetch_add(1, Ordering::Relaxed);
         self.size_bytes.fetch_add((size_bytes + INDEX_BYTES) as u64, Ordering::Relaxed);
         Some(SeriesRef::new(number, index))

@@ -30,6 +30,25 @@ impl Hasher for PassThrough {
     }
 }
 
+/// Spreads small numbers; those next to each other stay near each other in a table.
+#[derive(Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+    fn write_u32(&mut self, number: u32) {
+        // The table takes the low bits for the place and the high ones to tell numbers apart.
+        self.0 = (self.0.rotate_left(8) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// What an id in a list takes, with the room that the list keeps free.
 const POSTING_BYTES: usize = 6;
 /// What a label value takes beside its text: a place in the tree, a list, and two allocations.
@@ -46,6 +65,11 @@ pub(crate) struct Shard {
 /// A label set that is borrowed from a request or a WAL record, by name.
 pub(crate) trait LabelPairs: Copy {
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)>;
+
+    /// Returns the set as one of its own.
+    fn to_labels(&self) -> Labels {
+        Labels::from_sorted(self.pairs())
+    }
 }
 
 impl LabelPairs for &[(Cow<'_, str>, Cow<'_, str>)] {
@@ -63,6 +87,10 @@ impl LabelPairs for &[(&str, &str)] {
 impl LabelPairs for &Labels {
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.iter()
+    }
+
+    fn to_labels(&self) -> Labels {
+        Labels::clone(self)
     }
 }
 
