@@ -19,13 +19,16 @@
 mod cost;
 mod json;
 mod logs;
+mod logs_wire;
 pub mod metrics;
 mod salvage;
 mod value;
 
 pub use cost::logs_decoded_bytes;
 pub use json::{logs_from_json, metrics_from_json};
+pub use logs::out_of_range_detail;
 pub use logs::{DecodedLogs, InvalidFields, RejectedRecords, ScopedLogs, logs_from_otlp, logs_to_otlp};
+pub use logs_wire::{LogsReader, LogsVisitor, Unusual};
 pub use salvage::{Salvaged, salvage_logs};
 pub use value::{attributes_from_otlp, attributes_to_otlp, value_from_otlp, value_text, value_to_otlp};
 

@@ -89,10 +89,16 @@ impl DecodedLogs {
             None => self.rejected.push(RejectedRecords {
                 reason: "timestamp_out_of_range",
                 count: 1,
-                detail: format!("a log record has the time {nanos} ns, the last one possible is {} ns", i64::MAX),
+                detail: out_of_range_detail(nanos),
             }),
         }
     }
+}
+
+/// Says that a record's time is rejected with reason `timestamp_out_of_range`.
+#[must_use]
+pub fn out_of_range_detail(nanos: u64) -> String {
+    format!("a log record has the time {nanos} ns, the last one possible is {} ns", i64::MAX)
 }
 
 /// Turns records into a logs request. Groups that follow each other and share a resource become one `ResourceLogs`.
@@ -122,7 +128,7 @@ pub fn logs_to_otlp(groups: impl IntoIterator<Item = ScopedLogs>) -> ExportLogsS
     ExportLogsServiceRequest { resource_logs }
 }
 
-fn resource_from_otlp(resource: Option<OtlpResource>, schema_url: String) -> Resource {
+pub(crate) fn resource_from_otlp(resource: Option<OtlpResource>, schema_url: String) -> Resource {
     let resource = resource.unwrap_or_default();
     Resource {
         attributes: attributes_from_otlp(resource.attributes),
@@ -131,7 +137,7 @@ fn resource_from_otlp(resource: Option<OtlpResource>, schema_url: String) -> Res
     }
 }
 
-fn scope_from_otlp(scope: Option<InstrumentationScope>, schema_url: String) -> Scope {
+pub(crate) fn scope_from_otlp(scope: Option<InstrumentationScope>, schema_url: String) -> Scope {
     let scope = scope.unwrap_or_default();
     Scope {
         name: scope.name,
@@ -163,9 +169,7 @@ pub(crate) fn scope_to_otlp(scope: &Scope) -> InstrumentationScope {
 fn record_from_otlp(record: otlp::LogRecord, invalid: &mut InvalidFields) -> Result<LogRecord, u64> {
     let time = |nanos: u64| i64::try_from(nanos).map(Timestamp).map_err(|_| nanos);
     let (timestamp, observed_timestamp) = (time(record.time_unix_nano)?, time(record.observed_time_unix_nano)?);
-    let severity_number = u8::try_from(record.severity_number).ok().filter(|number| *number <= 24);
-    invalid.severity_numbers += u64::from(severity_number.is_none());
-    let severity_number = severity_number.unwrap_or(0);
+    let severity_number = severity_of(record.severity_number, invalid);
     let mut severity_text = record.severity_text;
     if severity_text.is_empty() {
         model::severity_text(severity_number).clone_into(&mut severity_text);
@@ -185,7 +189,14 @@ fn record_from_otlp(record: otlp::LogRecord, invalid: &mut InvalidFields) -> Res
     })
 }
 
-fn id<const N: usize>(bytes: &[u8], invalid: &mut u64) -> [u8; N] {
+/// Returns a severity number; one that there is not is none.
+pub(crate) fn severity_of(number: i32, invalid: &mut InvalidFields) -> u8 {
+    let severity_number = u8::try_from(number).ok().filter(|number| *number <= 24);
+    invalid.severity_numbers += u64::from(severity_number.is_none());
+    severity_number.unwrap_or(0)
+}
+
+pub(crate) fn id<const N: usize>(bytes: &[u8], invalid: &mut u64) -> [u8; N] {
     if bytes.is_empty() {
         return [0; N];
     }

@@ -5,6 +5,7 @@ mod loki_push;
 mod otlp;
 mod otlp_grpc;
 mod otlp_http;
+mod otlp_logs;
 mod otlp_metrics;
 mod remote_write;
 mod tally;

@@ -13,6 +13,7 @@ use prost::Message as _;
 use runtime::Signal;
 use storage_api::{LogBatch, LogGroup};
 
+use super::otlp_logs;
 use super::tally::{Outcome, Tally};
 use crate::admission::Admission;
 use crate::collector::{Inner, Place};
@@ -63,6 +64,11 @@ pub(crate) fn logs(
     format: Format,
     admission: &mut Admission,
 ) -> Result<Outcome> {
+    if format == Format::Protobuf
+        && let Some(outcome) = otlp_logs::store(inner, place, body, admission)?
+    {
+        return Ok(outcome);
+    }
     let Salvaged { request, rejected } = decode_logs(body, format, admission)?;
     let decoded = logs_from_otlp(request);
     inner.stats.count_invalid(decoded.invalid);
@@ -108,7 +114,7 @@ pub(crate) fn store_logs(inner: &Inner, mut batch: LogBatch, mut tally: Tally) -
     }
 }
 
-type Fault = (&'static str, String);
+pub(super) type Fault = (&'static str, String);
 
 /// The streams of the resources seen in one request; many scopes share a resource.
 #[derive(Default)]
@@ -134,7 +140,7 @@ fn log_group(group: ScopedLogs, config: &Config, streams: &mut Streams, tally: &
 }
 
 /// Returns the stream's labels: the configured attributes of the resource, under Loki's names.
-fn stream_of(resource: &Resource, config: &Config) -> Result<Labels, Fault> {
+pub(super) fn stream_of(resource: &Resource, config: &Config) -> Result<Labels, Fault> {
     check_count(resource.attributes.len(), "a resource", config)?;
     let found = config.stream_labels.iter().filter_map(|name| Some((name, resource.get(name)?)));
     let labels = Labels::from_pairs(found.map(|(name, value)| (label_name(name), value_text(value))));
@@ -168,7 +174,7 @@ pub(crate) fn check_stream(labels: &Labels, config: &Config) -> Result<(), Fault
     Ok(())
 }
 
-fn check_count(got: usize, what: &str, config: &Config) -> Result<(), Fault> {
+pub(super) fn check_count(got: usize, what: &str, config: &Config) -> Result<(), Fault> {
     let limit = config.max_attributes;
     if got <= limit {
         Ok(())
@@ -177,7 +183,7 @@ fn check_count(got: usize, what: &str, config: &Config) -> Result<(), Fault> {
     }
 }
 
-fn check_record(record: &LogRecord, config: &Config) -> Result<(), Fault> {
+pub(super) fn check_record(record: &LogRecord, config: &Config) -> Result<(), Fault> {
     check_count(record.attributes.len(), "a log record", config)?;
     let (got, limit) = (record.size_bytes(), config.max_record_bytes);
     if got > limit {

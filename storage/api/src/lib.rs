@@ -23,8 +23,8 @@ pub use keyed::{KeyMaker, Keyed, LabelFault, LabelPair, LabelSource, SeriesKey, 
 pub use log_admin::{LogAdmin, LogDelete, LogDeleteRequest, RowTest, Undelete};
 pub use log_plan::{LogBlockPlan, LogPlan};
 pub use logs::{
-    LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogStats, LogTallies, LogTally,
-    LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn, step_of,
+    LogAppender, LogBatch, LogCount, LogGroup, LogPart, LogQuerier, LogRows, LogSelect, LogSink, LogSource, LogStats,
+    LogTallies, LogTally, LogTallySelect, MetadataColumn, Needle, TailBatch, TextColumn, step_of,
 };
 pub use metrics::{
     AppendReport, Extent, MetricAdmin, MetricAppender, MetricBatch, MetricQuerier, MillisRange, Rejection,

@@ -48,6 +48,59 @@ pub trait LogAppender: Send + Sync + fmt::Debug {
     /// # Errors
     /// When nothing of the batch may be acknowledged: disk full, overloaded, poisoned, closed.
     fn append(&self, batch: LogBatch) -> Result<AppendReport>;
+
+    /// Appends what `source` gives, as [`append`](Self::append) does with a batch of it. Meant for stores that encode record
+    /// by record: nobody holds them all then.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and that of the source, with which nothing is stored.
+    fn append_from(&self, source: &mut dyn LogSource) -> Result<AppendReport> {
+        let mut collected = Collected::default();
+        source.send(&mut collected)?;
+        if collected.batch.groups.is_empty() {
+            return Ok(AppendReport::default());
+        }
+        self.append(collected.batch)
+    }
+}
+
+/// Makes records one by one, while a store takes them in.
+pub trait LogSource {
+    /// Gives everything to `sink`, group by group.
+    ///
+    /// # Errors
+    /// When it turns out that there is nothing to store after all; what was given is forgotten.
+    fn send(&mut self, sink: &mut dyn LogSink) -> Result<()>;
+}
+
+/// Takes records, group by group.
+pub trait LogSink {
+    /// Starts a group: the records that follow are of this stream, resource and scope.
+    fn group(&mut self, stream: &Labels, resource: &Arc<Resource>, scope: &Arc<Scope>);
+
+    /// Takes a record of the group.
+    fn record(&mut self, record: &LogRecord);
+}
+
+/// A batch from what a source gives; groups without records are left out.
+#[derive(Default)]
+struct Collected {
+    batch: LogBatch,
+    next: Option<LogGroup>,
+}
+
+impl LogSink for Collected {
+    fn group(&mut self, stream: &Labels, resource: &Arc<Resource>, scope: &Arc<Scope>) {
+        let (resource, scope) = (Arc::clone(resource), Arc::clone(scope));
+        self.next = Some(LogGroup { stream: stream.clone(), resource, scope, records: Vec::new() });
+    }
+
+    fn record(&mut self, record: &LogRecord) {
+        self.batch.groups.extend(self.next.take());
+        if let Some(group) = self.batch.groups.last_mut() {
+            group.records.push(record.clone());
+        }
+    }
 }
 
 /// What a query needs of the store.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use model::{Labels, LogRecord, TimeRange, Value};
-use storage_api::{AppendReport, Error, LogAppender, LogBatch, LogGroup, Result, TailBatch};
+use model::{Labels, LogRecord, Resource, Scope, TimeRange, Value};
+use storage_api::{AppendReport, Error, LogAppender, LogBatch, LogSink, LogSource, Result, TailBatch};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::LogStore;
 use crate::codec::{
-    BATCH_BYTES_MAX, Batch, BatchWriter, DEPTH_MAX, NO_HASH, Packers, depth_within, encode_origin, encode_stream,
+    BATCH_BYTES_MAX, Batch, BatchWriter, DEPTH_MAX, NO_HASH, depth_within, encode_origin, encode_stream,
 };
 use crate::head::{Head, batch_cost};
 use crate::json;
@@ -26,36 +26,111 @@ struct Part {
     batch: Batch,
 }
 
-/// Encodes a batch, piece by piece. The hash is over everything that came, in the order it came, whether it was kept or
-/// not: a retry has the same hash, though a record may have become too old meanwhile.
+/// Encodes a batch, piece by piece, without what is over a limit. The hash is over everything that came, in the order it
+/// came, whether it was kept or not: a retry has the same hash, though a record may have become too old meanwhile.
 ///
 /// A batch with records that have no time of their own is never taken for a retry: the same text sent at two moments is
 /// two events, and nothing in the batch tells them from one that was sent twice. Its hash is [`NO_HASH`].
 struct Encoder<'a> {
+    store: &'a LogStore,
     arrival: i64,
     is_timed: bool,
-    packers: &'a Packers,
     writer: BatchWriter,
     hash: Box<Xxh3>,
     parts: Vec<Part>,
+    group: Group,
+    report: AppendReport,
+    /// What ended the encoding.
+    error: Option<Error>,
+}
+
+/// The group that records are taken for.
+#[derive(Default)]
+struct Group {
+    labels: Labels,
+    stream: Vec<u8>,
+    origin: Vec<u8>,
+    /// The writer has been told.
+    is_open: bool,
+    /// Why none of its records is taken.
+    fault: Option<(&'static str, String)>,
+}
+
+impl LogSink for Encoder<'_> {
+    fn group(&mut self, stream: &Labels, resource: &Arc<Resource>, scope: &Arc<Scope>) {
+        let mut group = Group { labels: stream.clone(), fault: check_depth(resource, scope), ..Group::default() };
+        if group.fault.is_none() {
+            (group.stream, group.origin) = (encode_stream(stream), encode_origin(resource, scope));
+            let limit = self.store.options.origin_bytes_max;
+            let size = group.stream.len().max(group.origin.len()) as u64;
+            if size > limit {
+                let detail =
+                    format!("stream labels, or resource and scope, of {size} bytes are over the limit of {limit}");
+                group.fault = Some(("resource_too_large", detail));
+            }
+        }
+        self.group = group;
+    }
+
+    fn record(&mut self, record: &LogRecord) {
+        if self.error.is_some() {
+            return;
+        }
+        self.is_timed &= record.timestamp.0 != 0 || record.observed_timestamp.0 != 0;
+        if let Some((reason, detail)) = &self.group.fault {
+            return self.report.reject(reason, 1, || detail.clone());
+        }
+        if let Err(error) = self.encode(record) {
+            self.error = Some(error);
+        }
+    }
 }
 
 impl<'a> Encoder<'a> {
-    fn new(arrival: i64, is_timed: bool, packers: &'a Packers) -> Self {
-        let (writer, hash) = (BatchWriter::new(arrival), Box::new(Xxh3::new()));
-        Self { arrival, is_timed, packers, writer, hash, parts: Vec::new() }
+    fn new(store: &'a LogStore) -> Self {
+        let arrival = store.clock.now_nanos();
+        Self {
+            store,
+            arrival,
+            is_timed: true,
+            writer: BatchWriter::new(arrival),
+            hash: Box::new(Xxh3::new()),
+            parts: Vec::new(),
+            group: Group::default(),
+            report: AppendReport::default(),
+            error: None,
+        }
     }
 
-    fn begin_group(&mut self, stream: &[u8], origin: &[u8]) {
-        self.hash.update(stream);
-        self.hash.update(origin);
-        self.writer.begin_group(stream, origin);
+    fn encode(&mut self, record: &LogRecord) -> Result<()> {
+        if self.writer.raw_bytes() > PART_BYTES_MAX {
+            self.finish_part()?;
+        }
+        let Group { labels, stream, origin, is_open, .. } = &mut self.group;
+        if !*is_open {
+            self.hash.update(stream);
+            self.hash.update(origin);
+            self.writer.begin_group(stream, origin);
+            *is_open = true;
+        }
+        let (store, hash, now) = (self.store, &mut self.hash, self.arrival);
+        let encoded = store.check_shape(record).and_then(|()| {
+            self.writer.push(record, |bytes| {
+                hash.update(bytes);
+                store.check_encoded(record, bytes.len(), now)
+            })
+        });
+        if let Err((reason, detail)) = encoded {
+            self.report.reject(reason, 1, || format!("{detail} of stream {}", shown(labels)));
+        }
+        Ok(())
     }
 
     fn finish_part(&mut self) -> Result<()> {
         let writer = std::mem::replace(&mut self.writer, BatchWriter::new(self.arrival));
         let hash = std::mem::replace(&mut self.hash, Box::new(Xxh3::new())).digest128();
         let hash = if self.is_timed { hash } else { NO_HASH };
+        self.group.is_open = false;
         if writer.records() == 0 {
             return Ok(());
         }
@@ -63,27 +138,48 @@ impl<'a> Encoder<'a> {
             let size = writer.raw_bytes();
             return Err(Error::Invalid(format!("records of {size} bytes at once, the limit is {BATCH_BYTES_MAX}")));
         }
-        let packed = writer.finish(hash, self.packers);
+        let packed = writer.finish(hash, &self.store.packers);
         let (bytes, batch) = packed.map_err(|error| Error::Invalid(format!("compressing a batch: {error}")))?;
         self.parts.push(Part { bytes, batch });
         Ok(())
     }
+
+    /// Returns what is left to append, and the report on what is not.
+    fn finish(mut self) -> Result<(Vec<Part>, AppendReport)> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => self.finish_part().map(|()| (self.parts, self.report)),
+        }
+    }
+}
+
+fn check_depth(resource: &Resource, scope: &Scope) -> Option<(&'static str, String)> {
+    let is_fine = |pairs: &[(String, Value)]| pairs.iter().all(|(_, value)| depth_within(value, DEPTH_MAX - 1));
+    if is_fine(&resource.attributes) && is_fine(&scope.attributes) {
+        return None;
+    }
+    Some(("nested_too_deep", format!("an attribute of resource or scope nests deeper than {DEPTH_MAX}")))
 }
 
 impl LogAppender for LogStore {
     fn append(&self, batch: LogBatch) -> Result<AppendReport> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
+        self.check_open()?;
+        let mut encoder = Encoder::new(self);
+        for group in &batch.groups {
+            encoder.group(&group.stream, &group.resource, &group.scope);
+            group.records.iter().for_each(|record| encoder.record(record));
         }
-        let mut report = AppendReport::default();
-        let parts = self.encode(&batch, &mut report)?;
         drop(batch);
-        for part in parts {
-            let records = part.batch.records() as u64;
-            self.append_part(&part, records)?;
-            report.accepted += records;
-        }
-        Ok(report)
+        let (parts, report) = encoder.finish()?;
+        self.append_parts(parts, report)
+    }
+
+    fn append_from(&self, source: &mut dyn LogSource) -> Result<AppendReport> {
+        self.check_open()?;
+        let mut encoder = Encoder::new(self);
+        source.send(&mut encoder)?;
+        let (parts, report) = encoder.finish()?;
+        self.append_parts(parts, report)
     }
 }
 
@@ -112,6 +208,19 @@ impl Drop for Arriving<'_> {
 }
 
 impl LogStore {
+    fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn append_parts(&self, parts: Vec<Part>, mut report: AppendReport) -> Result<AppendReport> {
+        for part in parts {
+            let records = part.batch.records() as u64;
+            self.append_part(&part, records)?;
+            report.accepted += records;
+        }
+        Ok(report)
+    }
+
     fn append_part(&self, part: &Part, records: u64) -> Result<()> {
         let Part { bytes, batch } = part;
         if self.recent.begin(batch.hash) == Verdict::Repeat {
@@ -184,64 +293,6 @@ impl LogStore {
                 drop(self.tail.send(Arc::new(TailBatch { stream, rows })));
             }
         }
-    }
-
-    /// Encodes what the limits allow, and reports the rest.
-    fn encode(&self, batch: &LogBatch, report: &mut AppendReport) -> Result<Vec<Part>> {
-        let now = self.clock.now_nanos();
-        let is_timed = |record: &LogRecord| record.timestamp.0 != 0 || record.observed_timestamp.0 != 0;
-        let is_timed = batch.groups.iter().flat_map(|group| &group.records).all(is_timed);
-        let mut encoder = Encoder::new(now, is_timed, &self.packers);
-        for group in batch.groups.iter().filter(|group| !group.records.is_empty()) {
-            self.encode_group(&mut encoder, group, now, report)?;
-        }
-        encoder.finish_part()?;
-        Ok(encoder.parts)
-    }
-
-    fn encode_group(
-        &self,
-        encoder: &mut Encoder<'_>,
-        group: &LogGroup,
-        now: i64,
-        report: &mut AppendReport,
-    ) -> Result<()> {
-        let depth_is_fine =
-            |pairs: &[(String, Value)]| pairs.iter().all(|(_, value)| depth_within(value, DEPTH_MAX - 1));
-        let count = group.records.len() as u64;
-        if !depth_is_fine(&group.resource.attributes) || !depth_is_fine(&group.scope.attributes) {
-            report.reject("nested_too_deep", count, || {
-                format!("an attribute of resource or scope nests deeper than {DEPTH_MAX}")
-            });
-            return Ok(());
-        }
-        let (stream, origin) = (encode_stream(&group.stream), encode_origin(&group.resource, &group.scope));
-        let limit = self.options.origin_bytes_max;
-        let size = stream.len().max(origin.len()) as u64;
-        if size > limit {
-            report.reject("resource_too_large", count, || {
-                format!("stream labels, or resource and scope, of {size} bytes are over the limit of {limit}")
-            });
-            return Ok(());
-        }
-        encoder.begin_group(&stream, &origin);
-        for record in &group.records {
-            if encoder.writer.raw_bytes() > PART_BYTES_MAX {
-                encoder.finish_part()?;
-                encoder.begin_group(&stream, &origin);
-            }
-            let encoded = self.check_shape(record).and_then(|()| {
-                let Encoder { writer, hash, .. } = &mut *encoder;
-                writer.push(record, |bytes| {
-                    hash.update(bytes);
-                    self.check_encoded(record, bytes.len(), now)
-                })
-            });
-            if let Err((reason, detail)) = encoded {
-                report.reject(reason, 1, || format!("{detail} of stream {}", shown(&group.stream)));
-            }
-        }
-        Ok(())
     }
 
     /// Checks what could make encoding itself costly.

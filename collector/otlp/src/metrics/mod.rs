@@ -32,7 +32,7 @@ pub use labels::Label;
 pub use name::{LabelNaming, label_name, metric_name, unit_name};
 pub use options::{LabelLimits, Options, Promoted, Strategy};
 pub use translate::translate;
-pub(crate) use wire::{Malformed, Reader};
+pub(crate) use wire::{Field, Malformed, Reader};
 
 use crate::{InvalidFields, RejectedRecords};
 

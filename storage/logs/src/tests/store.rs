@@ -517,3 +517,36 @@ fn a_plan_tells_what_is_read() {
     let later = check(None, TimeRange::new(Timestamp(i64::MAX - 9), Timestamp(i64::MAX)));
     assert_eq!((later.blocks_outside, later.blocks.len()), (1, 0));
 }
+
+/// Gives a batch record by record, or nothing at all.
+struct Source(LogBatch, Option<Error>);
+
+impl storage_api::LogSource for Source {
+    fn send(&mut self, sink: &mut dyn storage_api::LogSink) -> storage_api::Result<()> {
+        for group in &self.0.groups {
+            sink.group(&group.stream, &group.resource, &group.scope);
+            group.records.iter().for_each(|record| sink.record(record));
+        }
+        self.1.take().map_or(Ok(()), Err)
+    }
+}
+
+#[test]
+fn a_source_is_stored_as_the_batch_of_it_is_and_forgotten_when_it_fails() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let made = || batch("a", (1..9).map(|i| record(i, &format!("line {i}"))).collect());
+    let failing = store.append_from(&mut Source(made(), Some(Error::Closed)));
+    assert!(matches!(failing, Err(Error::Closed)));
+    assert_eq!(lines(&store), Vec::<String>::new());
+    assert_eq!(store.append_from(&mut Source(made(), None)).unwrap().accepted, 8);
+    // The same batch, as a whole, is a retry.
+    assert_eq!(store.append(made()).unwrap().accepted, 8);
+    assert_eq!(lines(&store).len(), 8);
+    let too_deep = (0..70).fold(Value::Null, |value, _| Value::Array(vec![value]));
+    let mut deep = made();
+    deep.groups[0].records.push(LogRecord { body: too_deep, ..record(10, "") });
+    let (one, other) = (store.append_from(&mut Source(deep.clone(), None)).unwrap(), store.append(deep).unwrap());
+    assert_eq!((one.rejected(), one.accepted), (1, 8));
+    assert_eq!(one, other);
+}

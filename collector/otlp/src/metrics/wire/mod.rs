@@ -15,7 +15,7 @@ pub(super) use any::{Any, Pair};
 pub(super) use points::{
     Buckets, Exemplar, ExponentialPoint, HistogramPoint, NumberPoint, Quantile, Side, SummaryPoint,
 };
-pub(crate) use reader::{Malformed, Reader};
+pub(crate) use reader::{Malformed, Reader, Value as Field};
 
 use reader::Value;
 

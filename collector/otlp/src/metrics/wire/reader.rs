@@ -18,7 +18,7 @@ pub(crate) enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
-    Fixed32,
+    Fixed32(u32),
     /// A group, which was skipped.
     Group,
 }
@@ -85,8 +85,9 @@ impl<'a> Reader<'a> {
             3 => self.skip_group(tag, depth),
             4 => Err(Malformed("a group ends that never started")),
             5 => {
-                self.rest = self.rest.get(4..).ok_or(CUT_OFF)?;
-                Ok(Value::Fixed32)
+                let Some((bytes, rest)) = self.rest.split_first_chunk::<4>() else { return Err(CUT_OFF) };
+                self.rest = rest;
+                Ok(Value::Fixed32(u32::from_le_bytes(*bytes)))
             }
             _ => Err(Malformed("a field has an unknown wire type")),
         }
@@ -151,6 +152,14 @@ impl<'a> Value<'a> {
     pub(crate) fn fixed64(self) -> Result<u64, Malformed> {
         match self {
             Self::Fixed64(bits) => Ok(bits),
+            _ => Err(WRONG_TYPE),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn fixed32(self) -> Result<u32, Malformed> {
+        match self {
+            Self::Fixed32(bits) => Ok(bits),
             _ => Err(WRONG_TYPE),
         }
     }
