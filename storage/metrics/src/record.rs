@@ -4,7 +4,7 @@ mod extras;
 
 use std::cell::RefCell;
 
-use model::{MetricKind, MetricMetadata, Sample};
+use model::{Labels, MetricKind, MetricMetadata, Sample};
 
 use crate::block::decimal::{POWERS, whole};
 use crate::head::LabelPairs;
@@ -238,10 +238,10 @@ fn pack(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind, PLAIN], body].concat()
 }
 
-/// A record with its text still in the buffer.
+/// A decoded record.
 #[derive(Debug)]
-pub(crate) enum Record<'a> {
-    Samples(SamplesRecord<'a>),
+pub(crate) enum Record {
+    Samples(SamplesRecord),
     Metadata(Vec<MetricMetadata>),
 }
 
@@ -260,9 +260,10 @@ pub(crate) struct CodedRow {
 
 /// Definitions and samples of one record.
 #[derive(Debug)]
-pub(crate) struct SamplesRecord<'a> {
+pub(crate) struct SamplesRecord {
     pub(crate) epoch: u64,
-    pub(crate) definitions: Vec<(SeriesId, Vec<(&'a str, &'a str)>)>,
+    /// What ids stand for; those whose labels are none are left out.
+    pub(crate) definitions: Vec<(SeriesId, Labels)>,
     pub(crate) rows: Vec<CodedRow>,
     pub(crate) times: Vec<i64>,
     /// Per sample what is added to or, where there is no scale, changed in the one before.
@@ -272,6 +273,11 @@ pub(crate) struct SamplesRecord<'a> {
 }
 
 impl CodedRow {
+    #[cfg(test)]
+    pub(crate) fn claiming(claim: u32) -> Self {
+        Self { series: SeriesId(0), count: 1, base: 0, claim, scale: SCALE_NONE }
+    }
+
     /// Appends the samples of this row, told from the bits of its base; 0 without one.
     pub(crate) fn samples(&self, times: &[i64], changes: &[u64], base: u64, out: &mut Vec<Sample>) {
         if let Some(power) = POWERS.get(usize::from(self.scale)) {
@@ -304,8 +310,14 @@ pub(crate) fn unpack(record: &[u8]) -> Option<(u8, std::borrow::Cow<'_, [u8]>)> 
     }
 }
 
+/// Unpacks and decodes a record; `None` where it makes no sense.
+pub(crate) fn read(record: &[u8]) -> Option<Record> {
+    let (kind, body) = unpack(record)?;
+    decode(kind, &body)
+}
+
 /// Decodes an unpacked record; `None` where it makes no sense.
-pub(crate) fn decode(kind: u8, body: &[u8]) -> Option<Record<'_>> {
+pub(crate) fn decode(kind: u8, body: &[u8]) -> Option<Record> {
     let cursor = Cursor(body);
     match kind {
         SAMPLES => decode_samples(cursor).map(Record::Samples),
@@ -322,16 +334,18 @@ pub(crate) fn decode(kind: u8, body: &[u8]) -> Option<Record<'_>> {
     }
 }
 
-fn decode_samples(mut cursor: Cursor<'_>) -> Option<SamplesRecord<'_>> {
+fn decode_samples(mut cursor: Cursor<'_>) -> Option<SamplesRecord> {
     let epoch = cursor.fixed_u64()?;
-    let mut definitions = Vec::new();
+    let (mut definitions, mut labels) = (Vec::new(), Vec::new());
     for _ in 0..cursor.count()? {
         let series = SeriesId(cursor.u32()?);
-        let mut labels = Vec::new();
+        labels.clear();
         for _ in 0..cursor.count()? {
             labels.push((cursor.text()?, cursor.text()?));
         }
-        definitions.push((series, labels));
+        if labels.is_sorted_by(|a, b| a.0 < b.0) {
+            definitions.push((series, Labels::from_sorted(labels.iter().copied())));
+        }
     }
     let rows = decode_rows(&mut cursor)?;
     let samples_count = rows.iter().try_fold(0_usize, |sum, row| sum.checked_add(row.count))?;
@@ -435,7 +449,8 @@ mod tests {
         let (kind, body) = unpack(&record).unwrap();
         let Some(Record::Samples(got)) = decode(kind, &body) else { panic!("no samples") };
         assert_eq!(got.epoch, 77);
-        assert!(got.definitions.iter().all(|(_, have)| have == labels));
+        assert_eq!(got.definitions.len(), rows.len());
+        assert!(got.definitions.iter().all(|(_, have)| have.iter().eq(labels.iter().copied())));
         let (mut times, mut changes) = (got.times.as_slice(), got.changes.as_slice());
         assert_eq!(got.rows.len(), rows.len());
         let mut extras = got.extras.iter().peekable();

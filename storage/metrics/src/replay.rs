@@ -1,12 +1,13 @@
-//! Brings the head back from the WAL, one record in memory at a time.
+//! Brings the head back from the WAL, with few records in memory at a time.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use model::{Labels, Sample};
 use runtime::{CpuPool, Ledger, Signal};
-use storage_api::Result;
+use storage_api::{Error, Result};
 use storage_wal::{Commit, Observer, SegmentId, Wal};
 
 use crate::block;
@@ -21,6 +22,9 @@ use crate::telemetry::Metrics;
 /// The place in the ledger for samples whose series is lost.
 const PLACE: &str = "storage_wal";
 
+/// Decoded records that wait to be applied, beside the one that is applied and the one that is read.
+const RECORDS_AHEAD: usize = 1;
+
 /// Writes a full head to a block; segments before the given one are covered then.
 pub(crate) type Spill<'a> = &'a mut dyn FnMut(&Head, SegmentId) -> Result<()>;
 
@@ -30,32 +34,58 @@ struct Known {
     labels: Labels,
     /// Where the series is in the head, once it was seen there.
     place: Option<SeriesRef>,
-    /// Its bases by number: the first one is 1. One that was lost is missing.
-    bases: Vec<Option<u64>>,
+    /// The newest of its bases: number, from 1, and bits. Nearly all rows are told from it.
+    newest: (u32, u64),
+    /// Earlier ones, by number. One that was lost is missing.
+    earlier: Vec<(u32, u64)>,
 }
 
-/// Most bases of a series: a number beyond the next few is damage.
-const BASES_AHEAD_MAX: usize = 1 << 16;
-
 impl Known {
+    fn new(labels: Labels) -> Self {
+        Self { labels, place: None, newest: (0, 0), earlier: Vec::new() }
+    }
+
     /// Returns the bits of the base that a row is told from; 0 for a row without one.
     fn base(&self, number: u32) -> Option<u64> {
-        match number.checked_sub(1) {
-            Some(place) => self.bases.get(place as usize).copied().flatten(),
-            None => Some(0),
+        if number == 0 {
+            return Some(0);
         }
+        if number == self.newest.0 {
+            return Some(self.newest.1);
+        }
+        let found = self.earlier.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.earlier.get(found).map(|(_, bits)| *bits)
     }
 
     fn set_base(&mut self, row: &CodedRow, last: Option<&Sample>) {
-        if let (Some(place), Some(last)) = (row.claim.checked_sub(1), last) {
-            let place = place as usize;
-            if place >= self.bases.len() && place - self.bases.len() <= BASES_AHEAD_MAX {
-                self.bases.resize(place + 1, None);
-            }
-            if let Some(base) = self.bases.get_mut(place) {
-                *base = Some(last.value.to_bits());
+        let Some(last) = last.filter(|_| row.claim != 0) else { return };
+        let base = (row.claim, last.value.to_bits());
+        if base.0 > self.newest.0 {
+            let before = std::mem::replace(&mut self.newest, base);
+            self.earlier.extend(Some(before).filter(|(number, _)| *number != 0));
+        } else if base.0 == self.newest.0 {
+            self.newest = base;
+        } else {
+            match self.earlier.binary_search_by_key(&base.0, |(number, _)| *number) {
+                Ok(found) => self.earlier[found] = base,
+                Err(place) => self.earlier.insert(place, base),
             }
         }
+    }
+}
+
+/// A record of the log.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(crate) segment: SegmentId,
+    pub(crate) size_bytes: usize,
+    /// `None` when it cannot be decoded.
+    pub(crate) record: Option<Record>,
+}
+
+impl Logged {
+    pub(crate) fn read(segment: SegmentId, bytes: &[u8]) -> Self {
+        Self { segment, size_bytes: bytes.len(), record: record::read(bytes) }
     }
 }
 
@@ -81,20 +111,18 @@ impl<'a> Replayer<'a> {
         Self { head: Head::new(), metadata, metrics, ledger, head_bytes, epoch: None, series, has_failed: false }
     }
 
-    /// Applies one record of `segment`.
-    pub(crate) fn apply(&mut self, segment: SegmentId, record: &[u8], spill: Spill<'_>) {
-        let unpacked = record::unpack(record);
-        let decoded = unpacked.as_ref().and_then(|(kind, body)| record::decode(*kind, body));
-        match decoded {
-            Some(Record::Samples(samples)) => self.apply_samples(&samples),
+    /// Applies one record.
+    pub(crate) fn apply(&mut self, Logged { segment, size_bytes, record }: Logged, spill: Spill<'_>) {
+        match record {
+            Some(Record::Samples(samples)) => self.apply_samples(samples),
             Some(Record::Metadata(metadata)) => {
                 for one in metadata {
                     self.metadata.set(one);
                 }
             }
             None => {
-                tracing::error!(segment = segment.0, size_bytes = record.len(), "a WAL record cannot be decoded");
-                self.metrics.wal_lost.with(&["undecodable"]).inc_by(record.len() as u64);
+                tracing::error!(segment = segment.0, size_bytes, "a WAL record cannot be decoded");
+                self.metrics.wal_lost.with(&["undecodable"]).inc_by(size_bytes as u64);
             }
         }
         if self.head.size_bytes() >= self.head_bytes && !self.has_failed {
@@ -111,17 +139,14 @@ impl<'a> Replayer<'a> {
         }
     }
 
-    fn apply_samples(&mut self, record: &SamplesRecord<'_>) {
+    fn apply_samples(&mut self, record: SamplesRecord) {
         if self.epoch != Some(record.epoch) {
             self.series.clear();
             self.epoch = Some(record.epoch);
         }
-        for (id, labels) in &record.definitions {
-            if labels.is_sorted_by(|a, b| a.0 < b.0) {
-                let labels = Labels::from_sorted(labels.iter().copied());
-                // Appenders that met define a series twice.
-                self.series.entry(*id).or_insert(Known { labels, place: None, bases: Vec::new() });
-            }
+        for (id, labels) in record.definitions {
+            // Appenders that met define a series twice.
+            self.series.entry(id).or_insert_with(|| Known::new(labels));
         }
         let mut scratch = Vec::new();
         let (mut times, mut changes) = (record.times.as_slice(), record.changes.as_slice());
@@ -204,11 +229,22 @@ pub(crate) fn replay(
         found.blocks.extend(block);
         Ok(())
     };
-    let (wal, report) = Wal::open::<ReplayError>(wal_dir, wal_options, &mut |segment, record| {
-        replayer.apply(segment, record, &mut spill);
-        Ok(())
-    })
-    .map_err(|ReplayError(error)| error)?;
+    let (sender, logged) = sync_channel(RECORDS_AHEAD);
+    let opened = std::thread::scope(|scope| {
+        // One thread reads and decodes, this one applies.
+        let read = move || {
+            Wal::open::<ReplayError>(wal_dir, wal_options, &mut |segment, bytes| {
+                let sent = sender.send(Logged::read(segment, bytes));
+                sent.map_err(|_| ReplayError(Error::Closed))
+            })
+        };
+        let reader = std::thread::Builder::new().name("wal-reader".to_owned()).spawn_scoped(scope, read);
+        let reader = reader.map_err(|error| Error::io("starting to read", wal_dir, error))?;
+        logged.into_iter().for_each(|logged| replayer.apply(logged, &mut spill));
+        let opened = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        opened.map_err(|ReplayError(error)| error)
+    });
+    let (wal, report) = opened?;
     if report.torn_bytes > 0 {
         tracing::warn!(bytes = report.torn_bytes, "a record at the end of the WAL was never finished and is cut off");
         metrics.wal_lost.with(&["torn"]).inc_by(report.torn_bytes);
@@ -220,4 +256,31 @@ pub(crate) fn replay(
     }
     tracing::info!(records = report.records, bytes = report.bytes, samples = replayer.head.samples(), "WAL replayed");
     Ok((wal, replayer.head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bases_are_found_in_whatever_order_they_came() {
+        let mut known = Known::new(Labels::empty());
+        let bits = |number: u32| f64::from(number).to_bits();
+        assert_eq!((known.base(0), known.base(1)), (Some(0), None));
+        for number in [2, 1, 3, 9, 5, 5, 4] {
+            known.set_base(&CodedRow::claiming(number), Some(&Sample { timestamp_ms: 0, value: f64::from(number) }));
+        }
+        for number in [1, 2, 3, 4, 5, 9] {
+            assert_eq!(known.base(number), Some(bits(number)));
+        }
+        assert_eq!([6, 7, 8, 10].map(|number| known.base(number)), [None; 4]);
+        let again = Sample { timestamp_ms: 0, value: 77.0 };
+        for number in [9, 3] {
+            known.set_base(&CodedRow::claiming(number), Some(&again));
+            assert_eq!(known.base(number), Some(again.value.to_bits()));
+        }
+        known.set_base(&CodedRow::claiming(0), Some(&again));
+        known.set_base(&CodedRow::claiming(11), None);
+        assert_eq!((known.base(0), known.base(11)), (Some(0), None));
+    }
 }

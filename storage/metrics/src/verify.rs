@@ -9,8 +9,7 @@ use storage_wal::{SegmentId, segment_path};
 
 use crate::block::{BlockName, Meta, TEMPORARY_PREFIX, verify_block};
 use crate::metadata::{self, Metadata};
-use crate::record;
-use crate::replay::Replayer;
+use crate::replay::{Logged, Replayer};
 use crate::telemetry::Metrics;
 use crate::tombstones::{self, DAMAGED_FILE, TOMBSTONES_FILE};
 
@@ -97,12 +96,12 @@ fn check_wal(dir: &Path, first: SegmentId, metadata: &mut Metadata, found: Findi
     let mut replayer = Replayer::new(metadata, &metrics, &ledger, HEAD_BYTES);
     let mut undecodable = Vec::new();
     let report = storage_wal::check(dir, first, &mut |segment, bytes| {
-        let unpacked = record::unpack(bytes);
-        if unpacked.as_ref().and_then(|(kind, body)| record::decode(*kind, body)).is_none() {
+        let logged = Logged::read(segment, bytes);
+        if logged.record.is_none() {
             undecodable.push(segment);
             return;
         }
-        replayer.apply(segment, bytes, &mut |_, _| Ok(()));
+        replayer.apply(logged, &mut |_, _| Ok(()));
     });
     let report = match report {
         Ok(report) => report,
