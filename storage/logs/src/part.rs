@@ -11,11 +11,14 @@ use storage_api::{
     LogPart, LogRows, MetadataColumn, MetadataSelect, QueryContext, Result, RowSelect, RowTest, TextColumn,
 };
 
-use crate::block::{Block, Catalog, Detail, LinesPage, RowView};
+use crate::block::{Block, Catalog, Counts, Detail, LinesPage, RowView};
 use crate::json;
 use crate::metadata::{Names, OWN_FIELDS, OriginFields, Pair, RowFields, SEVERITY_FIELDS, hex, push_row};
 use crate::query::page_times;
 use crate::telemetry::Damage;
+
+/// Fields that are columns of ids.
+const ID_FIELDS: [&str; 2] = ["trace_id", "span_id"];
 
 /// A run of pages of one stream.
 #[derive(Debug)]
@@ -245,6 +248,11 @@ impl BlockPart {
         Ok(pages)
     }
 
+    /// Returns the block's counts, unless these are damaged.
+    fn counts(&self) -> Option<Arc<Counts>> {
+        self.block.counts().map_err(|error| self.block.note_damage(Damage::Counts, &error)).ok()
+    }
+
     /// Works out what of the metadata must be read.
     fn metadata_of(&self, select: &RowSelect<'_>) -> Result<Option<Metadata>> {
         if !self.with_metadata {
@@ -256,7 +264,7 @@ impl BlockPart {
             MetadataSelect::Only(fields) => {
                 let fields: Vec<&str> =
                     fields.iter().map(String::as_str).filter(|name| self.stream.get(name).is_none()).collect();
-                let counts = self.block.counts().map_err(|error| self.block.note_damage(Damage::Counts, &error)).ok();
+                let counts = self.counts();
                 let may_have = |name: &&str| {
                     OWN_FIELDS.contains(name)
                         || counts.as_ref().is_none_or(|counts| counts.may_have(self.stream_number, name))
@@ -285,7 +293,19 @@ impl Metadata {
     /// Reads it, and leaves rows out that have another value of `field`.
     fn load(&mut self, part: &BlockPart, pages: &mut [PagePicks], field: Option<(&str, &str)>) -> Result<()> {
         let mut names = Names::default();
+        let column = field.and_then(|(name, _)| ID_FIELDS.into_iter().find(|id| *id == name));
+        // Where no record of the stream has an attribute of this name, the column has all there is of it.
+        let column = match column {
+            Some(name) => part.counts().filter(|counts| !counts.may_have(part.stream_number, name)).and(Some(name)),
+            None => None,
+        };
         for page in pages.iter_mut().filter(|page| !page.picks.is_empty()) {
+            if let (Some(column), Some((_, value))) = (column, field) {
+                part.block.retain_id(page.page, &mut page.picks, column, value)?;
+                if page.picks.is_empty() {
+                    continue;
+                }
+            }
             let fields = match self.detail {
                 Detail::Metadata => part.block.fields(page.page, &page.picks)?,
                 _ => None,

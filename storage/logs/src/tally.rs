@@ -85,12 +85,20 @@ fn fields_beside<'a>(fields: &'a [String], stream: &Labels) -> Vec<&'a str> {
     fields.iter().map(String::as_str).filter(|name| stream.get(name).is_none()).collect()
 }
 
+/// A minute that is cut, and where the rows of a stream in it lie among those of the stream, as its counts say.
+#[derive(Debug, Clone, Copy)]
+struct CutMinute {
+    minute: i64,
+    first_row: u64,
+    rows: u64,
+}
+
 /// Rows of one stream that are counted by decoding them.
 #[derive(Debug, Clone)]
 struct Wanted {
     stream: usize,
     /// The minutes that count, ascending.
-    minutes: Arc<[i64]>,
+    minutes: Arc<[CutMinute]>,
     /// The number of the text of each severity number, when each has one text only.
     texts: Option<Arc<[(u8, u32)]>>,
 }
@@ -102,6 +110,13 @@ pub(crate) struct Run {
     counts: Arc<Counts>,
     pub(crate) pages: Range<usize>,
     wanted: Vec<Wanted>,
+}
+
+/// What rows of a page are counted by.
+struct OpenPage {
+    page: usize,
+    times: Arc<Vec<i64>>,
+    severities: Arc<Vec<u8>>,
 }
 
 /// What is done with a block.
@@ -264,12 +279,21 @@ impl<'a> Borders<'a> {
     }
 
     /// Returns the cut minutes in which the stream has records.
-    fn cut_minutes_of(&self, counts: &[SeverityCounts]) -> Vec<i64> {
-        let has = |minute: &i64, counts: &SeverityCounts| {
-            let at = counts.place(0, minute * 2);
-            counts.keys.get(at).is_some_and(|key| key.div_euclid(2) == *minute)
-        };
-        self.cut_minutes.iter().copied().filter(|minute| counts.iter().any(|counts| has(minute, counts))).collect()
+    fn cut_minutes_of(&self, counts: &[SeverityCounts]) -> Vec<CutMinute> {
+        let mut minutes: Vec<CutMinute> =
+            self.cut_minutes.iter().map(|minute| CutMinute { minute: *minute, first_row: 0, rows: 0 }).collect();
+        for counts in counts {
+            let mut at = 0;
+            for minute in &mut minutes {
+                let start = counts.place(at, minute.minute * 2);
+                let end = counts.place(start, (minute.minute + 1) * 2);
+                minute.first_row += counts.records(0, start);
+                minute.rows += counts.records(start, end);
+                at = end;
+            }
+        }
+        minutes.retain(|minute| minute.rows > 0);
+        minutes
     }
 }
 
@@ -286,8 +310,8 @@ fn plan_stream(
     if !cut_minutes.is_empty() {
         let is_cut = |number: &usize| {
             let (first, last) = page_times(block.catalog(), stream, *number);
-            let at = cut_minutes.partition_point(|minute| *minute < first.div_euclid(MINUTE_NS));
-            cut_minutes.get(at).is_some_and(|minute| *minute <= last.div_euclid(MINUTE_NS))
+            let at = cut_minutes.partition_point(|minute| minute.minute < first.div_euclid(MINUTE_NS));
+            cut_minutes.get(at).is_some_and(|minute| minute.minute <= last.div_euclid(MINUTE_NS))
         };
         let pages: Vec<usize> = pages_in(block, stream, borders.range).into_iter().filter(is_cut).collect();
         // Severities come by number, and with one number they follow each other.
@@ -405,30 +429,37 @@ impl Run {
     ) -> Result<bool> {
         let catalog = self.block.catalog();
         let all = self.rows_of(stream);
-        let mut is_known = true;
-        for page in self.pages.clone() {
-            let first_row = catalog.pages.get(page).map_or(0, |page| page.first_row);
-            let rows = all.start.max(first_row)..all.end.min(catalog.page_end(page));
-            if rows.is_empty() {
-                continue;
-            }
-            let (from, to) = ((rows.start - first_row) as usize, (rows.end - first_row) as usize);
-            let (times, severities) = (self.block.times(page)?, self.block.severities(page)?);
-            let times = times.get(from..to).unwrap_or_default();
-            let severities = severities.get(from..to).unwrap_or_default();
-            wanted.for_each_row(times, range, &mut |row, at| {
-                *seen += 1;
-                let severity = severities.get(row).copied().unwrap_or(0);
-                match texts.iter().find(|(number, _)| *number == severity) {
-                    Some(severity) => tally.push(&select.cuts, at, *severity),
-                    None => {
-                        is_known = false;
-                        false
+        let mut open: Option<OpenPage> = None;
+        for minute in wanted.minutes.iter() {
+            let place = |row: u64| u32::try_from(u64::from(stream.first_row) + row).unwrap_or(u32::MAX);
+            let rows = place(minute.first_row).max(all.start)..place(minute.first_row + minute.rows).min(all.end);
+            let mut at = rows.start;
+            while at < rows.end {
+                let page = catalog.page_of(at);
+                let first_row = catalog.pages.get(page).map_or(0, |page| page.first_row);
+                let end = rows.end.min(catalog.page_end(page));
+                let inside = (at - first_row) as usize..(end - first_row) as usize;
+                if open.as_ref().is_none_or(|open| open.page != page) {
+                    let (times, severities) = (self.block.times(page)?, self.block.severities(page)?);
+                    open = Some(OpenPage { page, times, severities });
+                }
+                let Some(open) = &open else { return Ok(false) };
+                let times = open.times.get(inside.clone()).unwrap_or_default();
+                let both = times.iter().zip(open.severities.get(inside).unwrap_or_default());
+                *seen += u64::from(end - at);
+                for (time, severity) in both {
+                    let severity = texts.iter().find(|(number, _)| number == severity);
+                    let Some(severity) = severity.filter(|_| time.div_euclid(MINUTE_NS) == minute.minute) else {
+                        return Ok(false);
+                    };
+                    if range.contains(Timestamp(*time)) && !tally.push(&select.cuts, *time, *severity) {
+                        return Ok(true);
                     }
                 }
-            });
+                at = end.max(at + 1);
+            }
         }
-        Ok(is_known)
+        Ok(true)
     }
 }
 
@@ -437,15 +468,15 @@ impl Wanted {
     fn for_each_row(&self, times: &[i64], range: TimeRange, each: &mut dyn FnMut(usize, i64) -> bool) {
         let (Some(first), Some(last)) = (times.first(), times.last()) else { return };
         let (first, last) = (first.div_euclid(MINUTE_NS), last.div_euclid(MINUTE_NS));
-        let from = self.minutes.partition_point(|minute| *minute < first);
+        let from = self.minutes.partition_point(|minute| minute.minute < first);
         let mut at = 0;
-        for minute in self.minutes.iter().skip(from).take_while(|minute| **minute <= last) {
+        for minute in self.minutes.iter().skip(from).map(|minute| minute.minute).take_while(|minute| *minute <= last) {
             let start = minute.saturating_mul(MINUTE_NS).max(range.start.0);
             let rest = times.get(at..).unwrap_or_default();
             at += rest.partition_point(|time| *time < start);
             for (row, time) in (at..).zip(times.get(at..).unwrap_or_default()) {
                 at = row;
-                if *time >= range.end.0 || time.div_euclid(MINUTE_NS) > *minute {
+                if *time >= range.end.0 || time.div_euclid(MINUTE_NS) > minute {
                     break;
                 }
                 at = row + 1;

@@ -40,10 +40,17 @@ pub(crate) enum Go {
 /// What is malformed; what came before was reported.
 pub(crate) fn object_each<'a>(
     text: &'a str,
+    found: impl FnMut(&str, Kind, &'a str) -> Result<Go, &'static str>,
+) -> Result<Go, &'static str> {
+    members(&mut Reader { text, at: 0 }, found)
+}
+
+/// Does what [`object_each`] does where a reader is, which then stands behind the last value.
+fn members<'a>(
+    reader: &mut Reader<'a>,
     mut found: impl FnMut(&str, Kind, &'a str) -> Result<Go, &'static str>,
 ) -> Result<Go, &'static str> {
     const OBJECT: &str = "Value looks like object, but can't find closing '}' symbol";
-    let mut reader = Reader { text, at: 0 };
     if reader.token() != Some(b'{') {
         return Err(OBJECT);
     }
@@ -77,6 +84,26 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Returns where the next quote or backslash is from `at` on, or the end. Strings are short: eight bytes at a time are
+    /// seen through sooner than a search is set up.
+    fn special(&self, mut at: usize) -> usize {
+        const LOW: u64 = 0x0101_0101_0101_0101;
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        let bytes = self.text.as_bytes();
+        // The lowest bit that is set marks the first byte that is zero.
+        let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
+        while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+            let word = u64::from_le_bytes(*chunk);
+            let found = zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\')));
+            if found != 0 {
+                return at + (found.trailing_zeros() / 8) as usize;
+            }
+            at += 8;
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len())
+    }
+
     fn byte(&self, at: usize) -> Option<u8> {
         self.text.as_bytes().get(at).copied()
     }
@@ -94,7 +121,7 @@ impl<'a> Reader<'a> {
         let start = self.at + 1;
         let mut at = start;
         loop {
-            at += memchr::memchr2(b'"', b'\\', self.text.as_bytes().get(at..)?)?;
+            at = self.special(at);
             match self.byte(at)? {
                 b'\\' => at += 2,
                 _ => break,
@@ -137,7 +164,11 @@ impl<'a> Reader<'a> {
 
     /// Skips a balanced block, strings in it as a whole.
     fn block(&mut self, open: u8, close: u8) -> Option<()> {
-        let mut depth = 0usize;
+        self.rest_of_block(open, close, 0)
+    }
+
+    /// Skips what is left of a balanced block of which so many beginnings were read.
+    fn rest_of_block(&mut self, open: u8, close: u8, mut depth: usize) -> Option<()> {
         loop {
             match self.byte(self.at)? {
                 b'"' => {
@@ -207,9 +238,9 @@ fn unescape(text: &str) -> Cow<'_, str> {
 
 /// Puts a space where text was no UTF-8.
 pub(crate) fn without_replacement(text: Cow<'_, str>) -> Cow<'_, str> {
-    // The search for its three bytes is faster than that for a character.
-    let has_any = memchr::memmem::find(text.as_bytes(), "\u{fffd}".as_bytes()).is_some();
-    if has_any { Cow::Owned(text.replace('\u{fffd}', " ")) } else { text }
+    // Its first byte is rare, and found faster than a text.
+    let may_have = memchr::memchr(0xef, text.as_bytes()).is_some();
+    if may_have && text.contains('\u{fffd}') { Cow::Owned(text.replace('\u{fffd}', " ")) } else { text }
 }
 
 fn text_value(kind: Kind, raw: &str) -> Cow<'_, str> {
@@ -436,6 +467,42 @@ pub(crate) fn path(text: &str) -> Result<Vec<Step>, String> {
 }
 
 fn find<'a>(text: &'a str, path: &[Step]) -> Option<(Kind, &'a str)> {
+    match path {
+        [Step::Key(want)] if text.starts_with('{') => find_key(text, want),
+        _ => find_by_steps(text, path),
+    }
+}
+
+/// Does what [`find_by_steps`] does for one key of an object, and reads the line once.
+fn find_key<'a>(text: &'a str, want: &str) -> Option<(Kind, &'a str)> {
+    // Whether what was read has as many braces that close as open, strings left out.
+    let mut is_balanced = true;
+    let mut found = None;
+    let mut reader = Reader { text, at: 0 };
+    let walked = members(&mut reader, |key, kind, raw| {
+        is_balanced &= match kind {
+            Kind::Text | Kind::Bool | Kind::Null | Kind::Object => true,
+            Kind::Number => raw.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.')),
+            Kind::Array => memchr::memchr2(b'{', b'}', raw.as_bytes()).is_none(),
+        };
+        if key != want {
+            return Ok(Go::On);
+        }
+        found = Some((kind, raw));
+        Ok(Go::Stop)
+    });
+    // What is malformed behind the value does not matter, as long as the object ends.
+    drop(walked);
+    let found = found?;
+    if is_balanced {
+        reader.rest_of_block(b'{', b'}', 1)?;
+    } else {
+        Reader { text, at: 0 }.block(b'{', b'}')?;
+    }
+    Some(found)
+}
+
+fn find_by_steps<'a>(text: &'a str, path: &[Step]) -> Option<(Kind, &'a str)> {
     let mut value = Reader { text, at: 0 }.value().ok()?;
     for step in path {
         value = match (step, value) {
@@ -517,6 +584,7 @@ pub(crate) fn unpack<'a>(line: Cow<'a, str>, row: &mut RowLabels<'_>, hints: &Hi
 mod tests {
     use expect_test::{Expect, expect};
     use model::Labels;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -575,6 +643,36 @@ mod tests {
         assert_eq!(find("a.b[7]"), None);
         for bad in ["", ".a", "a.", "a[", "a[x]", "a[1.5]", "a b", "a..b", "[\"x]"] {
             assert!(path(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// The short way to one key is as strict as the long one.
+        #[test]
+        fn one_key_is_found_as_by_steps(
+            line in prop_oneof![
+                r#"\{[ab"{}\[\]:,1.\\ ]{0,24}"#,
+                proptest::collection::vec(
+                    proptest::sample::select(&[
+                        r#""a":"#, r#""b":"#, r#""\u0061":"#, "{", "}", "[", "]", ",", r#""x""#, r#""{\"""#, "1.5",
+                        "1{2", "true", "null", "tru", " ", "\"", "\u{e9}", "[{]", r#"["}"]"#, r#"{"a":1}"#,
+                    ][..]),
+                    0..10,
+                ).prop_map(|parts| format!("{{{}", parts.concat())),
+            ],
+            want in proptest::sample::select(&["a", "b", ""][..]),
+        ) {
+            let path = [Step::Key(want.to_owned())];
+            prop_assert_eq!(find(&line, &path), find_by_steps(&line, &path), "{}", line);
+        }
+
+        #[test]
+        fn quotes_and_backslashes_are_found(text in "[a\"\\\\#\u{e9}\u{a2}\u{dc}]{0,40}", from in 0_usize..60) {
+            let found = Reader { text: &text, at: 0 }.special(from);
+            let expected = (from..text.len()).find(|at| matches!(text.as_bytes()[*at], b'"' | b'\\'));
+            prop_assert_eq!(found, expected.unwrap_or(text.len().max(from)));
         }
     }
 

@@ -90,9 +90,17 @@ impl SeverityCounts {
         sum(&self.bytes, to).saturating_sub(sum(&self.bytes, from))
     }
 
-    /// Returns the first place from `from` on whose key is not below `key`.
+    /// Returns the first place from `from` on whose key is not below `key`; a near one is found sooner.
     pub(crate) fn place(&self, from: usize, key: i64) -> usize {
-        from + self.keys.get(from..).map_or(0, |keys| keys.partition_point(|have| *have < key))
+        let keys = self.keys.get(from..).unwrap_or_default();
+        let mut step = 8;
+        let mut start = 0;
+        while keys.get(start + step).is_some_and(|have| *have < key) {
+            start += step;
+            step *= 2;
+        }
+        let end = (start + step).min(keys.len());
+        from + start + keys.get(start..end).map_or(0, |keys| keys.partition_point(|have| *have < key))
     }
 }
 

@@ -13,6 +13,7 @@ use super::page_cache::What;
 use super::pages::Pages;
 use super::reader::Block;
 use super::rows::{BODY_STR, RowView};
+use crate::metadata::hex;
 
 /// Columns beside the lines, of some rows; those of another form than is known here are read by the Arrow reader.
 #[derive(Debug, Default)]
@@ -70,6 +71,24 @@ impl FieldRows {
 }
 
 impl Block {
+    /// Leaves of some rows of a page those whose trace or span id, by the column's name, is `wanted`; `false` when only the
+    /// Arrow reader can.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn retain_id(&self, page: usize, rows: &mut Vec<u32>, name: &'static str, wanted: &str) -> Result<bool> {
+        let footer = self.footer()?;
+        let mut ids: Vec<Option<FixedLenByteArray>> = Vec::new();
+        let picks = Picks { block: self, footer: &footer, page, rows };
+        if !picks.column::<FixedLenByteArrayType>(name, &mut ids)? {
+            return Ok(false);
+        }
+        let is_wanted = |id: &FixedLenByteArray| hex(id.data()).is_some_and(|id| id == wanted);
+        let mut ids = ids.iter();
+        rows.retain(|_| ids.next().and_then(Option::as_ref).is_some_and(is_wanted));
+        Ok(true)
+    }
+
     /// Decodes all but the lines of some rows of a page, given by their ascending numbers in it; `None` when only the Arrow
     /// reader can.
     ///
