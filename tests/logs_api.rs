@@ -186,3 +186,38 @@ async fn real_log_files_are_found_line_by_line() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_level_is_detected_from_severities_and_level_fields() {
+    let server = Server::start().await;
+    let at = now_ms() * 1_000_000 - 10_000_000_000;
+    let lines: Vec<(i64, String)> = (0..5).map(|i| (at + i, format!("line {i}"))).collect();
+    server.otlp_logs(&super::harness::logs::otlp_request("shop", &lines)).await.ok();
+    server.loki_push(&json!({"service_name": "shop", "level": "Warning"}), &lines[..2]).await.ok();
+    server.loki_push(&json!({"service_name": "shop", "pod": "p"}), &lines[..3]).await.ok();
+    let (start, end) = (at.to_string(), (at + 1_000_000_000).to_string());
+    let time = end.as_str();
+    for step in ["head", "block"] {
+        let found = server.lines("{service_name=\"shop\"} | detected_level=\"info\"", (at, at + 99), 100).await;
+        assert_eq!(found.len(), 5, "{step}");
+        let query = "sum by (detected_level) (count_over_time({service_name=\"shop\"}[1m]))";
+        let data = server.data("/loki/api/v1/query", &[("query", query), ("time", time)]).await;
+        let mut found: Vec<(String, String)> = data["result"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|series| {
+                let level = series["metric"]["detected_level"].as_str().unwrap_or("").to_owned();
+                (level, series["value"][1].as_str().unwrap().to_owned())
+            })
+            .collect();
+        found.sort();
+        let expected = [("", "3"), ("info", "5"), ("warn", "2")].map(|(level, n)| (level.to_owned(), n.to_owned()));
+        assert_eq!(found, expected, "{step}");
+        let params = [("query", "{service_name=\"shop\", pod=\"p\"}"), ("start", &*start), ("end", &*end)];
+        let data = server.data("/loki/api/v1/query_range", &params).await;
+        let plain = json!({"service_name": "shop", "pod": "p"});
+        assert_eq!(data["result"][0]["stream"], plain, "nothing tells a level, and none is made up");
+        server.flush().await;
+    }
+}

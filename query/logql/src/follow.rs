@@ -46,7 +46,7 @@ impl Follower {
             if !self.pipeline.passes(line) {
                 continue;
             }
-            labels.reset(batch.rows.metadata.get(row).iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+            labels.reset_row(&batch.rows, row, true);
             if let Some(line) = self.pipeline.process(timestamp, line, &mut labels) {
                 out.push(LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() });
             }
@@ -65,7 +65,7 @@ impl RowTest for Follower {
             if !self.pipeline.passes(line) {
                 return false;
             }
-            labels.reset(rows.metadata.get(*row).iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+            labels.reset_row(rows, *row, true);
             self.pipeline.process(timestamp, line, &mut labels).is_some()
         };
         (0..rows.len()).filter(|row| passes(row)).collect()

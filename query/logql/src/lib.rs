@@ -18,6 +18,7 @@ mod eval;
 mod fields;
 mod follow;
 mod go;
+mod level;
 mod lexer;
 mod literals;
 mod mine;

@@ -80,7 +80,7 @@ pub fn mine_patterns(
                 if !range.contains(at) || !pipeline.passes(line) {
                     continue;
                 }
-                labels.reset(rows.metadata.get(row).iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+                labels.reset_row(rows, row, true);
                 if let Some(line) = pipeline.process(at, line, &mut labels) {
                     seen += 1;
                     miner.add(&line, at.0.div_euclid(step_ns.max(1)) * step_ns.max(1));

@@ -240,7 +240,7 @@ pub(crate) fn rows_at(
             let line = rows.lines.get(row);
             let mut entry = None;
             if pipeline.passes(line) {
-                labels.reset(rows.metadata.get(row).iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+                labels.reset_row(&rows, row, true);
                 entry = pipeline.process(timestamp, line, &mut labels).map(|line| LogEntry {
                     timestamp,
                     line: line.into_owned(),

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use model::Labels;
+use storage_api::LogRows;
 
 use crate::ast::Grouping;
+use crate::level::{DETECTED_LEVEL, detect, plain};
 
 /// The label that says what went wrong with a line.
 pub(crate) const ERROR: &str = "__error__";
@@ -88,6 +90,27 @@ impl<'a> RowLabels<'a> {
                 None => Cow::Borrowed(name),
             };
             self.metadata.push((name, value));
+        }
+    }
+
+    /// Starts over for a row of the store. `with_level` adds `detected_level` where the store has it.
+    pub(crate) fn reset_row(&mut self, rows: &'a LogRows, row: usize, with_level: bool) {
+        let metadata = || rows.metadata.get(row).iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+        self.reset(metadata());
+        if with_level && rows.has_levels {
+            self.add_level(metadata());
+        }
+    }
+
+    /// Adds `detected_level`, or makes the one that came plain.
+    pub(crate) fn add_level(&mut self, metadata: impl Iterator<Item = (&'a str, &'a str)>) {
+        if self.stream.get(DETECTED_LEVEL).is_some() {
+            return;
+        }
+        if let Some((_, level)) = self.metadata.iter_mut().find(|(name, _)| name == DETECTED_LEVEL) {
+            *level = plain(level);
+        } else if let Some(level) = detect(self.stream, metadata) {
+            self.metadata.push((Cow::Borrowed(DETECTED_LEVEL), level));
         }
     }
 

@@ -422,6 +422,11 @@ impl Extractor {
         (!whole && names.iter().all(|name| !name.ends_with("_extracted"))).then_some(names)
     }
 
+    /// Says whether a label of this name can matter.
+    pub(crate) fn asks_for(&self, name: &str) -> bool {
+        self.names().is_none_or(|names| names.iter().any(|have| have == name))
+    }
+
     /// Says whether the value of a row depends on its line, beside the filters that come first.
     pub(crate) fn needs_lines(&self) -> bool {
         let is_blind = |step: &Step| matches!(step, Step::Label(_) | Step::Drop(_) | Step::Keep(_));

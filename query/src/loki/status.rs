@@ -41,7 +41,7 @@ pub(super) async fn drilldown_limits(extract::State(state): extract::State<State
         "limits": {
             "discover_log_levels": true,
             "discover_service_name": ["service_name"],
-            "log_level_fields": ["severity_text", "level"],
+            "log_level_fields": ["level", "severity", "lvl", "severity_text"],
             "max_query_bytes_read": format!("{}B", limits.bytes_max),
             "max_query_series": limits.series_max,
             "query_timeout": format!("{}s", limits.timeout.as_secs()),

@@ -154,6 +154,8 @@ pub struct LogTallies {
     pub tallies: Vec<LogTally>,
     /// The other rows, with metadata and maybe without lines.
     pub parts: Vec<Box<dyn LogPart>>,
+    /// As [`LogRows::has_levels`].
+    pub has_levels: bool,
 }
 
 /// A condition that an index may use to skip pages.
@@ -277,6 +279,9 @@ pub struct LogRows {
     pub lines: TextColumn,
     /// Structured metadata, empty unless asked for.
     pub metadata: MetadataColumn,
+    /// Whether a row also has the label `detected_level` when a level field or its severity tells one. A query makes it of
+    /// the stream and the metadata.
+    pub has_levels: bool,
 }
 
 impl LogRows {
@@ -412,7 +417,7 @@ pub trait LogQuerier: Send + Sync + fmt::Debug {
             with_metadata: true,
             without_lines: true,
         };
-        Ok(LogTallies { tallies: Vec::new(), parts: self.select(&select, context)? })
+        Ok(LogTallies { parts: self.select(&select, context)?, ..LogTallies::default() })
     }
 
     /// Tells what [`select`](Self::select) would have read when all its parts are, without reading it.

@@ -157,7 +157,7 @@ impl LogRows {
     /// Returns the rows of these numbers.
     #[must_use]
     fn picked(&self, rows: &[u32]) -> Self {
-        let mut out = Self::default();
+        let mut out = Self { has_levels: self.has_levels, ..Self::default() };
         for row in rows.iter().map(|row| *row as usize) {
             let Some(timestamp) = self.timestamps.get(row) else { continue };
             out.timestamps.push(*timestamp);

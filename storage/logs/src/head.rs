@@ -387,7 +387,7 @@ impl HeadPart {
     /// Decodes the rows, those left out that cannot fulfil the needles.
     pub(crate) fn rows(&self, check: &dyn Fn() -> Result<()>) -> Result<LogRows> {
         let finders: Vec<_> = self.needles.iter().filter_map(finder).collect();
-        let mut rows = LogRows::default();
+        let mut rows = LogRows { has_levels: true, ..LogRows::default() };
         let mut names = Names::default();
         let mut origins: HashMap<u32, Vec<Pair>> = HashMap::new();
         let without_lines = matches!(self.detail, Detail::Times | Detail::Metadata);

@@ -132,6 +132,7 @@ impl BlockPart {
             metadata.load(self, &mut pages, select.field)?;
         }
         let rows = &mut found.rows;
+        rows.has_levels = true;
         let catalog = self.block.catalog();
         for page in &pages {
             let first_row = catalog.pages.get(page.page).map_or(0, |page| page.first_row);

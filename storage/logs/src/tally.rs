@@ -135,7 +135,7 @@ impl LogStore {
         context.check()?;
         let range = self.visible(select.range);
         let state = self.snapshot(context);
-        let mut out = LogTallies::default();
+        let mut out = LogTallies { has_levels: true, ..LogTallies::default() };
         if range.is_empty() {
             return Ok(out);
         }

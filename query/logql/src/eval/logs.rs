@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use model::{TimeRange, Timestamp};
 use rayon::prelude::*;
-use storage_api::{LogPart, LogQuerier, LogRows, MetadataSelect, QueryContext, RowSelect};
+use storage_api::{LogPart, LogQuerier, MetadataSelect, QueryContext, RowSelect};
 
 use super::needles::{log_select, wanted_field};
 use crate::ast::LogExpr;
@@ -194,7 +194,7 @@ impl Scan<'_> {
                 self.context.check()?;
             }
             let line = rows.lines.get(row);
-            labels.reset(metadata(&rows, row));
+            labels.reset_row(&rows, row, true);
             if let Some(line) = self.pipeline.process(timestamp, line, &mut labels) {
                 let entry = LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() };
                 out.push(Kept { part: number, row, entry });
@@ -202,9 +202,4 @@ impl Scan<'_> {
         }
         Ok(out)
     }
-}
-
-/// Iterates over a row's structured metadata; there is none when it was not asked for.
-pub(super) fn metadata(rows: &LogRows, row: usize) -> impl Iterator<Item = (&str, &str)> {
-    rows.metadata.get(row).iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
 }

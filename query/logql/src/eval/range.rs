@@ -8,11 +8,11 @@ use model::{Labels, TimeRange, Timestamp};
 use rayon::prelude::*;
 use storage_api::{LogPart, LogSelect, LogTally, LogTallySelect, MetadataSelect, RowSelect};
 
-use super::logs::metadata;
 use super::needles::{log_select, wanted_field};
 use super::{Evaluator, Series, Steps};
 use crate::ast::{Grouping, LabelFilter, RangeExpr, RangeOp, Stage};
 use crate::error::{Error, Result};
+use crate::level::{DETECTED_LEVEL, LEVEL_FIELDS, SEVERITY_NUMBER};
 use crate::row::{ERROR, PRESERVE_ERROR, RowLabels, SeriesLabels};
 use crate::stage::Extractor;
 
@@ -192,7 +192,8 @@ impl Evaluator<'_> {
         let sums = expr.unwrap.is_none();
         let mut all = Gather::new();
         let with_lines = extractor.needs_lines();
-        let fields = extractor.names();
+        let fields = extractor.names().map(with_levels);
+        let with_level = extractor.asks_for(DETECTED_LEVEL);
         let metadata = match &fields {
             None => MetadataSelect::All,
             Some(fields) if fields.is_empty() => MetadataSelect::None,
@@ -203,7 +204,8 @@ impl Evaluator<'_> {
                 let cuts = windows.cuts();
                 let select = LogTallySelect { matchers: expr.log.matchers.clone(), range: times, fields, cuts };
                 let found = self.logs.tally(&select, self.context)?;
-                self.tallied(&mut all, &found.tallies, &extractor, windows, &select.cuts)?;
+                let tallies = (found.tallies.as_slice(), found.has_levels);
+                self.tallied(&mut all, tallies, &extractor, windows, &select.cuts)?;
                 found.parts
             }
             None => {
@@ -226,7 +228,7 @@ impl Evaluator<'_> {
             metadata,
             ..RowSelect::ALL
         };
-        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, select, sums };
+        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, select, sums, with_level };
         for batch in parts.chunks(BATCH_PARTS) {
             self.context.check()?;
             let found: Vec<Pieces> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
@@ -251,18 +253,23 @@ impl Evaluator<'_> {
     fn tallied(
         &self,
         all: &mut Gather,
-        tallies: &[LogTally],
+        (tallies, has_levels): (&[LogTally], bool),
         extractor: &Extractor,
         windows: Windows,
         cuts: &[Timestamp],
     ) -> Result<()> {
+        let with_level = has_levels && extractor.asks_for(DETECTED_LEVEL);
         let pieces = |tallies: &[LogTally]| -> Result<Pieces> {
             let mut out = Pieces::default();
             for tally in tallies {
                 let number = tally.severity_number.to_string();
                 let pairs = [("severity_number", number.as_str()), ("severity_text", tally.severity_text.as_ref())];
                 let mut labels = RowLabels::new(&tally.stream);
-                labels.reset(pairs.into_iter().filter(|(_, value)| !value.is_empty() && *value != "0"));
+                let pairs = || pairs.into_iter().filter(|(_, value)| !value.is_empty() && *value != "0");
+                labels.reset(pairs());
+                if with_level {
+                    labels.add_level(pairs());
+                }
                 // Nothing asks for the time of a row here, nor for its line: see `countable`.
                 if extractor.process(Timestamp(0), "", &mut labels).is_none() {
                     continue;
@@ -327,6 +334,7 @@ struct Gatherer<'a> {
     windows: Windows,
     select: RowSelect<'a>,
     sums: bool,
+    with_level: bool,
 }
 
 /// Returns the labels that a query looks at, when it only counts rows by labels that are compared as text: nothing else of
@@ -344,7 +352,15 @@ fn countable(expr: &RangeExpr, extractor: &Extractor) -> Option<Vec<String>> {
     }
     let counts = matches!(expr.op, RangeOp::Count | RangeOp::Rate | RangeOp::Absent) && expr.unwrap.is_none();
     let is_simple = |stage: &Stage| matches!(stage, Stage::LabelFilter(filter) if is_text(filter));
-    (counts && expr.log.stages.iter().all(is_simple)).then(|| extractor.names()).flatten()
+    (counts && expr.log.stages.iter().all(is_simple)).then(|| extractor.names()).flatten().map(with_levels)
+}
+
+/// Adds to the labels that a query looks at those that a level is made of, if it looks at the level.
+fn with_levels(mut names: Vec<String>) -> Vec<String> {
+    if names.iter().any(|name| name == DETECTED_LEVEL) {
+        names.extend(LEVEL_FIELDS.iter().chain([&SEVERITY_NUMBER]).map(|name| (*name).to_owned()));
+    }
+    names
 }
 
 impl Gatherer<'_> {
@@ -364,7 +380,7 @@ impl Gatherer<'_> {
                 continue;
             }
             let line = if self.select.with_lines { rows.lines.get(row) } else { "" };
-            labels.reset(metadata(&rows, row));
+            labels.reset_row(&rows, row, self.with_level);
             let Some(value) = self.extractor.process(timestamp, line, &mut labels) else { continue };
             match out.of(&labels, self.extractor.series(), self.sums)? {
                 Some(Piece::Sums(sums)) => {
