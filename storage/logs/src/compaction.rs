@@ -12,6 +12,7 @@ use storage_api::{Error, Result};
 use crate::LogStore;
 use crate::block::{Block, BlockMeta, BlockWriter, Columns, Detail, Sequence, WriterOptions};
 use crate::deletes::Deletes;
+use crate::flush::seal_level;
 use crate::telemetry::Damage;
 
 /// Blocks of one tier that are merged together: a row is rewritten once per tier.
@@ -20,11 +21,7 @@ const FAN_IN: usize = 4;
 const TIER_ROWS: u64 = 16 << 10;
 /// A block from this many rows on stays as it is: writing it again would cost as much as all that was done for it before,
 /// and save one byte in twenty.
-const FINAL_ROWS: u64 = 256 << 10;
-/// Compression of blocks that stay: 9 would take 1.6 times as long for 0.6 % less.
-const BIG_ZSTD_LEVEL: i32 = 6;
-/// Compression of the others.
-const SMALL_ZSTD_LEVEL: i32 = 1;
+pub(crate) const FINAL_ROWS: u64 = 256 << 10;
 /// Blocks that are merged at most hold this part of the retention time, so that dropping whole blocks is near enough.
 const RETENTION_PARTS: u32 = 10;
 
@@ -182,7 +179,7 @@ impl LogStore {
             sequence,
             wal_before: metas().map(|meta| meta.wal_before).max().unwrap_or(0),
             level: metas().map(|meta| meta.level).max().unwrap_or(0) + 1,
-            zstd_level: if rows >= FINAL_ROWS { BIG_ZSTD_LEVEL } else { SMALL_ZSTD_LEVEL },
+            zstd_level: seal_level(rows),
         };
         self.build_block(options, |writer| {
             // Streams have one order in all blocks: each page is decoded once, whichever streams it holds.

@@ -327,11 +327,15 @@ fn list(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Properties of `rows.parquet`; the level is that of the bodies, which are most of it.
 fn properties(zstd_level: i32) -> WriterProperties {
-    let level = ZstdLevel::try_new(zstd_level).unwrap_or_default();
+    let zstd = |level: i32| Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default());
     let column = |name: &str| ColumnPath::from(name);
     let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(zstd(1))
+        .set_column_compression(column("body"), zstd(zstd_level))
+        // Lines that begin as the one before are common.
+        .set_column_encoding(column("body"), Encoding::DELTA_BYTE_ARRAY)
         .set_write_batch_size(PAGE_ROWS as usize)
         .set_data_page_row_count_limit(PAGE_ROWS as usize)
         // Pages end after so many rows in all columns, never by size.
