@@ -44,7 +44,7 @@ pub(crate) struct ServerArgs {
     pub(crate) timeout: Duration,
 }
 
-fn parse_url(text: &str) -> Result<Url, String> {
+pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&text).map_err(|error| error.to_string())?;
     match url.scheme() {
@@ -54,7 +54,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
     }
 }
 
-fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(crate) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
     let name = name.trim().parse().map_err(|_| format!("{name:?} is no header name"))?;
     let mut value = HeaderValue::from_str(value.trim()).map_err(|_| "the value has characters that a header cannot")?;
@@ -122,6 +122,24 @@ impl Server {
         let body = response.text().await.unwrap_or_default();
         let text = error_text(&body, &status.to_string());
         Err(if status.is_client_error() { Refused(text).into() } else { anyhow!(text) })
+    }
+
+    /// Posts bytes; returns status, headers and text of the answer, whatever they say.
+    pub(crate) async fn post_bytes(
+        &self,
+        path: &[&str],
+        headers: &[(&'static str, &str)],
+        body: bytes::Bytes,
+    ) -> anyhow::Result<(reqwest::StatusCode, HeaderMap, String)> {
+        let failed = || format!("asking {} failed", self.origin());
+        let mut request = self.client.post(self.endpoint(path)?).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.map_err(reqwest::Error::without_url).with_context(failed)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.map_err(reqwest::Error::without_url).with_context(failed)?;
+        Ok((status, headers, text.chars().take(ERROR_CHARS_MAX).collect()))
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {

@@ -105,7 +105,7 @@ impl Collector {
     pub(crate) fn unit(&mut self, name: String, unit: String) -> Result<(), String> {
         let is_suffix = name.strip_suffix(unit.as_str()).is_some_and(|rest| rest.ends_with('_'));
         if !unit.is_empty() && !is_suffix {
-            return Err(format!("expected unit {unit:?} at the end of the metric's name, got {name:?}"));
+            return Err(format!("unit {unit:?} not a suffix of metric {name:?}"));
         }
         self.of_family(name).unit = unit;
         Ok(())

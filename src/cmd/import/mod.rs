@@ -1,6 +1,8 @@
-//! `daybook import openmetrics FILE`: backfills metrics.
+//! `daybook import openmetrics FILE`: backfills metrics, into a data directory or a running server.
 
 mod collect;
+mod progress;
+mod send;
 mod text;
 
 use std::fs::File;
@@ -11,12 +13,18 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::FromArgMatches;
+use progress::Progress;
+use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
 use runtime::{CpuPool, LogFormat};
+use send::Sender;
 use serde_json::json;
 use storage::Storage;
 use storage_api::{AppendReport, Error, MetricBatch};
 
+use crate::client::http::{ServerArgs, parse_header, parse_url};
 use crate::client::style::printable;
+use crate::client::time::parse_duration;
 use crate::cmd::{EXIT_FAILED, EXIT_USAGE, complain};
 use crate::server::Ground;
 use text::Imported;
@@ -28,7 +36,7 @@ const HEAD_BYTES: u64 = 256 << 20;
 pub(crate) fn command() -> clap::Command {
     use clap::{Args as _, Command};
     Command::new("import")
-        .about("Put data from files into a data directory that no server has open")
+        .about("Put data from files into a data directory that no server has open, or into a running server")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(Args::augment_args(Command::new("openmetrics").about(
@@ -44,6 +52,18 @@ struct Args {
     /// Directory for all state, as given to the server; made if missing
     #[arg(long, env = "DAYBOOK_DATA_DIR", value_name = "DIR", default_value = "data")]
     data_dir: PathBuf,
+    /// Send to this running server, by remote write 2.0, instead of writing to a data directory
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    url: Option<Url>,
+    /// Header to send with each request, e.g. 'X-Scope-OrgID: team'; may be given again
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, requires = "url")]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Longest wait for an answer of the server
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration, requires = "url")]
+    timeout: Duration,
+    /// How long to send a batch again that the server cannot take now, or that does not reach it
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration, requires = "url")]
+    retry_for: Duration,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -55,15 +75,28 @@ pub(crate) fn run(matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
     let args = Args::from_arg_matches(matches)?;
     runtime::init_logs(LogFormat::Text, "warn", true, None).map_err(|why| anyhow!("starting logs failed: {why}"))?;
     // Before the directory, which a wrong file name must not make.
-    let input: Box<dyn BufRead> = if args.file == Path::new("-") {
-        Box::new(BufReader::new(std::io::stdin()))
+    let (input, total): (Box<dyn BufRead>, _) = if args.file == Path::new("-") {
+        (Box::new(BufReader::new(std::io::stdin())), None)
     } else {
         let file = File::open(&args.file).with_context(|| format!("opening {} failed", args.file.display()))?;
-        Box::new(BufReader::with_capacity(1 << 16, file))
+        let total = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        (Box::new(BufReader::with_capacity(1 << 16, file)), total)
     };
-    let storage = open(&args.data_dir)?;
-    let mut imported = text::import(input, |batch| append(&storage, batch));
-    let settled = storage.flush_and_settle().and_then(|()| storage.close());
+    let mut progress = Progress::new(total);
+    let mut tell = |bytes, imported: &Imported| progress.tell(bytes, imported.report.accepted);
+    let (mut imported, settled) = match &args.url {
+        Some(url) => {
+            let server = ServerArgs { url: url.clone(), headers: args.headers.clone(), timeout: args.timeout };
+            let sender = Sender::new(&server, args.retry_for)?;
+            (text::import(input, |batch| sender.send(batch), &mut tell), Ok(()))
+        }
+        None => {
+            let storage = open(&args.data_dir)?;
+            let imported = text::import(input, |batch| append(&storage, batch), &mut tell);
+            (imported, storage.flush_and_settle().and_then(|()| storage.close()))
+        }
+    };
+    progress.end();
     imported.failure = imported.failure.map(|why| why.context(args.file.display().to_string()));
     report(&imported, args.json, std::io::stdout().lock())?;
     if let Some(failure) = &imported.failure {

@@ -55,27 +55,33 @@ impl Imported {
 }
 
 /// Reads a text whole, or up to its first fault, and has what it holds appended. Memory does not grow with the text but
-/// for 8 bytes a series, of which it remembers a million.
+/// for 8 bytes a series, of which it remembers a million. `tell` is told after each batch how many bytes were read, and what
+/// became of them.
 pub(crate) fn import(
     input: impl BufRead,
     append: impl FnMut(&MetricBatch<'_>) -> anyhow::Result<AppendReport>,
+    tell: &mut dyn FnMut(u64, &Imported),
 ) -> Imported {
-    let mut importer = Importer { collector: Collector::default(), bytes: 0, append, imported: Imported::default() };
+    let (collector, imported) = (Collector::default(), Imported::default());
+    let mut importer = Importer { collector, bytes: 0, bytes_before: 0, append, tell, imported };
     if let Err(error) = importer.read(input) {
         importer.imported.failure = Some(error);
     }
     importer.imported
 }
 
-struct Importer<A> {
+struct Importer<'t, A> {
     collector: Collector,
     /// Text since the last batch.
     bytes: usize,
+    /// Text before that.
+    bytes_before: u64,
     append: A,
+    tell: &'t mut dyn FnMut(u64, &Imported),
     imported: Imported,
 }
 
-impl<A: FnMut(&MetricBatch<'_>) -> anyhow::Result<AppendReport>> Importer<A> {
+impl<A: FnMut(&MetricBatch<'_>) -> anyhow::Result<AppendReport>> Importer<'_, A> {
     fn read(&mut self, mut input: impl BufRead) -> anyhow::Result<()> {
         let mut text = Vec::new();
         let (mut number, mut ended) = (0_u64, false);
@@ -115,7 +121,7 @@ impl<A: FnMut(&MetricBatch<'_>) -> anyhow::Result<AppendReport>> Importer<A> {
             let collected = self.collector.take();
             self.store(&collected).map_err(Fault::Store)?;
         }
-        self.bytes += line.len();
+        self.bytes += line.len() + 1;
         match parsed {
             Line::Blank | Line::Comment => {}
             Line::Help(name, help) => self.collector.help(name, help),
@@ -128,6 +134,7 @@ impl<A: FnMut(&MetricBatch<'_>) -> anyhow::Result<AppendReport>> Importer<A> {
     }
 
     fn store(&mut self, collected: &Collected) -> anyhow::Result<()> {
+        self.bytes_before += self.bytes as u64;
         self.bytes = 0;
         if collected.is_empty() {
             return Ok(());
@@ -135,6 +142,7 @@ impl<A: FnMut(&MetricBatch<'_>) -> anyhow::Result<AppendReport>> Importer<A> {
         self.imported.count(collected);
         let report = (self.append)(&collected.batch()?)?;
         self.imported.add(report);
+        (self.tell)(self.bytes_before, &self.imported);
         Ok(())
     }
 }

@@ -9,35 +9,39 @@ use super::*;
 /// Returns the batches as text, and what became of them.
 fn imported(text: &[u8]) -> (Vec<String>, Imported) {
     let mut batches = Vec::new();
-    let imported = import(text, |batch| {
-        let mut shown = String::new();
-        for metadata in &batch.metadata {
-            let (name, kind) = (&metadata.name, metadata.kind.as_str());
-            writeln!(shown, "{name} is {kind} {:?} {:?}", metadata.help, metadata.unit).unwrap();
-        }
-        for row in batch.series() {
-            let labels: Vec<String> = row.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            write!(shown, "{}:", labels.join(",")).unwrap();
-            for (i, sample) in row.samples.iter().enumerate() {
-                let start = row.starts_ms.get(i).filter(|start| **start != 0);
-                let start = start.map_or(String::new(), |start| format!(" since {start}"));
-                write!(shown, " {}@{}{start}", sample.value, sample.timestamp_ms).unwrap();
+    let imported = import(
+        text,
+        |batch| {
+            let mut shown = String::new();
+            for metadata in &batch.metadata {
+                let (name, kind) = (&metadata.name, metadata.kind.as_str());
+                writeln!(shown, "{name} is {kind} {:?} {:?}", metadata.help, metadata.unit).unwrap();
             }
-            for exemplar in row.exemplars {
-                let (labels, sample) = (&exemplar.labels, exemplar.sample);
-                write!(shown, " # {labels} {}@{}", sample.value, sample.timestamp_ms).unwrap();
+            for row in batch.series() {
+                let labels: Vec<String> = row.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                write!(shown, "{}:", labels.join(",")).unwrap();
+                for (i, sample) in row.samples.iter().enumerate() {
+                    let start = row.starts_ms.get(i).filter(|start| **start != 0);
+                    let start = start.map_or(String::new(), |start| format!(" since {start}"));
+                    write!(shown, " {}@{}{start}", sample.value, sample.timestamp_ms).unwrap();
+                }
+                for exemplar in row.exemplars {
+                    let (labels, sample) = (&exemplar.labels, exemplar.sample);
+                    write!(shown, " # {labels} {}@{}", sample.value, sample.timestamp_ms).unwrap();
+                }
+                shown.push('\n');
             }
-            shown.push('\n');
-        }
-        batches.push(shown);
-        let mut report = AppendReport {
-            accepted: batch.samples_len() as u64,
-            accepted_exemplars: batch.exemplars_len() as u64,
-            ..AppendReport::default()
-        };
-        report.reject("one_each", 1, || format!("batch {}", batches.len()));
-        Ok(report)
-    });
+            batches.push(shown);
+            let mut report = AppendReport {
+                accepted: batch.samples_len() as u64,
+                accepted_exemplars: batch.exemplars_len() as u64,
+                ..AppendReport::default()
+            };
+            report.reject("one_each", 1, || format!("batch {}", batches.len()));
+            Ok(report)
+        },
+        &mut |_, _| (),
+    );
     (batches, imported)
 }
 
@@ -97,17 +101,13 @@ fn created_samples_tell_the_start_of_those_beside_them() {
 fn faults_are_told_with_their_line_and_what_came_before_is_kept() {
     for (text, kept, expected) in [
         ("a 1 1\nb{x=\"1\"} 2\nc 1 1\n# EOF\n", 1, "line 2: expected timestamp for series b{x=\"1\"}, got none"),
-        ("a 1 1\nb{x=\"1\" 2 2\n", 1, "line 2: ',' or '}' is missing before \"2 2\""),
-        ("a 1 1\na 2 2\n", 2, "line 3: # EOF is missing, the page is cut off"),
-        ("a 1 1\n# EOF\na 2 2\n", 1, "line 3: there is text after # EOF"),
-        (
-            "# UNIT a_bytes seconds\n# EOF\n",
-            0,
-            "line 1: expected unit \"seconds\" at the end of the metric's name, got \"a_bytes\"",
-        ),
-        ("# TYPE a cuonter\n# EOF\n", 0, "line 1: \"cuonter\" is no metric type"),
-        ("a 1 NaN\n# EOF\n", 0, "line 1: \"NaN\" is no timestamp"),
-        ("", 0, "line 1: # EOF is missing, the page is cut off"),
+        ("a 1 1\nb{x=\"1\" 2 2\n", 1, "line 2: expected ',' or '}', got \"2 2\""),
+        ("a 1 1\na 2 2\n", 2, "line 3: data does not end with # EOF"),
+        ("a 1 1\n# EOF\na 2 2\n", 1, "line 3: unexpected data after # EOF"),
+        ("# UNIT a_bytes seconds\n# EOF\n", 0, "line 1: unit \"seconds\" not a suffix of metric \"a_bytes\""),
+        ("# TYPE a cuonter\n# EOF\n", 0, "line 1: invalid metric type \"cuonter\""),
+        ("a 1 NaN\n# EOF\n", 0, "line 1: expected timestamp, got \"NaN\""),
+        ("", 0, "line 1: data does not end with # EOF"),
         ("\n# EOF\n\n", 0, "whole"),
     ] {
         let (_, imported) = imported(text.as_bytes());
@@ -144,7 +144,7 @@ fn batches_are_small_and_do_not_part_what_belongs_together() {
 
 #[test]
 fn a_store_that_fails_ends_the_import() {
-    let imported = import(&b"a 1 1\n# EOF\n"[..], |_| Err(anyhow!("no room")));
+    let imported = import(&b"a 1 1\n# EOF\n"[..], |_| Err(anyhow!("no room")), &mut |_, _| ());
     assert_eq!(imported.failure.unwrap().to_string(), "no room");
     assert_eq!(imported.report.accepted, 0);
 }

@@ -92,9 +92,9 @@ pub(crate) struct ParseError {
 }
 
 /// Why a page is not valid that goes on behind its end.
-pub const AFTER_END: &str = "there is text after # EOF";
+pub const AFTER_END: &str = "unexpected data after # EOF";
 /// Why a page is not valid that has no end.
-pub const END_MISSING: &str = "# EOF is missing, the page is cut off";
+pub const END_MISSING: &str = "data does not end with # EOF";
 
 /// Which of the two formats a page is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +172,7 @@ fn comment(text: &str, dialect: Dialect) -> Result<Line, String> {
     if word == "UNIT" {
         return Ok(Line::Unit(name, rest.to_owned()));
     }
-    let kind = kind_of(rest).ok_or_else(|| format!("{rest:?} is no metric type"))?;
+    let kind = kind_of(rest).ok_or_else(|| format!("invalid metric type {rest:?}"))?;
     Ok(Line::Type(name, kind))
 }
 
@@ -243,7 +243,7 @@ fn sample(line: &str, dialect: Dialect) -> Result<Sample, String> {
         cursor.labels(&mut name, &mut labels)?;
     }
     if name.is_empty() {
-        return Err(format!("a metric name is missing before {:?}", cursor.shown()));
+        return Err(format!("expected metric name, got {:?}", cursor.shown()));
     }
     tidy(&mut labels)?;
     let (value, timestamp_ms) = cursor.value(dialect)?;
@@ -263,7 +263,7 @@ fn tidy(labels: &mut Labels) -> Result<(), String> {
     labels.retain(|(_, value)| !value.is_empty());
     labels.sort();
     match labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        Some(pair) => Err(format!("label {:?} is given twice", pair[0].0)),
+        Some(pair) => Err(format!("label name {:?} is not unique", pair[0].0)),
         None => Ok(()),
     }
 }
@@ -329,7 +329,7 @@ impl<'a> Cursor<'a> {
     fn value(&mut self, dialect: Dialect) -> Result<(f64, Option<i64>), String> {
         self.blanks();
         let value = self.word();
-        let value = number(value).ok_or_else(|| format!("{value:?} is no value"))?;
+        let value = number(value).ok_or_else(|| format!("expected value, got {value:?}"))?;
         self.blanks();
         if matches!(self.peek(), None | Some('#')) {
             return Ok((value, None));
@@ -339,7 +339,7 @@ impl<'a> Cursor<'a> {
             Dialect::Text => word.parse().ok(),
             Dialect::OpenMetrics => number(word).and_then(seconds_to_ms),
         };
-        let timestamp_ms = timestamp_ms.ok_or_else(|| format!("{word:?} is no timestamp"))?;
+        let timestamp_ms = timestamp_ms.ok_or_else(|| format!("expected timestamp, got {word:?}"))?;
         self.blanks();
         Ok((value, Some(timestamp_ms)))
     }
@@ -348,7 +348,7 @@ impl<'a> Cursor<'a> {
     fn exemplar(&mut self) -> Result<Exemplar, String> {
         self.blanks();
         if !self.eat('{') {
-            return Err(format!("'{{' of an exemplar's labels is missing before {:?}", self.shown()));
+            return Err(format!("expected '{{' of an exemplar's labels, got {:?}", self.shown()));
         }
         let (mut name, mut labels) = (String::new(), Vec::new());
         self.labels(&mut name, &mut labels)?;
@@ -371,7 +371,7 @@ impl<'a> Cursor<'a> {
     /// Reads `"text"` with `\\`, `\"` and `\n`.
     fn quoted(&mut self) -> Result<String, String> {
         if !self.eat('"') {
-            return Err(format!("a quote is missing before {:?}", self.shown()));
+            return Err(format!("expected label value in quotes, got {:?}", self.shown()));
         }
         let mut text = String::new();
         loop {
@@ -402,7 +402,7 @@ impl<'a> Cursor<'a> {
             }
             let label = if self.peek() == Some('"') { self.quoted()? } else { self.name(false).to_owned() };
             if label.is_empty() {
-                return Err(format!("a label name is missing before {:?}", self.shown()));
+                return Err(format!("expected label name, got {:?}", self.shown()));
             }
             self.blanks();
             if self.eat('=') {
@@ -416,7 +416,7 @@ impl<'a> Cursor<'a> {
             }
             self.blanks();
             if !self.eat(',') && self.peek() != Some('}') {
-                return Err(format!("',' or '}}' is missing before {:?}", self.shown()));
+                return Err(format!("expected ',' or '}}', got {:?}", self.shown()));
             }
         }
     }

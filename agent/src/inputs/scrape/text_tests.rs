@@ -95,8 +95,12 @@ fn openmetrics_has_seconds_exemplars_and_an_end() {
               i_info{v="1"} 1
         "#]],
     );
-    check_as(Dialect::OpenMetrics, "a 1\n", expect!["line 2: # EOF is missing, the page is cut off\n"]);
-    check_as(Dialect::OpenMetrics, "# EOF\na 1\n", expect!["line 2: there is text after # EOF\n"]);
+    check_as(Dialect::OpenMetrics, "a 1\n", expect![[r#"
+        line 2: data does not end with # EOF
+    "#]]);
+    check_as(Dialect::OpenMetrics, "# EOF\na 1\n", expect![[r#"
+        line 2: unexpected data after # EOF
+    "#]]);
 }
 
 #[test]
@@ -104,8 +108,8 @@ fn bad_lines_are_named() {
     check(
         "ok 1\na{b=\"c\" 1\n",
         expect![[r#"
-        line 2: ',' or '}' is missing before "1"
-    "#]],
+            line 2: expected ',' or '}', got "1"
+        "#]],
     );
     check(
         "a{b=\"c} 1\n",
@@ -116,26 +120,26 @@ fn bad_lines_are_named() {
     check(
         "a{b=\"1\",b=\"2\"} 1\n",
         expect![[r#"
-        line 1: label "b" is given twice
-    "#]],
+            line 1: label name "b" is not unique
+        "#]],
     );
     check(
         "a one\n",
         expect![[r#"
-        line 1: "one" is no value
-    "#]],
+            line 1: expected value, got "one"
+        "#]],
     );
     check(
         "a\n",
         expect![[r#"
-        line 1: "" is no value
-    "#]],
+            line 1: expected value, got ""
+        "#]],
     );
     check(
         "1a 1\n",
         expect![[r#"
-        line 1: a metric name is missing before "1a 1"
-    "#]],
+            line 1: expected metric name, got "1a 1"
+        "#]],
     );
     check(
         "a 1 2 3\n",
@@ -146,8 +150,8 @@ fn bad_lines_are_named() {
     check(
         "a 1 1.5\n",
         expect![[r#"
-        line 1: "1.5" is no timestamp
-    "#]],
+            line 1: expected timestamp, got "1.5"
+        "#]],
     );
     check(
         "a{\"b\"} 1\n",
@@ -158,14 +162,14 @@ fn bad_lines_are_named() {
     check(
         "# TYPE a gouge\n",
         expect![[r#"
-        line 1: "gouge" is no metric type
-    "#]],
+            line 1: invalid metric type "gouge"
+        "#]],
     );
     check(
         "a{=\"x\"} 1\n",
         expect![[r#"
-        line 1: a label name is missing before "=\"x\"} 1"
-    "#]],
+            line 1: expected label name, got "=\"x\"} 1"
+        "#]],
     );
 }
 
@@ -190,7 +194,7 @@ fn lines_stand_alone() {
     check_line("# EOF", expect!["Ok(End)"]);
     check_line("# UNIT r_seconds seconds", expect![[r#"Ok(Unit("r_seconds", "seconds"))"#]]);
     check_line("# TYPE r untyped", expect![[r#"Ok(Type("r", Unknown))"#]]);
-    check_line("# TYPE r count", expect![[r#"Err("\"count\" is no metric type")"#]]);
+    check_line("# TYPE r count", expect![[r#"Err("invalid metric type \"count\"")"#]]);
     check_line("# HELP \"a b\" c\\nd", expect![[r#"Ok(Help("a b", "c\nd"))"#]]);
     assert_eq!(parse_line("# UNIT", Dialect::Text), Ok(Line::Comment));
 }
@@ -209,9 +213,9 @@ fn exemplars_are_read() {
             r#"Ok(Sample(Sample { name: "b", labels: [], value: 2.0, timestamp_ms: None, exemplar: Some(Exemplar { labels: [], value: 1.0, timestamp_ms: None }) }))"#
         ]],
     );
-    check_line("b 2 # x", expect![[r#"Err("'{' of an exemplar's labels is missing before \"x\"")"#]]);
-    check_line("b 2 # {a=\"1\"}", expect![[r#"Err("\"\" is no value")"#]]);
-    check_line("b 2 # {a=\"1\"} 1 x", expect![[r#"Err("\"x\" is no timestamp")"#]]);
+    check_line("b 2 # x", expect![[r#"Err("expected '{' of an exemplar's labels, got \"x\"")"#]]);
+    check_line("b 2 # {a=\"1\"}", expect![[r#"Err("expected value, got \"\"")"#]]);
+    check_line("b 2 # {a=\"1\"} 1 x", expect![[r#"Err("expected timestamp, got \"x\"")"#]]);
     check_line("b 2 # {\"a\"} 1", expect![[r#"Err("an exemplar has no name, but \"a\" is given")"#]]);
     check_line("b 2 # {} 1 2 # {} 1", expect![[r##"Err("\"# {} 1\" follows a complete sample")"##]]);
 }
