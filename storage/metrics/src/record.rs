@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use model::{Labels, MetricKind, MetricMetadata, Sample};
 
-use crate::block::decimal::{POWERS, whole};
+use crate::block::decimal::{POWERS, rounded, whole};
 use crate::head::LabelPairs;
 use crate::varint::{Cursor, put_bytes, put_i64, put_u64};
 
@@ -94,6 +94,17 @@ fn scale_of(samples: &[Sample], base: Option<Base>) -> u8 {
     POWERS.iter().position(fits).map_or(SCALE_NONE, |scale| scale as u8)
 }
 
+/// Returns by how much the mantissa of a value differs from that of the base, at the scale of the base; `None` when it has
+/// none there. This is what nearly all rows are: one sample, told from a base of the same kind.
+#[inline]
+fn change_at_scale(value: f64, base: Base) -> Option<i64> {
+    let power = *POWERS.get(usize::from(base.scale))?;
+    let mantissa = whole(value, power)?;
+    // It was written at this scale, so that it has a mantissa there.
+    debug_assert!(whole(f64::from_bits(base.bits), power).is_some(), "a base has a mantissa at its scale: {base:?}");
+    Some(mantissa as i64 - rounded(f64::from_bits(base.bits), power) as i64)
+}
+
 /// Returns the mantissa of `bits` at a scale; 0 when it has none, on both sides alike.
 fn mantissa(bits: u64, power: f64) -> i64 {
     whole(f64::from_bits(bits), power).map_or(0, |mantissa| mantissa as i64)
@@ -140,6 +151,13 @@ impl SamplesEncoder {
         }
         if row.start_ms != 0 {
             self.extras.push_start(self.rows_count - 1, row.samples.len(), row.start_ms);
+        }
+        if let ([sample], Some(base)) = (row.samples, row.base)
+            && let Some(change) = change_at_scale(sample.value, base)
+        {
+            self.scales.push(base.scale);
+            put_i64(&mut self.mantissas, change);
+            return base.scale;
         }
         let scale = scale_of(row.samples, row.base);
         self.scales.push(scale);
@@ -441,7 +459,13 @@ mod tests {
         for (series, base, samples) in rows {
             encoder.define(SeriesId(*series), labels);
             let samples: Vec<Sample> = samples.iter().map(|(at, bits)| sample(*at, *bits)).collect();
-            let base = base.map(|bits| Base { number: series + 1, bits, scale: (series % 12) as u8 });
+            // A base has a mantissa at its scale, but there may be smaller ones.
+            let scale = |bits: u64| {
+                let fits = |power: &f64| whole(f64::from_bits(bits), *power).is_some();
+                let found = if series % 2 == 0 { POWERS.iter().position(fits) } else { POWERS.iter().rposition(fits) };
+                found.map_or(SCALE_NONE, |scale| scale as u8)
+            };
+            let base = base.map(|bits| Base { number: series + 1, bits, scale: scale(bits) });
             let start_ms = if series % 3 == 0 && !samples.is_empty() { i64::from(*series) - 500 } else { 0 };
             encoder.push(Row { series: SeriesId(*series), base, claim: base.map(|_| 9), samples: &samples, start_ms });
         }

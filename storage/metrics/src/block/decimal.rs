@@ -20,7 +20,14 @@ pub(crate) enum Form {
     Decimal { scale: u8, shift: u8, has_exceptions: bool },
 }
 
+/// Returns the whole number nearest to `value` times `power`, when that is below 2^51 in magnitude.
+#[inline]
+pub(crate) fn rounded(value: f64, power: f64) -> f64 {
+    (value * power + ROUNDING) - ROUNDING
+}
+
 /// Returns the whole number that gives `value`, bit for bit, when it is divided by `power`.
+#[inline]
 pub(crate) fn whole(value: f64, power: f64) -> Option<f64> {
     let scaled = value * power;
     // Not so for NaN, either.

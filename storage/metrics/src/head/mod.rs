@@ -12,7 +12,7 @@ mod table;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use model::{Labels, Matcher, Sample};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringBitmap;
 use storage_api::{MillisRange, Result, SeriesKey};
 
@@ -259,19 +259,30 @@ impl Head {
 
     /// Notes that the series' definitions are on disk.
     pub(crate) fn set_logged(&self, series: impl IntoIterator<Item = SeriesRef>) {
-        for one in series {
-            if let Some(series) = self.shards[one.shard()].lock().series.get_mut(one.index()) {
-                series.logged.is_defined = true;
-            }
-        }
+        self.each(series.into_iter().map(|one| (one, ())), |series, ()| series.logged.is_defined = true);
     }
 
     /// Notes which claimed bases are on disk; `None` for those that are not.
     pub(crate) fn settle(&self, claims: impl IntoIterator<Item = (SeriesRef, Option<Base>)>) {
-        for (one, base) in claims {
-            if let Some(series) = self.shards[one.shard()].lock().series.get_mut(one.index()) {
-                series.logged.settle(base);
+        self.each(claims, |series, base| series.logged.settle(base));
+    }
+
+    /// Changes series one after the other; those that follow each other are mostly of one shard, which is locked once.
+    fn each<T>(&self, all: impl IntoIterator<Item = (SeriesRef, T)>, mut change: impl FnMut(&mut Series, T)) {
+        let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
+        for (one, with) in all {
+            let number = one.shard();
+            let mut shard = match held.take() {
+                Some((of, shard)) if of == number => shard,
+                other => {
+                    drop(other);
+                    self.shards[number].lock()
+                }
+            };
+            if let Some(series) = shard.series.get_mut(one.index()) {
+                change(series, with);
             }
+            held = Some((number, shard));
         }
     }
 
