@@ -66,7 +66,7 @@ impl LogStore {
         let recent = self.recent.snapshot();
         self.wal.append(&encode_checkpoint(recent.into_iter())).map_err(wal_error)?;
         let mut state = self.state.write();
-        let head = std::mem::replace(&mut state.head, Arc::new(Head::default()));
+        let head = std::mem::replace(&mut state.head, Arc::new(Head::owning()));
         state.frozen = Some(Frozen { head, wal_before });
         Ok(())
     }

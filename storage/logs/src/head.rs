@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use memchr::memmem;
 use model::{Labels, TimeRange, Value};
 use parking_lot::Mutex;
@@ -20,6 +21,10 @@ use crate::tally::Tally;
 
 /// Most rows in a part.
 const PART_ROWS_MAX: usize = 4096;
+/// Size of the pieces of memory that a head keeps its batches in. The allocator gives pieces beyond 32 MiB back to the
+/// system as soon as they are let go, and only what is written of one is resident; batches of their own would leave
+/// holes between what lives longer, as large as the head.
+const SLAB_BYTES: usize = 33 << 20;
 /// Memory of a stream's bookkeeping, beside its labels.
 const STREAM_BYTES: usize = 256;
 /// Bytes of lines between two looks at the query's deadline.
@@ -55,6 +60,8 @@ struct Inner {
     origins_by_hash: HashMap<u128, u32>,
     origins: Arc<Vec<Arc<Origin>>>,
     names: Names,
+    /// Where batches are copied to; without one they are kept as they came.
+    slab: Option<BytesMut>,
     size_bytes: u64,
     records: u64,
 }
@@ -75,6 +82,11 @@ pub(crate) fn batch_cost(batch: &Batch) -> u64 {
 }
 
 impl Head {
+    /// Makes an empty head that copies batches into memory of its own.
+    pub(crate) fn owning() -> Self {
+        Self { inner: Mutex::new(Inner { slab: Some(BytesMut::new()), ..Inner::default() }) }
+    }
+
     pub(crate) fn stats(&self) -> HeadStats {
         let inner = self.inner.lock();
         HeadStats { size_bytes: inner.size_bytes, records: inner.records, streams: inner.streams.len() as u64 }
@@ -98,7 +110,11 @@ impl Head {
         let mut origins: Vec<(u32, u32)> =
             batch.groups.iter().zip(&places).map(|(group, (_, origin))| (group.start, *origin)).collect();
         origins.sort_unstable();
-        let held = Arc::new(HeadBatch { sections: batch.sections.clone(), origins });
+        let sections = match &mut inner.slab {
+            Some(slab) => batch.sections.kept_in(slab, SLAB_BYTES),
+            None => batch.sections.clone(),
+        };
+        let held = Arc::new(HeadBatch { sections, origins });
         // Whoever reads keeps the list as it was.
         Arc::make_mut(&mut inner.batches).push(held);
         for (group, (stream, _)) in batch.groups.iter().zip(places) {

@@ -122,7 +122,7 @@ impl LogStore {
         let next_sequence = found.next_sequence.max(deletes.last_sequence() + 1);
         let of_blocks = found.blocks.iter().map(|block| block.meta().wal_before);
         let first_segment = of_blocks.chain([deletes.wal_before()]).max().unwrap_or(1).max(1);
-        let head = Arc::new(Head::default());
+        let head = Arc::new(Head::owning());
         let recent = Recent::new(options.recent_batches);
         let wal = open_wal(wal_dir, SegmentId(first_segment), &options, &metrics, &head, &recent)?;
         let store = Self {

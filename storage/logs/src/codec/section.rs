@@ -1,6 +1,6 @@
 //! The sections of a batch: its records, compressed or as they are, and how a row is found in them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::pack::Unpacker;
 use super::{Input, Malformed};
@@ -57,6 +57,30 @@ impl Sections {
     pub(crate) fn size(&self, section: usize) -> (usize, bool) {
         let size = |section: &Section| (section.raw_bytes as usize, matches!(section.held, Held::Packed(_)));
         self.sections.get(section).map_or((0, false), size)
+    }
+
+    /// Returns the same sections, copied to the end of `slab`; one that is full is replaced by another of `slab_bytes`.
+    pub(crate) fn kept_in(&self, slab: &mut BytesMut, slab_bytes: usize) -> Self {
+        let length = |section: &Section| match &section.held {
+            Held::Plain(bytes) | Held::Packed(bytes) => bytes.len(),
+        };
+        let needed: usize = self.sections.iter().map(length).sum();
+        if slab.capacity() - slab.len() < needed {
+            *slab = BytesMut::with_capacity(slab_bytes.max(needed));
+        }
+        let mut keep = |bytes: &Bytes| {
+            slab.extend_from_slice(bytes);
+            slab.split().freeze()
+        };
+        let kept = |section: &Section| Section {
+            held: match &section.held {
+                Held::Plain(bytes) => Held::Plain(keep(bytes)),
+                Held::Packed(bytes) => Held::Packed(keep(bytes)),
+            },
+            start: section.start,
+            raw_bytes: section.raw_bytes,
+        };
+        Self { sections: self.sections.iter().map(kept).collect() }
     }
 
     /// Returns the memory of all sections.

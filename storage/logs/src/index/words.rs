@@ -14,8 +14,8 @@ use tantivy::{
 
 use super::PageSet;
 
-/// Memory for the words of a block before tantivy would give up; words are few.
-const WRITER_BYTES: usize = 64 << 20;
+/// Memory for the words of a block, which tantivy makes its first table for; words are few.
+const WRITER_BYTES: usize = 16 << 20;
 /// Pages that wait for the thread at most, so that memory stays bounded.
 const WAITING_PAGES_MAX: usize = 2;
 /// The field's name.
