@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::error::{Refusal, Result};
 use crate::history::StoredTotals;
 use crate::receivers::{self, OtlpMetricsMemory};
+use crate::row_spaces::RowSpaces;
 use crate::stats::Stats;
 
 /// Where a request came in; the `place` label of every count.
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) write_keys_2: KeyMaker,
     /// What the receiver of OTLP metrics keeps from request to request.
     pub(crate) otlp_metrics: OtlpMetricsMemory,
+    /// Spaces for the rows of metrics.
+    pub(crate) rows: RowSpaces,
     /// Spaces for decompressed bodies.
     pub(crate) spaces: Spaces,
     gate: Gate,
@@ -101,6 +104,7 @@ impl Collector {
             write_keys,
             write_keys_2,
             otlp_metrics: OtlpMetricsMemory::default(),
+            rows: RowSpaces::default(),
             spaces: Spaces::default(),
             gate,
         }))

@@ -35,6 +35,7 @@ mod error;
 mod history;
 mod protobuf;
 mod receivers;
+mod row_spaces;
 mod stats;
 
 pub use collector::Collector;

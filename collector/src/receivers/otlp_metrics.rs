@@ -45,7 +45,7 @@ fn store(inner: &Inner, place: Place, body: &[u8], admission: &mut Admission) ->
     let mut tally = Tally::new(place, Signal::Metrics);
     let mut deltas = LockedDeltas { all: &inner.deltas, held: None };
     let now = inner.now();
-    let mut rows = Rows::new(&inner.otlp_metrics, admission, body)?;
+    let mut rows = Rows::new(&inner.otlp_metrics, inner.rows.take(), admission, body)?;
     let translated = translate(body, &inner.translation, &mut deltas, now, &mut rows);
     let stored = translated.map_err(refusal).and_then(|report| {
         account(report, &mut tally, inner);
@@ -57,7 +57,7 @@ fn store(inner: &Inner, place: Place, body: &[u8], admission: &mut Admission) ->
             tally.stored(&known.by_point(report));
             inner.otlp_metrics.note(news, now);
         }
-        inner.otlp_metrics.give_back(batch.into_rows());
+        inner.rows.give_back(batch.into_rows());
         Ok(())
     });
     if let Some(mut deltas) = deltas.held {

@@ -130,7 +130,7 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
         }
     };
     let labels = LabelsInBody { body, symbols, config };
-    let mut batch = MetricBatch::with_source(&labels);
+    let mut batch = MetricBatch::with_rows(inner.rows.take(), &labels);
     let series = body.len() / SERIES_BYTES;
     admission.grow((series * SPACE_PER_SERIES) as u64)?;
     batch.reserve(series, series);
@@ -147,6 +147,7 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
     tally.offer_exemplars(batch.exemplars_len());
     match inner.metrics.append(&batch) {
         Ok(report) => {
+            inner.rows.give_back(batch.into_rows());
             tally.stored(&report);
             Ok(tally.finish(&inner.ledger))
         }

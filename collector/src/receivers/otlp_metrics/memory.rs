@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use collector_otlp::metrics::Remembered;
 use model::Timestamp;
-use parking_lot::{Mutex, RwLock};
-use storage_api::{KeyMaker, KeyedRows, SeriesKey};
+use parking_lot::RwLock;
+use storage_api::{KeyMaker, SeriesKey};
 
 /// Most metrics of which it is known that storage has their metadata.
 const METRICS_MAX: usize = 200_000;
@@ -17,19 +17,12 @@ const RESOURCES_MAX: usize = 100_000;
 /// All is forgotten after this time, so that metadata is told again, in case that storage lost it with its series.
 const REMEMBERED_FOR_NS: i64 = 600_000_000_000;
 
-/// Most spaces for rows that are kept; as many requests as that are worked on at once on usual machines.
-const SPACES_MAX: usize = 8;
-/// A larger space is given back.
-const SPACE_BYTES_MAX: usize = 1 << 20;
-
 /// What the receiver keeps.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(super) keys: KeyMaker,
     /// Never held over anything else.
     seen: RwLock<Seen>,
-    /// Never held over anything else.
-    spaces: Mutex<Vec<KeyedRows>>,
 }
 
 /// Passes a key through: it is a hash already.
@@ -109,21 +102,6 @@ impl Memory {
             self.seen.write().note(news, now);
         }
     }
-
-    /// Returns empty rows, with memory if there is some left over.
-    pub(super) fn rows(&self) -> KeyedRows {
-        self.spaces.lock().pop().unwrap_or_default()
-    }
-
-    /// Takes empty rows back.
-    pub(super) fn give_back(&self, rows: KeyedRows) {
-        if rows.capacity_bytes() <= SPACE_BYTES_MAX {
-            let mut spaces = self.spaces.lock();
-            if spaces.len() < SPACES_MAX {
-                spaces.push(rows);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -163,19 +141,5 @@ mod tests {
         check(&memory, &many[..METRICS_MAX], &[(5, true)]);
         memory.note(news(&[u128::MAX], &[]), later);
         check(&memory, &[u128::MAX], &[]);
-    }
-
-    #[test]
-    fn large_spaces_are_given_back() {
-        let memory = Memory::default();
-        let mut rows = KeyedRows::default();
-        rows.reserve(10, 10);
-        let small = rows.capacity_bytes();
-        memory.give_back(rows);
-        assert_eq!(memory.rows().capacity_bytes(), small);
-        let mut rows = KeyedRows::default();
-        rows.reserve(SPACE_BYTES_MAX, 0);
-        memory.give_back(rows);
-        assert_eq!(memory.rows().capacity_bytes(), 0);
     }
 }

@@ -154,8 +154,13 @@ struct Current<'a> {
 }
 
 impl<'m, 'a> Rows<'m, 'a> {
-    pub(super) fn new(memory: &'m Memory, admission: &'m mut Admission, body: &[u8]) -> Result<Self> {
-        let (mut known, mut rows) = (Known::default(), memory.rows());
+    pub(super) fn new(
+        memory: &'m Memory,
+        mut rows: KeyedRows,
+        admission: &'m mut Admission,
+        body: &[u8],
+    ) -> Result<Self> {
+        let mut known = Known::default();
         let expected = (body.len() / SAMPLE_BYTES).min(RESERVED_MAX);
         admission.grow((expected * SPACE_PER_SAMPLE) as u64)?;
         known.samples.reserve(expected);
