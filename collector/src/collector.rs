@@ -17,7 +17,7 @@ use crate::body::{self, Encoding, Spaces};
 use crate::config::Config;
 use crate::error::{Refusal, Result};
 use crate::history::StoredTotals;
-use crate::receivers::{self, OtlpMetricsMemory};
+use crate::receivers::{self, OtlpMetricsMemory, SymbolKeys};
 use crate::row_spaces::RowSpaces;
 use crate::stats::Stats;
 
@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     /// Makes the keys of series in remote write 1.0.
     pub(crate) write_keys: KeyMaker,
     /// The same for 2.0.
-    pub(crate) write_keys_2: KeyMaker,
+    pub(crate) write_keys_2: SymbolKeys,
     /// What the receiver of OTLP metrics keeps from request to request.
     pub(crate) otlp_metrics: OtlpMetricsMemory,
     /// Spaces for the rows of metrics.
@@ -91,7 +91,7 @@ impl Collector {
         let gate = Gate::new(config.max_concurrent_requests, config.memory_bytes, wait, Arc::clone(&stats));
         let deltas = Mutex::new(DeltaStates::new(config.deltas(), Some(Arc::new(StoredTotals(stored)))));
         let translation = config.translation();
-        let (write_keys, write_keys_2) = (KeyMaker::default(), KeyMaker::default());
+        let (write_keys, write_keys_2) = (KeyMaker::default(), SymbolKeys::default());
         Self(Arc::new(Inner {
             config,
             translation,

@@ -24,6 +24,7 @@ use crate::collector::Collector;
 use crate::error::Refusal;
 
 pub(crate) use otlp_metrics::Memory as OtlpMetricsMemory;
+pub(crate) use write_request::SymbolKeys;
 
 pub(crate) fn main_routes(collector: Collector) -> Router {
     Router::new()

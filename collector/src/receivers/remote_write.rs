@@ -121,14 +121,14 @@ fn store(inner: &Inner, body: &[u8], version: Version, admission: &mut Admission
         Stop::Refused(refusal) => refusal,
     };
     let (config, tally) = (&inner.config, Tally::new(Place::RemoteWrite, Signal::Metrics));
-    let (keys, symbols) = match version {
-        Version::V1 => (&inner.write_keys, None),
+    let symbols = match version {
+        Version::V1 => None,
         Version::V2 => {
-            let keys = &inner.write_keys_2;
-            let symbols = decode_symbols(body, keys, |bytes| admission.grow(bytes).map_err(Stop::from));
-            (keys, Some(symbols.map_err(refuse)?))
+            let grow = |bytes| admission.grow(bytes).map_err(Stop::from);
+            Some(decode_symbols(body, &inner.write_keys_2, grow).map_err(refuse)?)
         }
     };
+    let keys = &inner.write_keys;
     let labels = LabelsInBody { body, symbols, config };
     let mut batch = MetricBatch::with_rows(inner.rows.take(), &labels);
     let series = body.len() / SERIES_BYTES;

@@ -17,7 +17,7 @@ use crate::protobuf::{Malformed, Reader};
 use exemplar::ExemplarScratch;
 use histogram::HistogramScratch;
 pub(crate) use quick::{LabelsError, Plain, decode_labels, scan};
-pub(crate) use version_2::{Plain2, Symbols, decode_2, decode_labels_2, decode_symbols};
+pub(crate) use version_2::{Plain2, SymbolKeys, Symbols, decode_2, decode_labels_2, decode_symbols};
 
 /// So many samples of one series are decoded between two looks at the memory budget.
 const SAMPLES_PER_CHARGE: usize = 4096;

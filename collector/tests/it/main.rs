@@ -4,6 +4,7 @@
 mod bad_input;
 mod grpc;
 mod harness;
+mod keys;
 mod loki_push;
 mod otlp_http;
 mod otlp_metrics;

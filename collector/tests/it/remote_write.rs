@@ -297,15 +297,15 @@ async fn times_that_nanoseconds_cannot_say_are_rejected_alone() {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Request2 {
+pub(crate) struct Request2 {
     #[prost(string, repeated, tag = "4")]
-    symbols: Vec<String>,
+    pub(crate) symbols: Vec<String>,
     #[prost(message, repeated, tag = "5")]
-    timeseries: Vec<Series2>,
+    pub(crate) timeseries: Vec<Series2>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Series2 {
+pub(crate) struct Series2 {
     #[prost(uint32, repeated, tag = "1")]
     labels_refs: Vec<u32>,
     #[prost(message, repeated, tag = "2")]
@@ -358,7 +358,7 @@ pub(crate) const REMOTE_WRITE_2: &[(&str, &str)] = &[
 
 const SYMBOLS: [&str; 9] = ["", "__name__", "lat_bucket", "le", "1", "Help.", "s", "up", "trace_id"];
 
-fn series_2(labels_refs: &[u32], samples: &[i64]) -> Series2 {
+pub(crate) fn series_2(labels_refs: &[u32], samples: &[i64]) -> Series2 {
     let sample = |at: &i64| Sample2 { value: 1.5, timestamp: *at, start_timestamp: 0 };
     Series2 { labels_refs: labels_refs.to_vec(), samples: samples.iter().map(sample).collect(), ..Series2::default() }
 }

@@ -101,7 +101,7 @@ impl<'a> Visit<'a> for Batch<'_, 'a> {
         let token = self.labels.token(series.references);
         let Some(token) = token.filter(|_| series.labels_len <= self.config.max_labels) else { return Ok(false) };
         self.charge_plain(series.samples.len(), series.labels_len)?;
-        self.batch.push_keyed(self.keys.key(series.key), token, series.samples.iter().copied());
+        self.batch.push_keyed(series.key, token, series.samples.iter().copied());
         if !series.starts_ms.is_empty() {
             self.batch.set_starts(series.starts_ms.iter().copied());
         }

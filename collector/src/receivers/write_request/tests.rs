@@ -3,11 +3,10 @@
 use model::{MetricKind, Sample};
 use proptest::prelude::*;
 use prost::Message;
-use storage_api::KeyMaker;
 
 use crate::config::Config;
 use crate::protobuf::Malformed;
-use crate::receivers::write_request::{Metadata, Series, Visit, decode, decode_2, decode_symbols};
+use crate::receivers::write_request::{Metadata, Series, SymbolKeys, Visit, decode, decode_2, decode_symbols};
 
 mod proto;
 mod quick;
@@ -92,7 +91,8 @@ fn borrowed(body: &[u8]) -> Result<Found, Malformed> {
 
 fn borrowed_2(body: &[u8]) -> Result<Found, Malformed> {
     let mut found = Found::default();
-    let symbols = decode_symbols(body, &KeyMaker::default(), |_| Ok::<_, Malformed>(()))?;
+    let keys = SymbolKeys::default();
+    let symbols = decode_symbols(body, &keys, |_| Ok::<_, Malformed>(()))?;
     decode_2(body, &symbols, &Config::default(), &mut found).map(|()| found)
 }
 

@@ -15,7 +15,7 @@ use crate::protobuf::{Field, Malformed, Reader};
 pub(crate) use quick::Plain2;
 use quick::Scratch;
 pub(super) use symbols::{BadRefs, Pairs};
-pub(crate) use symbols::{Symbols, decode_symbols};
+pub(crate) use symbols::{SymbolKeys, Symbols, decode_symbols};
 
 /// Walks over a request of remote write 2.0. Metadata, which comes with each series, is told once per name.
 pub(crate) fn decode_2<'a, V: Visit<'a>>(

@@ -1,10 +1,10 @@
 //! The quick walk over plain series against the one over any.
 
-use storage_api::sort_labels;
+use storage_api::{SeriesKey, sort_labels};
 
 use super::*;
 use crate::receivers::write_request::quick::LabelsError;
-use crate::receivers::write_request::{Plain, Plain2, Symbols, decode_labels, decode_labels_2, scan};
+use crate::receivers::write_request::{Plain, Plain2, SymbolKeys, Symbols, decode_labels, decode_labels_2, scan};
 
 /// Takes plain series as they came and decodes their labels apart.
 #[derive(Default)]
@@ -13,7 +13,7 @@ struct Quick<'a> {
     plain: usize,
     symbols: Option<&'a Symbols<'a>>,
     /// The keys of plain series of 2.0.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<SeriesKey>,
 }
 
 impl<'a> Visit<'a> for Quick<'a> {
@@ -42,7 +42,7 @@ impl<'a> Visit<'a> for Quick<'a> {
             return Ok(false);
         }
         self.plain += 1;
-        self.keys.push(series.key.to_vec());
+        self.keys.push(series.key);
         let mut pairs = Vec::new();
         let labels = match decode_labels_2(series.references, self.symbols.unwrap(), &Config::default(), &mut pairs) {
             Ok(()) => Some(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()),
@@ -98,7 +98,7 @@ fn check(body: &[u8]) -> usize {
 
 /// The same for 2.0; returns the keys of the plain series, too.
 #[track_caller]
-fn check_2(body: &[u8], keys: &KeyMaker) -> Vec<Vec<u8>> {
+fn check_2(body: &[u8], keys: &SymbolKeys) -> Vec<SeriesKey> {
     let Ok(symbols) = decode_symbols(body, keys, |_| Ok::<_, Malformed>(())) else {
         assert!(borrowed_2(body).is_err());
         return Vec::new();
@@ -181,7 +181,7 @@ fn request_2(symbols: &[&str], labels_refs: &[u32], start_timestamp: i64) -> Req
 
 #[test]
 fn plain_series_of_version_2_are_told_by_their_texts() {
-    let maker = KeyMaker::default();
+    let maker = SymbolKeys::default();
     let keys = |request: Request2| check_2(&request.encode_to_vec(), &maker);
     let one = keys(request_2(&["", "__name__", "up", "a", "b"], &[1, 2, 3, 4], 0));
     assert_eq!(one.len(), 2);
@@ -197,8 +197,56 @@ fn plain_series_of_version_2_are_told_by_their_texts() {
 }
 
 #[test]
+fn lists_of_symbols_have_keys_of_their_own() {
+    // Values in the pattern of Thue and Morse, and the other way round, make polynomials collide whatever their secret is.
+    let maker = SymbolKeys::default();
+    let names: Vec<String> = (0..64).map(|i| format!("l{i:02}")).collect();
+    let mut symbols = vec!["", "__name__", "up", "a", "b"];
+    symbols.extend(names.iter().map(String::as_str));
+    let list = |value: &dyn Fn(u32) -> u32| {
+        let labels = (0..64).flat_map(|i: u32| [i + 5, value(i)]);
+        let references: Vec<u32> = [1, 2].into_iter().chain(labels).collect();
+        check_2(&request_2(&symbols, &references, 0).encode_to_vec(), &maker)[0]
+    };
+    let mut keys = vec![list(&|i| 3 + i.count_ones() % 2), list(&|i| 4 - i.count_ones() % 2)];
+    // Every pair of places swapped, and every value alone.
+    for i in 0..64 {
+        keys.push(list(&|at| if at == i { 3 } else { 4 }));
+        for j in 0..i {
+            keys.push(list(&|at| {
+                if at == i {
+                    3
+                } else if at == j {
+                    2
+                } else {
+                    4
+                }
+            }));
+            keys.push(list(&|at| {
+                if at == i {
+                    2
+                } else if at == j {
+                    3
+                } else {
+                    4
+                }
+            }));
+        }
+    }
+    let all = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), all);
+    // Nothing is lost of their 128 bits: bit for bit as many are set as not.
+    for bit in 0..128 {
+        let set = keys.iter().filter(|key| key.0 >> bit & 1 == 1).count();
+        assert!((all * 2 / 5..all * 3 / 5).contains(&set), "bit {bit}: {set} of {all}");
+    }
+}
+
+#[test]
 fn others_of_version_2_go_the_long_way() {
-    let maker = KeyMaker::default();
+    let maker = SymbolKeys::default();
     let plain = |request: Request2| check_2(&request.encode_to_vec(), &maker).len();
     let symbols = ["", "__name__", "up", "a"];
     assert_eq!(plain(request_2(&symbols, &[1, 2, 3], 0)), 0, "an odd number");
@@ -240,7 +288,7 @@ proptest! {
         if !is_whole {
             flip(&mut body, flips);
         }
-        check_2(&body, &KeyMaker::default());
+        check_2(&body, &SymbolKeys::default());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A quick walk over the series of remote write 2.0 whose labels the store knows already.
 
+use storage_api::SeriesKey;
+
 use super::Symbols;
 use crate::receivers::write_request::quick::{LABEL, SAMPLE, TIMESTAMP, VALUE};
 use crate::receivers::write_request::{Sample, in_range};
@@ -16,8 +18,8 @@ pub(crate) struct Plain2<'s, 'a> {
     pub(crate) references: &'a [u8],
     /// How many labels there are.
     pub(crate) labels_len: usize,
-    /// Bytes that stand for the labels in whatever request they are.
-    pub(crate) key: &'s [u8],
+    /// What stands for the labels in whatever request they are.
+    pub(crate) key: SeriesKey,
     /// Samples whose times can be said in nanoseconds; at least one.
     pub(crate) samples: &'s [Sample],
     /// As many start times, 0 where it is not known; nothing at all when none is.
@@ -31,7 +33,6 @@ pub(crate) struct Plain2<'s, 'a> {
 /// Space that is used again for each series.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    key: Vec<u8>,
     samples: Vec<Sample>,
     starts_ms: Vec<i64>,
 }
@@ -41,7 +42,7 @@ impl Scratch {
     pub(super) fn scan<'a>(&mut self, series: &'a [u8], symbols: &Symbols<'a>) -> Option<Plain2<'_, 'a>> {
         let [LABEL, after @ ..] = series else { return None };
         let (references, mut rest) = field(after)?;
-        let (name, labels_len) = self.read_references(references, symbols)?;
+        let (name, labels_len, key) = read_references(references, symbols)?;
         self.samples.clear();
         self.starts_ms.clear();
         let mut has_start = false;
@@ -62,27 +63,27 @@ impl Scratch {
             return None;
         }
         let starts_ms = if has_start { self.starts_ms.as_slice() } else { &[] };
-        Some(Plain2 { references, labels_len, key: &self.key, samples: &self.samples, starts_ms, name, metadata })
+        Some(Plain2 { references, labels_len, key, samples: &self.samples, starts_ms, name, metadata })
     }
+}
 
-    /// Makes the key of references, and returns the one to the name's value and the number of labels.
-    fn read_references(&mut self, references: &[u8], symbols: &Symbols<'_>) -> Option<(u64, usize)> {
-        self.key.clear();
-        let (mut rest, mut name, mut labels_len) = (references, None, 0);
-        while !rest.is_empty() {
-            let (label, value);
-            (label, rest) = varint(rest)?;
-            (value, rest) = varint(rest)?;
-            self.key.extend_from_slice(&symbols.key(label)?.0.to_le_bytes());
-            self.key.extend_from_slice(&symbols.key(value)?.0.to_le_bytes());
-            // A label without a value is none.
-            if name.is_none() && symbols.is_name(label) && symbols.get(value) != Ok("") {
-                name = Some(value);
-            }
-            labels_len += 1;
+/// Returns the reference to the name's value, the number of labels, and the key.
+fn read_references(references: &[u8], symbols: &Symbols<'_>) -> Option<(u64, usize, SeriesKey)> {
+    let (mut rest, mut name, mut labels_len, mut sum) = (references, None, 0, 0_u128);
+    while !rest.is_empty() {
+        let (label, value);
+        (label, rest) = varint(rest)?;
+        (value, rest) = varint(rest)?;
+        let terms = symbols.term(2 * labels_len, label)?.wrapping_add(symbols.term(2 * labels_len + 1, value)?);
+        sum = sum.wrapping_add(terms);
+        // A label without a value is none.
+        if name.is_none() && symbols.is_name(label) && symbols.get(value) != Ok("") {
+            name = Some(value);
         }
-        Some((name?, labels_len))
+        labels_len += 1;
     }
+    // A sum's low bits know little of its terms' high ones, and a table of keys looks at the low bits.
+    Some((name?, labels_len, SeriesKey(sum ^ (sum >> 64))))
 }
 
 /// Returns a field's bytes, whose length stands before them, and what follows.
@@ -93,6 +94,12 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Reads a number below 2^63, and returns it and what follows.
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    // Most are of one byte or two.
+    match *bytes {
+        [one, ref rest @ ..] if one < 0x80 => return Some((u64::from(one), rest)),
+        [low, high, ref rest @ ..] if high < 0x80 => return Some((u64::from(low & 0x7f) | u64::from(high) << 7, rest)),
+        _ => {}
+    }
     let mut number = 0_u64;
     for (i, byte) in bytes.iter().take(9).enumerate() {
         number |= u64::from(byte & 0x7f) << (7 * i);

@@ -10,9 +10,36 @@ use crate::protobuf::{Malformed, Reader};
 /// So many symbols are decoded between two looks at the memory budget.
 const SYMBOLS_PER_CHARGE: usize = 4096;
 
+/// Series with more labels are not told by keys.
+const LABELS_MAX: usize = 256;
+
+/// Makes the keys of series from those of their symbols.
+///
+/// The key of a list of symbols is the sum of their keys, each multiplied by a secret odd number of its place, modulo
+/// 2^128. Keys of symbols are hashes under a secret. Two lists that differ have the same sum only if a combination of such
+/// numbers with differences of such hashes is zero, which is as good as never, about 2^-120, whichever lists are sent: the
+/// numbers of two places have nothing to do with each other, so that no pattern of symbols makes terms cancel out, as one
+/// does for a polynomial, whose places are powers of one number. It costs a multiplication for each symbol, much less than
+/// a hash of all their keys.
+#[derive(Debug)]
+pub(crate) struct SymbolKeys {
+    maker: KeyMaker,
+    factors: Vec<u128>,
+}
+
+impl Default for SymbolKeys {
+    /// Returns what makes keys with a new secret.
+    fn default() -> Self {
+        let (maker, places) = (KeyMaker::default(), KeyMaker::default());
+        let factors = (0..2 * LABELS_MAX).map(|place| places.key(&place.to_le_bytes()).0 | 1).collect();
+        Self { maker, factors }
+    }
+}
+
 /// The request's texts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Symbols<'a> {
+    maker: &'a SymbolKeys,
     /// Each tested once for UTF-8; `None` where it is none.
     texts: Vec<Option<&'a str>>,
     /// What stands for each in the keys of series, which must not depend on the order of the table.
@@ -54,10 +81,10 @@ impl BadRefs {
 /// Collects the symbols of a request; `charge` is told of memory beyond the usual.
 pub(crate) fn decode_symbols<'a, E: From<Malformed>>(
     body: &'a [u8],
-    keys: &KeyMaker,
+    maker: &'a SymbolKeys,
     mut charge: impl FnMut(u64) -> Result<(), E>,
 ) -> Result<Symbols<'a>, E> {
-    let mut symbols = Symbols::default();
+    let mut symbols = Symbols { maker, texts: Vec::new(), keys: Vec::new(), name: None };
     let mut reader = Reader::new(body);
     while let Some((tag, field)) = reader.next()? {
         if tag != 4 {
@@ -77,7 +104,7 @@ pub(crate) fn decode_symbols<'a, E: From<Malformed>>(
             symbols.name = Some(len);
         }
         symbols.texts.push(std::str::from_utf8(bytes).ok());
-        symbols.keys.push(keys.key(bytes));
+        symbols.keys.push(maker.maker.key(bytes));
     }
     Ok(symbols)
 }
@@ -101,9 +128,9 @@ impl<'a> Symbols<'a> {
         self.texts.len()
     }
 
-    /// Returns what stands for a symbol in keys.
-    pub(in crate::receivers::write_request) fn key(&self, reference: u64) -> Option<SeriesKey> {
-        self.keys.get(place(reference)).copied()
+    /// Returns what a symbol at a place of a list adds to the list's key; `None` for one that is not there, or too far on.
+    pub(in crate::receivers::write_request) fn term(&self, at: usize, reference: u64) -> Option<u128> {
+        Some(self.keys.get(place(reference))?.0.wrapping_mul(*self.maker.factors.get(at)?))
     }
 
     /// Says whether a reference is the one to `__name__`.
