@@ -101,8 +101,38 @@ fn unknown_class(translated: &str) -> String {
 /// Says what is wrong with a pattern, if anything.
 fn check(pattern: &str, translated: &str) -> Result<(), PatternError> {
     match ParserBuilder::new().octal(true).build().parse(translated) {
-        Ok(_) => Ok(()),
+        Ok(parsed) => match ast::visit(&parsed, NamedClasses) {
+            Ok(()) => Ok(()),
+            Err(span) => {
+                let part = translated.get(span.start.offset..span.end.offset).unwrap_or(translated);
+                Err(PatternError::Syntax { what: "invalid character class range", part: part.to_owned() })
+            }
+        },
         Err(error) => Err(explain(pattern, translated, &error)),
+    }
+}
+
+/// Finds a class like `[[:wrong:]]`: `regex` takes an unknown name for a class in a class, Go refuses it.
+struct NamedClasses;
+
+impl ast::Visitor for NamedClasses {
+    type Output = ();
+    type Err = ast::Span;
+
+    fn finish(self) -> Result<(), ast::Span> {
+        Ok(())
+    }
+
+    fn visit_class_set_item_pre(&mut self, item: &ast::ClassSetItem) -> Result<(), ast::Span> {
+        let ast::ClassSetItem::Bracketed(inner) = item else { return Ok(()) };
+        let is_colon = |item: &ast::ClassSetItem| matches!(item, ast::ClassSetItem::Literal(literal) if literal.c == ':' && literal.kind == ast::LiteralKind::Verbatim);
+        match &inner.kind {
+            // What else is nested here are the negated classes of escapes.
+            ast::ClassSet::Item(ast::ClassSetItem::Union(union)) if union.items.first().is_some_and(is_colon) => {
+                Err(inner.span)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -312,6 +342,8 @@ mod tests {
         check("*a", "missing argument to repetition operator: `*`");
         check("a|+", "missing argument to repetition operator: `+`");
         check("[z-a]", "invalid character class range: `z-a`");
+        check("[[:wrong:]]", "invalid character class range: `[:wrong:]`");
+        check("a[x[:^no:]]", "invalid character class range: `[:^no:]`");
         check(r"\y", r"invalid escape sequence: `\y`");
         check(r"a\", "trailing backslash at end of expression: ``");
         check("a{3,1}", "invalid repeat count: `{3,1}`");

@@ -10,6 +10,7 @@ pub mod benched;
 mod block;
 mod codec;
 mod compaction;
+mod cross_check;
 mod deletes;
 mod explain;
 mod flush;

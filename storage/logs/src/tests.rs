@@ -6,6 +6,7 @@ mod model_test;
 mod rows;
 mod store;
 mod tally;
+mod verify;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use storage_wal::{SegmentId, segment_path};
 
 use crate::block::{Block, BlockMeta, Cache, Detail, META_FILE, Sequence, read_checked};
 use crate::codec::read_entry;
+use crate::cross_check::CrossCheck;
 use crate::deletes::{BlockRows, Content, DAMAGED_FILE, DELETES_FILE, load};
 use crate::store::{DAMAGED_PREFIX, wal_error};
 use crate::telemetry::Metrics;
@@ -127,12 +128,14 @@ fn unknown_files(block: &Path, dir: &Path, meta: &BlockMeta, found: Findings<'_>
     }
 }
 
-/// Decodes every row, and checks that streams have the rows and times that the catalog says.
+/// Decodes every row, and checks that streams have the rows and times that the catalog says, counts are those of the rows,
+/// and indexes lead to them.
 fn check_rows(block: &Block) -> Result<()> {
     let catalog = block.catalog();
     let meta = block.meta();
     block.check_index()?;
-    block.counts()?;
+    let counts = block.counts()?;
+    let mut cross = CrossCheck::new(block, &counts);
     if catalog.streams.len() as u64 != meta.streams || !catalog.streams.is_sorted_by(|a, b| a.labels < b.labels) {
         return Err(block.malformed("streams in order, as many as in meta.json"));
     }
@@ -150,7 +153,7 @@ fn check_rows(block: &Block) -> Result<()> {
         if open.timestamps().len() != rows.len() {
             return Err(block.malformed("as many rows as the catalog tells"));
         }
-        for time in open.timestamps() {
+        for (i, time) in open.timestamps().iter().enumerate() {
             if left == 0 {
                 let Some(stream) = streams.next() else { return Err(block.malformed("no row without a stream")) };
                 (left, last) = (stream.rows, None);
@@ -163,6 +166,10 @@ fn check_rows(block: &Block) -> Result<()> {
             }
             last = Some(*time);
             left -= 1;
+            cross.row(&open.row(i), number, u32::try_from(i).unwrap_or(u32::MAX))?;
+            if left == 0 {
+                cross.stream_ends()?;
+            }
         }
     }
     if left > 0 || streams.peek().is_some() {

@@ -18,6 +18,8 @@ mod writer;
 pub(crate) use catalog::{Catalog, StreamInfo};
 pub(crate) use counts::{Counts, MINUTE_NS, SeverityCounts};
 pub(crate) use files::{corrupt, read_checked, remove_dir, seal, sync_dir, unseal, write_file};
+#[cfg(test)]
+pub(crate) use meta::FileMeta;
 pub(crate) use meta::{BlockMeta, META_FILE, Sequence};
 pub(crate) use page_cache::PageCache;
 pub(crate) use pages::LinesPage;
