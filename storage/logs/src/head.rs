@@ -12,9 +12,7 @@ use storage_api::{LogPart, LogRows, LogTally, Needle, QueryContext, Result};
 
 use crate::block::{BODY_STR, Detail, RowView};
 use crate::codec::{Batch, BodyRef, Group, Malformed, RecordView, encode_stream, peek_severity};
-use crate::head_rows::{
-    Batches, HeadBatch, HeadRow, OpenRow, READ_ARENA_BYTES, SEAL_ARENA_BYTES, corrupt, for_each_row,
-};
+use crate::head_rows::{ARENA_BYTES, Batches, HeadBatch, HeadRow, OpenRow, corrupt, for_each_row};
 use crate::json;
 use crate::metadata::{Names, OriginFields, Pair, RowFields, push_row};
 use crate::tally::Tally;
@@ -150,7 +148,7 @@ impl Head {
         mut each: impl FnMut(&Labels, i64, u8, usize),
     ) {
         for part in self.parts(range, wanted, &[], Detail::Lines) {
-            part.for_each(READ_ARENA_BYTES, &mut |row, record| {
+            part.for_each(ARENA_BYTES, &mut |row, record| {
                 let bytes = match &record.body {
                     BodyRef::Str(text) => text.len(),
                     BodyRef::Other(value) => json::display(value).len(),
@@ -221,7 +219,7 @@ impl Head {
             // Many rows have the same attributes as the one before.
             let (mut attributes, mut encoded) = (String::new(), Vec::new());
             let mut body = String::new();
-            part.for_each(SEAL_ARENA_BYTES, &mut |row, record| {
+            part.for_each(ARENA_BYTES, &mut |row, record| {
                 if record.encoded_attributes() != encoded.as_slice() {
                     encoded.clear();
                     encoded.extend_from_slice(record.encoded_attributes());
@@ -368,7 +366,7 @@ impl HeadPart {
         let mut texts: Vec<Box<str>> = Vec::new();
         let mut last_text = 0;
         let mut has_any = false;
-        for_each_row(&self.batches, &self.rows, READ_ARENA_BYTES, &mut |row| {
+        for_each_row(&self.batches, &self.rows, ARENA_BYTES, &mut |row| {
             let (number, text, has_attributes) = peek_severity(row.record).map_err(corrupt)?;
             let is_plain = *origin_is_plain.entry(row.origin).or_insert_with(|| {
                 let origin = self.origins.get(row.origin as usize);
@@ -409,7 +407,7 @@ impl HeadPart {
         let without_lines = matches!(self.detail, Detail::Times | Detail::Metadata);
         let with_metadata = matches!(self.detail, Detail::All | Detail::Metadata);
         let mut seen = 0_usize;
-        self.for_each(READ_ARENA_BYTES, &mut |row, record| {
+        self.for_each(ARENA_BYTES, &mut |row, record| {
             seen += 1;
             if seen.is_multiple_of(CHECK_EVERY_ROWS) {
                 check()?;

@@ -8,10 +8,9 @@ use storage_api::{Error, Result};
 
 use crate::codec::{Malformed, Sections, Unpacker};
 
-/// Most bytes that are unpacked at once for a query, but for one section.
-pub(crate) const READ_ARENA_BYTES: usize = 4 << 20;
-/// Most bytes that are unpacked at once while the head is written, but for one section.
-pub(crate) const SEAL_ARENA_BYTES: usize = 16 << 20;
+/// Most bytes that are unpacked at once, but for one section. Rows of one sender lie in few sections; those of a stream with
+/// hundreds of senders lie in as many at once, and sections that do not fit are unpacked again and again.
+pub(crate) const ARENA_BYTES: usize = 16 << 20;
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy)]
@@ -152,4 +151,70 @@ pub(crate) fn for_each_row(
 /// Says that what lies in memory is not as it was encoded.
 pub(crate) fn corrupt(Malformed(expected): Malformed) -> Error {
     Error::Corrupt { path: "the logs head".to_owned(), reason: format!("expected {expected}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Labels, LogRecord, Timestamp, Value};
+
+    use super::*;
+    use crate::codec::{BatchWriter, BodyRef, Packers, RecordView, encode_stream};
+
+    /// A batch of a sender's lines, each at every `senders`th nanosecond.
+    fn batch(sender: i64, senders: i64, lines: i64, padding: usize) -> (HeadBatch, Vec<(i64, u32)>) {
+        let mut writer = BatchWriter::new(0);
+        writer.begin_group(&encode_stream(&Labels::from_pairs([("app", "a")])), &[0; 7]);
+        for i in 0..lines {
+            let at = 1 + i * senders + sender;
+            let body = Value::Str(format!("{at}{}", "x".repeat(padding)));
+            let record = LogRecord { timestamp: Timestamp(at), body, ..LogRecord::default() };
+            writer.push(&record, |_| Ok::<_, ()>(())).unwrap();
+        }
+        let (_, batch) = writer.finish(1, &Packers::default()).unwrap();
+        let rows = batch.groups.iter().flat_map(|group| &group.rows).map(|row| (row.timestamp, row.offset)).collect();
+        let origins = batch.groups.iter().map(|group| (group.start, u32::try_from(sender).unwrap())).collect();
+        (HeadBatch { sections: batch.sections, origins }, rows)
+    }
+
+    #[test]
+    fn rows_of_interleaved_senders_come_in_order_however_little_is_unpacked_at_once() {
+        const SENDERS: i64 = 7;
+        let (mut batches, mut rows) = (Vec::new(), Vec::new());
+        for sender in 0..SENDERS {
+            // Some are held as they are, some compressed, some in several sections.
+            let (batch, found) = batch(sender, SENDERS, 40, if sender % 3 == 0 { 10 } else { 900 });
+            let batch_number = u32::try_from(batches.len()).unwrap();
+            rows.extend(found.iter().map(|(timestamp, offset)| HeadRow {
+                timestamp: *timestamp,
+                batch: batch_number,
+                offset: *offset,
+            }));
+            batches.push(Arc::new(batch));
+        }
+        rows.sort_by_key(|row| row.timestamp);
+        for bytes_max in [1, 40_000, 100_000, ARENA_BYTES] {
+            let mut seen = 0;
+            for_each_row(&batches, &rows, bytes_max, &mut |row| {
+                seen += 1;
+                let record = RecordView::decode(row.record).unwrap();
+                let BodyRef::Str(line) = record.body else { panic!("text") };
+                assert!(line.trim_end_matches('x') == seen.to_string(), "row {seen} at {bytes_max}");
+                assert_eq!((row.timestamp, i64::from(row.origin)), (seen, (seen - 1) % SENDERS));
+                Ok(if seen == 200 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })
+            .unwrap();
+            assert_eq!(seen, 200);
+        }
+    }
+
+    #[test]
+    fn a_row_that_lies_nowhere_is_an_error() {
+        let (batch, rows) = batch(0, 1, 3, 10);
+        let row = |batch: u32, offset: u32| HeadRow { timestamp: 0, batch, offset };
+        let batches = [Arc::new(batch)];
+        for row in [row(1, 0), row(0, rows[2].1 + 1), row(0, u32::MAX)] {
+            let read = for_each_row(&batches, &[row], ARENA_BYTES, &mut |_| Ok(ControlFlow::Continue(())));
+            assert!(matches!(read, Err(Error::Corrupt { .. })), "{row:?}");
+        }
+    }
 }
