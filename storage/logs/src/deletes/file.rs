@@ -173,6 +173,14 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_an_earlier_version_is_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1-deletes");
+        let found = load(&dir).unwrap();
+        assert_eq!((found.last_sequence, found.wal_before), (9, 12));
+        assert_eq!(found.requests, content().requests);
+    }
+
+    #[test]
     fn any_flipped_byte_and_any_cut_is_seen_and_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(DELETES_FILE);
