@@ -154,6 +154,14 @@ await step(page, "a click opens a record with its fields", async () => {
   assert(names.includes("service_name"), `no service_name among ${names.join(", ")}`);
 });
 
+await step(page, "the lines around a record are shown on demand", async () => {
+  await page.locator(".detail").getByRole("button", { name: "Show lines around" }).click();
+  await page.locator(".detail .around li.own").waitFor();
+  const own = await page.locator(".detail .around li.own").textContent();
+  assert(own.toLowerCase().includes(word.toLowerCase()), `the record is among its neighbours: ${own}`);
+  assert((await page.locator(".detail .around li").count()) > 0, "there are lines");
+});
+
 await step(page, "a field becomes a filter, and back undoes it", async () => {
   const field = page.locator(".detail .fields > div", { has: page.locator("dt", { hasText: /^service_name$/ }) });
   const value = await field.locator("dd").textContent();

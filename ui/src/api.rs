@@ -101,6 +101,13 @@ impl Request {
         Self::new("/loki/api/v1/query_range", &params)
     }
 
+    /// The lines around one of a stream.
+    pub(crate) fn log_context(query: &str, at_ns: i64, line: &str, lines: usize) -> Self {
+        let (time, lines) = (at_ns.to_string(), lines.to_string());
+        let params = [("query", query), ("time", &*time), ("line", line), ("before", &lines), ("after", &lines)];
+        Self::new("/api/v1/logs/context", &params)
+    }
+
     /// LogQL that gives samples.
     pub(crate) fn log_range(query: &str, span: Span, step_ms: i64) -> Self {
         // The last step ends after the span, so that the newest lines are counted.
@@ -243,6 +250,11 @@ pub(crate) fn log_matrix(text: &str) -> Result<Vec<loki::MatrixSeries>, Failure>
         "matrix" => read(data.result.get()),
         other => Err(bad_answer(format!("a {other} came where samples over time were asked for"))),
     }
+}
+
+/// Reads the lines around one.
+pub(crate) fn log_context(text: &str) -> Result<loki::LineContext, Failure> {
+    Ok(read::<loki::Response<loki::LineContext>>(text)?.data)
 }
 
 /// Reads names or values of labels of streams.

@@ -4,6 +4,7 @@ pub(crate) mod host_card;
 pub(crate) mod icon;
 pub(crate) mod ledger_strip;
 pub(crate) mod legend;
+pub(crate) mod lines_around;
 pub(crate) mod link;
 pub(crate) mod log_row;
 pub(crate) mod observe;

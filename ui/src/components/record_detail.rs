@@ -3,6 +3,7 @@
 use leptos::prelude::*;
 
 use super::icon::{Glyph, Icon};
+use super::lines_around::LinesAround;
 use super::log_row::marked;
 use super::pick::copy;
 use crate::lang::logql::Filter;
@@ -36,7 +37,7 @@ pub(crate) fn RecordDetail(
     let nanos = record.timestamp_ns.rem_euclid(1_000_000_000);
     let time = format!("{}.{nanos:09}", format_date_time(ms, app.utc_offset_ms(ms)));
     let line = pretty(&record.line);
-    let copied = record.line.clone();
+    let (copied, around) = (record.line.clone(), record.clone());
     let class = format!("detail severity-{}", record.severity.name());
     let groups = [
         ("Stream labels", FieldKind::Stream, &*record.stream),
@@ -68,6 +69,7 @@ pub(crate) fn RecordDetail(
                 </button>
             </header>
             <pre>{marked(&line, &needles)}</pre>
+            <LinesAround record=around />
             {groups.collect::<Vec<_>>()}
         </aside>
     }
