@@ -21,6 +21,8 @@ const DUPLICATE_SUFFIX: &str = "_extracted";
 #[derive(Debug)]
 pub(crate) struct RowLabels<'a> {
     stream: &'a Labels,
+    /// The stream's labels, apart: they are looked through for each row.
+    stream_pairs: Vec<(&'a str, &'a str)>,
     metadata: Vec<(Cow<'a, str>, &'a str)>,
     parsed: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     deleted: Vec<String>,
@@ -67,6 +69,7 @@ impl<'a> RowLabels<'a> {
     pub(crate) fn new(stream: &'a Labels) -> Self {
         Self {
             stream,
+            stream_pairs: stream.iter().collect(),
             metadata: Vec::new(),
             parsed: Vec::new(),
             deleted: Vec::new(),
@@ -85,7 +88,7 @@ impl<'a> RowLabels<'a> {
         self.error = "";
         self.error_details.clear();
         for (name, value) in metadata {
-            let name = match self.stream.get(name) {
+            let name = match self.stream_value(name) {
                 Some(_) => Cow::Owned(format!("{name}{DUPLICATE_SUFFIX}")),
                 None => Cow::Borrowed(name),
             };
@@ -104,7 +107,7 @@ impl<'a> RowLabels<'a> {
 
     /// Adds `detected_level`, or makes the one that came plain.
     pub(crate) fn add_level(&mut self, metadata: impl Iterator<Item = (&'a str, &'a str)>) {
-        if self.stream.get(DETECTED_LEVEL).is_some() {
+        if self.stream_value(DETECTED_LEVEL).is_some() {
             return;
         }
         if let Some((_, level)) = self.metadata.iter_mut().find(|(name, _)| name == DETECTED_LEVEL) {
@@ -112,6 +115,10 @@ impl<'a> RowLabels<'a> {
         } else if let Some(level) = detect(self.stream, metadata) {
             self.metadata.push((Cow::Borrowed(DETECTED_LEVEL), level));
         }
+    }
+
+    fn stream_value(&self, name: &str) -> Option<&'a str> {
+        self.stream_pairs.iter().find(|(have, _)| *have == name).map(|(_, value)| *value)
     }
 
     /// Returns the value of a label, or `None`.
@@ -125,7 +132,7 @@ impl<'a> RowLabels<'a> {
         if self.deleted.iter().any(|have| have == name) {
             return None;
         }
-        self.stream.get(name)
+        self.stream_value(name)
     }
 
     /// Returns what a label filter compares: the label's value, the error's, or nothing.
@@ -136,7 +143,7 @@ impl<'a> RowLabels<'a> {
     /// Returns the name that a label taken out of the line gets.
     pub(crate) fn parsed_name<'n>(&self, name: impl Into<Cow<'n, str>>) -> Cow<'n, str> {
         let mut name = name.into();
-        if self.stream.get(&name).is_some() || self.metadata.iter().any(|(have, _)| *have == name) {
+        if self.stream_value(&name).is_some() || self.metadata.iter().any(|(have, _)| *have == name) {
             name.to_mut().push_str(DUPLICATE_SUFFIX);
         }
         name
@@ -186,7 +193,7 @@ impl<'a> RowLabels<'a> {
                 || self.metadata.iter().any(|(have, _)| have == name)
                 || self.parsed.iter().any(|(have, _)| have == name)
         };
-        self.stream.iter().filter(move |(name, _)| !hidden(name))
+        self.stream_pairs.iter().copied().filter(move |(name, _)| !hidden(name))
     }
 
     fn beside(&self) -> impl Iterator<Item = (&str, &str)> {

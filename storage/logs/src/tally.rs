@@ -20,6 +20,8 @@ use crate::part::BlockPart;
 use crate::query::{page_times, passes, stream_parts};
 use crate::telemetry::Damage;
 
+/// Streams of a block that are planned at a time: the largest block should keep all threads busy.
+const PLAN_STREAMS: usize = 64;
 /// Most pages that are decoded at a time.
 const RUN_PAGES_MAX: usize = 16;
 /// Bytes of a row's timestamp and severity, for the query's account.
@@ -143,9 +145,19 @@ impl LogStore {
         let mut streams: HashSet<Labels> = HashSet::new();
         let borders = Borders::new(&select.cuts, range);
         self.cpu.install(|| -> Result<()> {
-            let plan_of =
-                |block: &&Arc<Block>| context.check().map(|()| plan(block, select, &borders, state.deleted_of(block)));
-            let plans: Vec<Plan> = blocks.par_iter().map(plan_of).collect::<Result<_>>()?;
+            let pieces = |block: &&'_ Arc<Block>| {
+                let block = Arc::clone(block);
+                let streams = block.catalog().streams.len();
+                (0..streams)
+                    .step_by(PLAN_STREAMS)
+                    .map(move |start| (Arc::clone(&block), start..(start + PLAN_STREAMS).min(streams)))
+            };
+            let pieces: Vec<(Arc<Block>, Range<usize>)> = blocks.iter().flat_map(pieces).collect();
+            let plan_of = |(block, streams): &(Arc<Block>, Range<usize>)| {
+                context.check()?;
+                Ok(plan_streams(block, select, &borders, state.deleted_of(block), streams.clone()))
+            };
+            let plans: Vec<Plan> = pieces.par_iter().map(plan_of).collect::<Result<_>>()?;
             let mut runs = Vec::new();
             for plan in plans {
                 context.count_rows(plan.records);
@@ -194,10 +206,21 @@ pub(crate) fn plan(
     borders: &Borders<'_>,
     deleted: Option<&Arc<RoaringBitmap>>,
 ) -> Plan {
+    plan_streams(block, select, borders, deleted, 0..block.catalog().streams.len())
+}
+
+/// Plans what is done with some streams of a block, by their numbers.
+fn plan_streams(
+    block: &Arc<Block>,
+    select: &LogTallySelect,
+    borders: &Borders<'_>,
+    deleted: Option<&Arc<RoaringBitmap>>,
+    numbers: Range<usize>,
+) -> Plan {
     let range = borders.range;
     let mut plan = Plan::default();
     let counts = block.counts().map_err(|error| block.note_damage(Damage::Counts, &error)).ok();
-    for (number, stream) in block.catalog().streams.iter().enumerate() {
+    for (number, stream) in block.catalog().streams.iter().enumerate().take(numbers.end).skip(numbers.start) {
         if !stream.overlaps(range) || !passes(&stream.labels, &select.matchers) {
             continue;
         }

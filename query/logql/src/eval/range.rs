@@ -117,7 +117,9 @@ enum Piece {
 struct Pieces {
     series: Vec<(Labels, Piece)>,
     index: HashMap<Labels, usize>,
-    /// The places of the series met last.
+    /// The place of the series met last.
+    last: Option<usize>,
+    /// The places of the series met last, where they are found by all their labels.
     recent: Vec<usize>,
     /// The places of series by the hash of the values that name them, where it is values that do.
     by_values: HashMap<u64, Vec<usize>>,
@@ -137,6 +139,9 @@ impl Pieces {
     /// Returns the piece of the series that a row belongs to.
     fn of(&mut self, row: &RowLabels<'_>, grouping: &SeriesLabels, sums: bool) -> Result<Option<&mut Piece>> {
         let known = |i: &usize| self.series.get(*i).is_some_and(|(labels, _)| row.is_in(labels, grouping));
+        if let Some(i) = self.last.filter(known) {
+            return Ok(self.series.get_mut(i).map(|(_, piece)| piece));
+        }
         let hash = match grouping {
             SeriesLabels::By(names) => Some(self.hasher.hash_one(Values(names.iter().map(|name| row.get(name))))),
             SeriesLabels::None | SeriesLabels::All | SeriesLabels::Without(_) => None,
@@ -146,6 +151,7 @@ impl Pieces {
             None => &self.recent,
         };
         if let Some(i) = places.iter().copied().find(|i| known(i)) {
+            self.last = Some(i);
             return Ok(self.series.get_mut(i).map(|(_, piece)| piece));
         }
         let labels = row.grouped(grouping);
@@ -161,6 +167,7 @@ impl Pieces {
                 *entry.insert(self.series.len() - 1)
             }
         };
+        self.last = Some(i);
         if let Some(hash) = hash {
             // A row with an error has more labels than these.
             if row.error.is_empty() {
@@ -259,6 +266,7 @@ impl Evaluator<'_> {
         cuts: &[Timestamp],
     ) -> Result<()> {
         let with_level = has_levels && extractor.asks_for(DETECTED_LEVEL);
+        let windows_of: Vec<(usize, usize)> = cuts.iter().map(|cut| windows.of(cut.0)).collect();
         let pieces = |tallies: &[LogTally]| -> Result<Pieces> {
             let mut out = Pieces::default();
             for tally in tallies {
@@ -276,8 +284,7 @@ impl Evaluator<'_> {
                 }
                 let Some(Piece::Sums(sums)) = out.of(&labels, extractor.series(), true)? else { continue };
                 for (cut, records) in &tally.records {
-                    let Some(at) = cuts.get(*cut) else { continue };
-                    let (from, to) = windows.of(at.0);
+                    let Some((from, to)) = windows_of.get(*cut).copied() else { continue };
                     if from < to {
                         sums.push((from, to, i64::try_from(*records).unwrap_or(i64::MAX)));
                     }

@@ -61,13 +61,15 @@ fn members<'a>(
             Some(b'"') => {}
             _ => return Err(OBJECT),
         }
-        let key = reader.string().ok_or("Value is string, but can't find closing '\"' symbol")?;
+        let (key, is_escaped) =
+            reader.text_and_escapes().ok_or("Value is string, but can't find closing '\"' symbol")?;
+        let key = if is_escaped { unescape(key) } else { Cow::Borrowed(key) };
         if reader.token() != Some(b':') {
             return Err("Malformed JSON error");
         }
         reader.at += 1;
         let (kind, value) = reader.value()?;
-        if let Go::Stop = found(&unescape(key), kind, value)? {
+        if let Go::Stop = found(&key, kind, value)? {
             return Ok(Go::Stop);
         }
         match reader.token() {
@@ -118,17 +120,32 @@ impl<'a> Reader<'a> {
 
     /// Reads a string at its opening quote.
     fn string(&mut self) -> Option<&'a str> {
+        self.text_and_escapes().map(|(text, _)| text)
+    }
+
+    /// Reads a string at its opening quote, and says whether it holds a backslash.
+    fn text_and_escapes(&mut self) -> Option<(&'a str, bool)> {
         let start = self.at + 1;
-        let mut at = start;
+        let is_escaped = self.skip_string()?;
+        self.text.get(start..self.at - 1).map(|text| (text, is_escaped))
+    }
+
+    /// Skips a string at its opening quote, and says whether it holds a backslash.
+    fn skip_string(&mut self) -> Option<bool> {
+        let mut at = self.at + 1;
+        let mut is_escaped = false;
         loop {
             at = self.special(at);
             match self.byte(at)? {
-                b'\\' => at += 2,
+                b'\\' => {
+                    is_escaped = true;
+                    at += 2;
+                }
                 _ => break,
             }
         }
         self.at = at + 1;
-        self.text.get(start..at)
+        Some(is_escaped)
     }
 
     fn value(&mut self) -> Result<(Kind, &'a str), &'static str> {
@@ -172,7 +189,7 @@ impl<'a> Reader<'a> {
         loop {
             match self.byte(self.at)? {
                 b'"' => {
-                    self.string()?;
+                    self.skip_string()?;
                     continue;
                 }
                 c if c == open => depth += 1,
@@ -364,7 +381,11 @@ fn push_key(prefix: &mut String, key: &str) {
     } else {
         prefix.push('_');
     }
-    prefix.extend(key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+    if key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        prefix.push_str(key);
+    } else {
+        prefix.extend(key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+    }
 }
 
 /// One step of a path into a JSON value.

@@ -4,6 +4,7 @@
 mod catalog;
 mod checked_file;
 mod counts;
+mod delta;
 mod fields;
 mod files;
 mod meta;

@@ -331,15 +331,23 @@ impl Block {
             let footer = self.footer()?;
             let column = Self::column_number(&footer, super::rows::LINE_COLUMNS[0]);
             let raw = column.map(|column| self.column_page(&footer, column, page, false)).transpose()?.flatten();
-            if let Some(raw) = raw.filter(|raw| raw.header.encoding == Encoding::PLAIN) {
+            if let Some(raw) = raw {
+                let path = self.rows_file().path();
                 if raw.header.values as usize != rows {
-                    return Err(corrupt(
-                        self.rows_file().path(),
-                        format!("{} lines, expected {rows}", raw.header.values),
-                    ));
+                    return Err(corrupt(path, format!("{} lines, expected {rows}", raw.header.values)));
                 }
-                let lines = LinesPage::of_plain(raw.bytes, rows);
-                return lines.ok_or_else(|| corrupt(self.rows_file().path(), "a line is cut off"));
+                match raw.header.encoding {
+                    Encoding::PLAIN => {
+                        let lines = LinesPage::of_plain(raw.bytes, rows);
+                        return lines.ok_or_else(|| corrupt(path, "a line is cut off"));
+                    }
+                    Encoding::DELTA_BYTE_ARRAY => {
+                        let decoded = super::delta::strings(&raw.bytes, rows, PAGE_BYTES_MAX);
+                        let (bytes, spans) = decoded.map_err(|error| corrupt(path, format!("expected {}", error.0)))?;
+                        return Ok(LinesPage { bytes, spans });
+                    }
+                    _ => {}
+                }
             }
         }
         let columns = self.read_page(page, Detail::Lines)?;
