@@ -25,6 +25,31 @@ pub(crate) fn success<T: Serialize>(data: T, warnings: Vec<String>) -> Result<Re
     Ok(json(Body::from(text)))
 }
 
+/// Returns label sets in Prometheus' envelope; they are written one by one, without a copy of each.
+pub(crate) fn label_sets(all: &[Labels], warnings: &[String]) -> String {
+    let bytes: usize = all.iter().map(|labels| labels.size_bytes() + labels.iter().len() * 6 + 3).sum();
+    let mut text = String::with_capacity(bytes + 64);
+    text.push_str(r#"{"status":"success","data":["#);
+    for (i, labels) in all.iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        push_labels(&mut text, labels);
+    }
+    text.push(']');
+    if !warnings.is_empty() {
+        text.push_str(",\"warnings\":");
+        text.push_str(&serde_json::to_string(warnings).unwrap_or_default());
+    }
+    text.push('}');
+    text
+}
+
+/// Returns JSON that is whole.
+pub(crate) fn whole(text: String) -> Response {
+    json(Body::from(text))
+}
+
 fn json(body: Body) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
@@ -252,6 +277,12 @@ pub(super) fn label_map(labels: &Labels) -> LabelMap {
 }
 
 fn push_text(out: &mut String, text: &str) {
+    if text.bytes().all(|byte| byte >= b' ' && !matches!(byte, b'"' | b'\\')) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use query_wire::prometheus::{Metadata, MetadataEntry};
-use storage_api::MillisRange;
+use storage_api::{MillisRange, QueryContext};
 
 use super::answer;
 use super::params::{Params, invalid};
@@ -35,13 +35,16 @@ pub(super) async fn series(State(services): State<Services>, params: Params) -> 
     }
     let (range, limit) = (range(&params)?, params.limit("limit")?);
     let metrics = Arc::clone(&services.metrics);
-    let context = services.context();
-    let notes = context.clone();
-    let found = services.run(context, move |context| metrics.series(&selectors, range, context)).await??;
-    let mut warnings = notes.take_warnings();
-    let mut found = found;
-    cut(&mut found, limit, &mut warnings);
-    answer::success(found.iter().map(answer::label_map).collect::<Vec<_>>(), warnings)
+    // The answer is made where queries are: it may be large.
+    let work = move |context: &QueryContext| -> Result<String> {
+        let mut found = metrics.series(&selectors, range, context)?;
+        let mut warnings = context.take_warnings();
+        cut(&mut found, limit, &mut warnings);
+        let bytes: usize = found.iter().map(model::Labels::size_bytes).sum();
+        context.charge_memory(bytes as u64)?;
+        Ok(answer::label_sets(&found, &warnings))
+    };
+    Ok(answer::whole(services.run(services.context(), work).await??))
 }
 
 pub(super) async fn label_names(State(services): State<Services>, params: Params) -> Result<Response> {

@@ -18,8 +18,8 @@ pub(crate) trait Postings {
     /// Returns the label names.
     fn names(&self) -> Vec<&str>;
 
-    /// Returns the values of `name` that at least one series has of which `has` is true.
-    fn values(&self, name: &str, has: &mut dyn FnMut(u32) -> bool) -> Result<Vec<String>>;
+    /// Returns the values of `name` that at least one of `series` has.
+    fn values(&self, name: &str, series: &RoaringBitmap) -> Result<Vec<String>>;
 }
 
 /// Returns the series that pass all `matchers`.

@@ -25,6 +25,8 @@ const PART_SERIES: usize = 128;
 const PART_ROWS: u64 = 256 << 10;
 /// How many numbers a histogram is taken for when parts are cut.
 const HISTOGRAM_ROWS: u64 = 32;
+/// So many series' labels are read rather than the lists of all series that have a value.
+const FEW_SERIES: u64 = 1_024;
 /// What a head's series is taken for when parts are cut.
 const HEAD_ROWS: u64 = 512;
 
@@ -132,7 +134,7 @@ impl LabelIndex for crate::head::Shard {
         self.names()
     }
     fn label_values(&self, name: &str, found: &RoaringBitmap) -> Result<Vec<String>> {
-        self.values(name, &mut |id| found.contains(id))
+        self.values(name, found)
     }
 }
 
@@ -147,7 +149,18 @@ impl LabelIndex for Block {
         self.index.names()
     }
     fn label_values(&self, name: &str, found: &RoaringBitmap) -> Result<Vec<String>> {
-        self.index.values(name, &mut |id| found.contains(id))
+        if found.len() > FEW_SERIES {
+            return self.index.values(name, found);
+        }
+        // So few that their labels are read sooner than what each value is found in.
+        let mut values = std::collections::BTreeSet::new();
+        for id in found {
+            let labels = self.index.labels(&self.index.entry(id)?)?;
+            if let Some(value) = labels.get(name).filter(|value| !values.contains(*value)) {
+                values.insert(value.to_owned());
+            }
+        }
+        Ok(values.into_iter().collect())
     }
 }
 

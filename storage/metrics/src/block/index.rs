@@ -498,13 +498,13 @@ impl Postings for Index {
         self.terms.keys().map(AsRef::as_ref).collect()
     }
 
-    fn values(&self, name: &str, has: &mut dyn FnMut(u32) -> bool) -> Result<Vec<String>> {
+    fn values(&self, name: &str, series: &RoaringBitmap) -> Result<Vec<String>> {
         use fst::Streamer;
         let mut found = Vec::new();
         let Some(terms) = self.terms.get(name) else { return Ok(found) };
         let mut stream = terms.stream();
         while let Some((value, at)) = stream.next() {
-            if self.bitmap(at)?.iter().any(&mut *has) {
+            if !self.bitmap(at)?.is_disjoint(series) {
                 found.push(std::str::from_utf8(value).map_err(|error| corrupt(&self.path, error))?.to_owned());
             }
         }

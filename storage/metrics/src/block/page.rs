@@ -1,6 +1,8 @@
 //! Decodes the pages that [`group`](super::group) writes, each at once. Written here because a query reads many small
 //! pages, and Parquet's reader does more for each than its rows are worth.
 
+use std::cell::RefCell;
+
 use crate::varint::Cursor;
 
 /// Largest page that is read, in bytes: 65,536 rows of values and much to spare.
@@ -88,10 +90,25 @@ fn count(cursor: &mut Cursor<'_>) -> Option<usize> {
     usize::try_from(cursor.i64()?).ok().filter(|count| *count <= i32::MAX as usize)
 }
 
+thread_local! {
+    /// Making one costs as much as unpacking many pages.
+    static UNPACKER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Unpacks all of `packed` behind what is in `out`, up to its capacity; returns how many bytes that are.
+fn decompress(packed: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    UNPACKER.with_borrow_mut(|unpacker| {
+        let unpacker = match unpacker {
+            Some(unpacker) => unpacker,
+            none => none.insert(zstd::bulk::Decompressor::new().ok()?),
+        };
+        unpacker.decompress_to_buffer(packed, out).ok()
+    })
+}
+
 /// Unpacks pages, with memory that is used again.
 #[derive(Default)]
 pub(crate) struct PageDecoder {
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
     plain: Vec<u8>,
 }
 
@@ -105,13 +122,9 @@ impl PageDecoder {
             return Some((header, levels, values));
         }
         let plain_bytes = header.plain_bytes.checked_sub(levels.len()).filter(|bytes| *bytes <= PAGE_BYTES_MAX)?;
-        let zstd = match &mut self.zstd {
-            Some(zstd) => zstd,
-            none => none.insert(zstd::bulk::Decompressor::new().ok()?),
-        };
         self.plain.clear();
         self.plain.reserve(plain_bytes);
-        let unpacked = zstd.decompress_to_buffer(values, &mut self.plain).ok()?;
+        let unpacked = decompress(values, &mut self.plain)?;
         (unpacked == plain_bytes).then_some((header, levels, self.plain.as_slice()))
     }
 

@@ -163,8 +163,11 @@ impl Postings for Shard {
         self.by_label.keys().map(AsRef::as_ref).collect()
     }
 
-    fn values(&self, name: &str, has: &mut dyn FnMut(u32) -> bool) -> Result<Vec<String>> {
+    fn values(&self, name: &str, series: &RoaringBitmap) -> Result<Vec<String>> {
         let values = self.by_label.get(name).into_iter().flatten();
-        Ok(values.filter(|(_, ids)| ids.iter().any(|id| has(*id))).map(|(value, _)| value.to_string()).collect())
+        Ok(values
+            .filter(|(_, ids)| ids.iter().any(|id| series.contains(*id)))
+            .map(|(value, _)| value.to_string())
+            .collect())
     }
 }
