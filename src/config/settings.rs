@@ -127,7 +127,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     row(
         "logs-head-bytes",
-        "160MiB",
+        "128MiB",
         Kind::Size,
         Scope::Server,
         "Most memory of the logs head before it is written to a block",

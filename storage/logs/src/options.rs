@@ -10,8 +10,8 @@ pub struct Options {
     /// Most memory of records that are not in a block yet, in bytes. Beyond it appends wait a little for a
     /// flush and are then refused as overloaded; a flush is due at half of it, so that there is room while one is under way.
     pub head_bytes_max: u64,
-    /// Longest time that an append waits for room in a full head before it is refused as overloaded: as long as senders wait
-    /// for an answer, at least.
+    /// Longest time that an append waits for room in a full head before it is refused as overloaded: as long as most senders
+    /// wait for an answer. A sender that gave up and sends it again is told that it is stored.
     pub full_head_wait: Duration,
     /// Longest line, in bytes. Longer ones are refused with reason `line_too_long`.
     pub line_bytes_max: u64,
@@ -39,8 +39,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             retention: None,
-            head_bytes_max: 160 << 20,
-            full_head_wait: Duration::from_secs(5),
+            head_bytes_max: 128 << 20,
+            full_head_wait: Duration::from_secs(10),
             line_bytes_max: 2 << 20,
             attributes_bytes_max: 1 << 20,
             attributes_max: 1024,
