@@ -124,3 +124,22 @@ fn a_line_that_is_not_one_is_told() {
     assert!(ask(5, None).unwrap_err().contains("several streams"));
     assert_eq!(ask(5, Some("1 quokka")).unwrap(), "1 quokka");
 }
+
+#[test]
+fn an_interval_leaves_lines_out_in_little_memory() {
+    let rows: Vec<(u8, i64, u8)> = (0..5_000).map(|i| (0, i * 1_000_000_000 / 4, 0)).collect();
+    let logs = filled(&rows);
+    let log = parse_log("{}").unwrap();
+    let range = TimeRange::new(Timestamp(0), Timestamp(i64::MAX));
+    let context = QueryContext::new(storage_api::Limits { memory_bytes_max: 8 << 20, ..Default::default() });
+    for (direction, limit) in [(Direction::Forward, 5_000), (Direction::Backward, 5_000), (Direction::Backward, 7)] {
+        let query = LogQuery { log: &log, range, limit, direction, interval_ns: 60_000_000_000 };
+        let found = select_logs(&query, &logs, &context).unwrap();
+        let times: Vec<i64> = found.iter().map(|entry| entry.timestamp.0).collect();
+        let all: Vec<i64> = match direction {
+            Direction::Forward => (0..21).map(|i| i * 60_000_000_000).collect(),
+            Direction::Backward => (0..21).map(|i| 1_249_750_000_000 - i * 60_000_000_000).collect(),
+        };
+        assert_eq!(times[..], all[..limit.min(21)]);
+    }
+}

@@ -109,7 +109,8 @@ pub(super) fn of_lines(
     context: &QueryContext,
 ) -> Result<Vec<u8>, LokiError> {
     let planner = Planner { logs, selections: Mutex::default() };
-    query_logql::select_logs(query, &planner, context)?;
+    // Lines that lie too near are left out when they were read.
+    query_logql::select_logs(&LogQuery { interval_ns: 0, ..query.clone() }, &planner, context)?;
     answer(planner, context)
 }
 

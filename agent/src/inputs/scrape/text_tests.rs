@@ -95,12 +95,20 @@ fn openmetrics_has_seconds_exemplars_and_an_end() {
               i_info{v="1"} 1
         "#]],
     );
-    check_as(Dialect::OpenMetrics, "a 1\n", expect![[r#"
+    check_as(
+        Dialect::OpenMetrics,
+        "a 1\n",
+        expect![[r#"
         line 2: data does not end with # EOF
-    "#]]);
-    check_as(Dialect::OpenMetrics, "# EOF\na 1\n", expect![[r#"
+    "#]],
+    );
+    check_as(
+        Dialect::OpenMetrics,
+        "# EOF\na 1\n",
+        expect![[r#"
         line 2: unexpected data after # EOF
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

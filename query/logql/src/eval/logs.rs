@@ -9,8 +9,12 @@ use storage_api::{LogPart, LogQuerier, MetadataSelect, QueryContext, RowSelect};
 use super::needles::{log_select, wanted_field};
 use crate::ast::LogExpr;
 use crate::error::Result;
+use crate::pages::Pager;
 use crate::row::{CategorizedLabels, RowLabels};
 use crate::stage::Pipeline;
+
+/// Most parts whose lines are held at a time beside those that are kept.
+const BATCH_PARTS_MAX: usize = 64;
 
 /// Which lines come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,9 @@ fn place(a: &Kept, b: &Kept) -> Ordering {
 /// # Errors
 /// The store's, patterns that do not compile, limits.
 pub fn select_logs(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryContext) -> Result<Vec<LogEntry>> {
+    if query.interval_ns > 0 {
+        return thinned(query, logs, context);
+    }
     let pipeline = Pipeline::new(query.log)?;
     let select = log_select(query.log, query.range, true, logs, context)?;
     let mut parts = logs.select(&select, context)?;
@@ -89,25 +96,26 @@ pub fn select_logs(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryC
         }
     });
     let scan = Scan { query, pipeline: &pipeline, field: wanted_field(query.log), context };
-    let limit = if query.interval_ns > 0 { usize::MAX } else { query.limit };
-    let mut entries = scan.run(&parts, &order, limit)?;
-    if query.interval_ns > 0 {
-        thin(&mut entries, query.interval_ns);
-        entries.truncate(query.limit);
-    }
-    Ok(entries)
+    scan.run(&parts, &order, query.limit)
 }
 
-fn thin(entries: &mut Vec<LogEntry>, interval_ns: i64) {
-    let mut last: Option<i64> = None;
-    entries.retain(|entry| {
-        let at = entry.timestamp.0;
-        let keep = last.is_none_or(|last| at.abs_diff(last) >= interval_ns.unsigned_abs());
-        if keep {
-            last = Some(at);
+/// Runs a log query of whose lines each lies some time from the last one: page by page, as most lines are left out.
+fn thinned(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryContext) -> Result<Vec<LogEntry>> {
+    let mut pager = Pager::new(query.log.clone(), query.range, query.direction, None);
+    let mut out: Vec<LogEntry> = Vec::new();
+    while out.len() < query.limit && !pager.is_done() {
+        context.check()?;
+        for (entry, _) in pager.next_page(logs, context)? {
+            let last = out.last().map(|last| last.timestamp.0);
+            let is_far = last.is_none_or(|last| entry.timestamp.0.abs_diff(last) >= query.interval_ns.unsigned_abs());
+            if is_far && out.len() < query.limit {
+                out.push(entry);
+            } else {
+                context.release_memory(entry.size_bytes());
+            }
         }
-        keep
-    });
+    }
+    Ok(out)
 }
 
 struct Scan<'a> {
@@ -156,7 +164,7 @@ impl Scan<'_> {
             self.context.charge_memory(held)?;
             self.context.release_memory(held);
             held = now_held;
-            batch = (batch * 2).min(256);
+            batch = (batch * 2).min(BATCH_PARTS_MAX);
         }
         self.context.charge_memory(held)?;
         Ok(kept.into_iter().map(|kept| kept.entry).collect())
