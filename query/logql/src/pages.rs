@@ -10,7 +10,7 @@ use crate::row::RowLabels;
 use crate::stage::Pipeline;
 
 /// Lines of a page at most; also what a window of time is meant to hold.
-const LINES_MAX: usize = 1 << 15;
+const LINES_MAX: usize = 1 << 16;
 
 /// The first window. Each one that holds few lines is followed by one that is longer.
 const WINDOW_NS: i64 = 60_000_000_000;

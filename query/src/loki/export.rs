@@ -14,13 +14,13 @@ use chrono::{DateTime, SecondsFormat};
 use futures_util::stream;
 use model::{Labels, TimeRange, Timestamp};
 use query_logql::{LogEntry, Pager, Place};
-use query_wire::loki::ExportedLine;
 use runtime::Reservation;
+use serde::{Serialize, Serializer};
 use storage_api::{Limits, QueryContext};
 
 use super::error::LokiError;
 use super::params::{Params, SINCE_QUERY_NS};
-use super::{Answer, State, encode};
+use super::{Answer, State};
 
 /// Most memory of a page.
 const PAGE_BYTES_MAX: u64 = 128 << 20;
@@ -186,7 +186,18 @@ fn encode_page(lines: Vec<(LogEntry, Place)>, form: Form, categorize: bool) -> R
         let cursor = format!("{}.{}", place.at_ns, place.done);
         match form {
             Form::JsonLines => {
-                let line = exported(entry, timestamp, cursor, categorize);
+                let labels = &entry.labels;
+                let (all, none) = (labels.all(), Labels::empty());
+                let (labels, structured_metadata, parsed) =
+                    if categorize { (&labels.stream, &labels.metadata, &labels.parsed) } else { (&all, &none, &none) };
+                let line = Line {
+                    timestamp: &timestamp,
+                    labels: Pairs(labels),
+                    structured_metadata: Pairs(structured_metadata),
+                    parsed: Pairs(parsed),
+                    line: &entry.line,
+                    cursor: &cursor,
+                };
                 serde_json::to_writer(&mut out, &line).map_err(|error| LokiError::internal(error.to_string()))?;
                 out.push(b'\n');
             }
@@ -205,15 +216,33 @@ fn encode_page(lines: Vec<(LogEntry, Place)>, form: Form, categorize: bool) -> R
     Ok(out)
 }
 
-fn exported(entry: LogEntry, timestamp: String, cursor: String, categorize: bool) -> ExportedLine {
-    let map = encode::label_map;
-    let (labels, structured_metadata, parsed) = if categorize {
-        let labels = &entry.labels;
-        (map(&labels.stream), map(&labels.metadata), map(&labels.parsed))
-    } else {
-        (map(&entry.labels.all()), Default::default(), Default::default())
-    };
-    ExportedLine { timestamp, labels, structured_metadata, parsed, line: entry.line, cursor }
+/// An [`ExportedLine`](query_wire::loki::ExportedLine) that is written without being made.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    timestamp: &'a str,
+    labels: Pairs<'a>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    structured_metadata: Pairs<'a>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    parsed: Pairs<'a>,
+    line: &'a str,
+    cursor: &'a str,
+}
+
+/// Labels as a JSON object.
+struct Pairs<'a>(&'a Labels);
+
+impl Pairs<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
 }
 
 /// Writes labels as in a selector: `{app="web", level="info"}`.
