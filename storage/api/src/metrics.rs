@@ -148,6 +148,11 @@ impl<'a> MetricBatch<'a> {
         })
     }
 
+    /// Iterates over the keys of the series, in the order of [`series`](Self::series).
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = Option<SeriesKey>> + '_ {
+        self.rows.keys()
+    }
+
     /// Says whether some series has more than samples and, if there is one sample, its start time: start times of
     /// several samples, native histograms or exemplars.
     #[must_use]

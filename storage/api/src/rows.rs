@@ -178,6 +178,11 @@ impl KeyedRows {
         self.exemplars.len()
     }
 
+    /// Returns the key of each series that has one.
+    pub(crate) fn keys(&self) -> impl ExactSizeIterator<Item = Option<SeriesKey>> + '_ {
+        self.entries.iter().map(|entry| (entry.labels.start == KEYED).then_some(entry.key))
+    }
+
     /// Iterates over the series in the order they were pushed.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Row<'_>> + '_ {
         let mut extras = self.extras.iter().peekable();
@@ -229,6 +234,7 @@ mod tests {
         assert_eq!(rows.len(), 3);
         let mut batch = MetricBatch::from(rows);
         batch.push([("a".into(), "b".into())], [sample(4.0)]).unwrap();
+        assert_eq!(batch.keys().map(|key| key.map_or(0, |key| key.0)).collect::<Vec<_>>(), [7, 8, 9, 0]);
         let seen: Vec<_> = batch
             .series()
             .map(|row| (row.keyed.map(|keyed| (keyed.key.0, keyed.token)), row.samples.len(), row.starts_ms.to_vec()))

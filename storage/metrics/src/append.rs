@@ -211,8 +211,11 @@ impl MetricStore {
         let mut prepared = prepared.iter();
         let mut taken = Lines { lines: Vec::with_capacity(batch.series().len()), ..Lines::default() };
         let is_old = |sample: &Sample| oldest_ms.is_some_and(|oldest_ms| sample.timestamp_ms < oldest_ms);
+        // Nothing else between: the processor then waits for the memory of many keys at once.
         let keys = head.keys();
-        for mut row in batch.series() {
+        let known: Vec<Option<SeriesRef>> = batch.keys().map(|key| key.and_then(|key| keys.get(key))).collect();
+        drop(keys);
+        for (mut row, known) in batch.series().zip(known) {
             let mut start_ms = extras::plain_start(&row);
             if start_ms.is_none() {
                 row = prepared.next().map_or(row, |prepared| prepared.row(&row));
@@ -224,7 +227,6 @@ impl MetricStore {
             }
             let samples = row.samples;
             let old = if oldest_ms.is_some() { samples.iter().filter(|sample| is_old(sample)).count() } else { 0 };
-            let known = row.keyed.and_then(|keyed| keys.get(keyed.key));
             if let Some(series) = known.filter(|_| old == 0) {
                 taken.mixed.extend(has_extras.then_some((taken.lines.len(), row)));
                 taken.lines.push(Line { series, samples, start_ms });

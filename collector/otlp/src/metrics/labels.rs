@@ -159,7 +159,11 @@ fn merged<'a>(attributes: &[Pair<'a>], naming: LabelNaming) -> Result<Vec<Label<
 }
 
 /// Returns text that is text.
+#[inline]
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Refused> {
+    if bytes.is_empty() {
+        return Ok("");
+    }
     std::str::from_utf8(bytes).map_err(|_| {
         let detail = || format!("{:?} is not valid UTF-8", short(&String::from_utf8_lossy(bytes)));
         Refused::new("invalid_utf8", detail)

@@ -30,22 +30,23 @@ impl Hasher for PassThrough {
     }
 }
 
-/// Spreads small numbers; those next to each other stay near each other in a table.
+/// Leaves numbers as they are, so that those next to each other lie next to each other in a table.
 #[derive(Debug, Default)]
 pub(crate) struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
-        self.0
+        // The table takes the low bits for the place, and the highest ones to tell numbers apart.
+        const HIGHEST: u64 = 0x7f << 57;
+        self.0 | (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) & HIGHEST)
     }
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.write_u32(u32::from(*byte));
+            self.0 = self.0 << 8 | u64::from(*byte);
         }
     }
     fn write_u32(&mut self, number: u32) {
-        // The table takes the low bits for the place and the high ones to tell numbers apart.
-        self.0 = (self.0.rotate_left(8) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = number.into();
     }
 }
 

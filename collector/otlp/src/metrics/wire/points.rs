@@ -14,9 +14,47 @@ pub(in crate::metrics) struct NumberPoint<'a> {
     pub(in crate::metrics) exemplars: Repeated<'a>,
 }
 
+/// Takes a field of eight bytes off the front, when that is what comes.
+#[inline]
+fn take_fixed(message: &mut &[u8], key: u8) -> Option<u64> {
+    let (first, rest) = message.split_first()?;
+    let (bytes, rest) = rest.split_first_chunk::<8>().filter(|_| *first == key)?;
+    *message = rest;
+    Some(u64::from_le_bytes(*bytes))
+}
+
 impl<'a> NumberPoint<'a> {
-    #[inline]
     pub(in crate::metrics) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        match Self::read_usual(message) {
+            Some(point) => Ok(point),
+            None => Self::read_any(message),
+        }
+    }
+
+    /// Reads a point as most senders write it: its fields in order, without exemplars and flags. `None` when it is not like
+    /// that.
+    #[inline]
+    pub(super) fn read_usual(message: &'a [u8]) -> Option<Self> {
+        let mut rest = message;
+        let start = take_fixed(&mut rest, 2 << 3 | 1).unwrap_or(0);
+        let time = take_fixed(&mut rest, 3 << 3 | 1).unwrap_or(0);
+        let value = match take_fixed(&mut rest, 4 << 3 | 1) {
+            Some(bits) => f64::from_bits(bits),
+            None => Value::Fixed64(take_fixed(&mut rest, 6 << 3 | 1)?).sfixed64_as_double().ok()?,
+        };
+        let stretch = rest;
+        while let [key, length, after @ ..] = rest {
+            if *key != 7 << 3 | 2 || *length >= 0x80 {
+                return None;
+            }
+            rest = after.get(usize::from(*length)..)?;
+        }
+        let attributes = Repeated { stretch, tag: 7, is_mixed: false };
+        let exemplars = Repeated { stretch: &[], tag: 5, is_mixed: false };
+        rest.is_empty().then_some(Self { attributes, start, time, flags: 0, value: Some(value), exemplars })
+    }
+
+    pub(super) fn read_any(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut point = Self::default();
         let (mut attributes, mut exemplars) = (Stretch::default(), Stretch::default());
         let mut reader = Reader::new(message);

@@ -242,6 +242,38 @@ fn plain(mut request: ExportMetricsServiceRequest) -> ExportMetricsServiceReques
 
 proptest! {
     #[test]
+    fn a_point_of_the_usual_form_reads_like_any_other(
+        fields in prop::collection::vec((0..8_usize, any::<u64>(), 0..140_usize), 0..7),
+        is_in_order: bool,
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut fields = fields;
+        if is_in_order {
+            fields.sort_by_key(|(kind, ..)| *kind);
+            fields.dedup_by_key(|(kind, ..)| if *kind < 4 { *kind } else { usize::MAX });
+        }
+        let mut message = Vec::new();
+        for (kind, number, length) in fields {
+            match kind {
+                0..=3 => {
+                    message.push([0x11, 0x19, 0x21, 0x31][kind]);
+                    message.extend(number.to_le_bytes());
+                }
+                4..=6 => {
+                    let bytes = vec![0; if kind == 4 { length } else { length % 20 }];
+                    prost::encoding::bytes::encode(7, &bytes, &mut message);
+                }
+                _ => prost::encoding::uint32::encode(8, &(number as u32), &mut message),
+            }
+        }
+        message.truncate(cut.map_or(message.len(), |cut| cut.index(message.len() + 1)));
+        if let Some(usual) = NumberPoint::read_usual(&message) {
+            let any = NumberPoint::read_any(&message).unwrap();
+            prop_assert_eq!(format!("{usual:?}"), format!("{any:?}"));
+        }
+    }
+
+    #[test]
     fn a_request_reads_as_it_was_written(request in request()) {
         prop_assert_eq!(read(&request.encode_to_vec()).unwrap(), plain(request));
     }
@@ -268,6 +300,25 @@ proptest! {
         let expected = plain(ExportMetricsServiceRequest { resource_metrics });
         let metrics = &expected.resource_metrics[0].scope_metrics[0].metrics;
         prop_assert_eq!(&metric(&body).unwrap(), &metrics[0]);
+    }
+}
+
+#[test]
+fn what_senders_write_is_the_usual_form() {
+    for value in [number_data_point::Value::AsDouble(1.5), number_data_point::Value::AsInt(-7)] {
+        for attributes in [vec![], vec![KeyValue { key: "k".to_owned(), ..KeyValue::default() }; 2]] {
+            let point = otlp::NumberDataPoint {
+                attributes,
+                start_time_unix_nano: 3,
+                time_unix_nano: 5,
+                value: Some(value),
+                ..otlp::NumberDataPoint::default()
+            };
+            let message = point.encode_to_vec();
+            // The generated encoder writes the attributes last, and so do all.
+            assert!(NumberPoint::read_usual(&message).is_some(), "{message:?}");
+            assert!(NumberPoint::read_usual(&message[1..]).is_none());
+        }
     }
 }
 
