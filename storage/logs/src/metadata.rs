@@ -175,16 +175,23 @@ pub(crate) fn push_row(column: &mut MetadataColumn, names: &mut Names, origin: &
 
 /// Returns an id in hexadecimal; `None` when it is all zero.
 pub(crate) fn hex(id: &[u8]) -> Option<String> {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let mut room = [0; HEX_BYTES_MAX];
+    hex_in(id, &mut room).map(str::to_owned)
+}
+
+/// Characters of a trace id.
+pub(crate) const HEX_BYTES_MAX: usize = 32;
+
+/// Returns an id of 16 bytes at most in hexadecimal, written to `room`; `None` when it is all zero.
+pub(crate) fn hex_in<'a>(id: &[u8], room: &'a mut [u8; HEX_BYTES_MAX]) -> Option<&'a str> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     if id.iter().all(|byte| *byte == 0) {
         return None;
     }
-    let mut out = String::with_capacity(id.len() * 2);
-    for byte in id {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
+    for (out, byte) in room.chunks_exact_mut(2).zip(id) {
+        out.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    Some(out)
+    room.get(..id.len() * 2).and_then(|hex| std::str::from_utf8(hex).ok())
 }
 
 #[cfg(test)]

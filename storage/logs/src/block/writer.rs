@@ -23,7 +23,7 @@ use super::rows_writer::RowsWriter;
 use crate::codec::encode_stream;
 use crate::index::IndexBuilder;
 use crate::json;
-use crate::metadata::{Names, OriginFields, hex};
+use crate::metadata::{HEX_BYTES_MAX, Names, OriginFields, hex_in};
 
 /// The file of rows.
 pub(super) const ROWS_FILE: &str = "rows.parquet";
@@ -81,8 +81,8 @@ struct OpenStream {
     info: StreamInfo,
     id: u64,
     text: String,
-    /// Resource and scope of the last row; their fields are noted already.
-    origin: Option<(String, String)>,
+    /// The fields of the last row's resource and scope are noted already.
+    has_origin: bool,
 }
 
 impl BlockWriter {
@@ -135,7 +135,7 @@ impl BlockWriter {
         }
         text.push('}');
         self.index_labels(labels);
-        self.stream = Some(OpenStream { info, id, text, origin: None });
+        self.stream = Some(OpenStream { info, id, text, has_origin: false });
     }
 
     fn index_labels(&mut self, labels: &Labels) {
@@ -197,23 +197,23 @@ impl BlockWriter {
                 self.index.push_field(value);
             }
         }
-        for id in [hex(&row.trace_id), hex(&row.span_id)].into_iter().flatten() {
-            self.index.push_field(&id);
+        let mut room = [0; HEX_BYTES_MAX];
+        for id in [row.trace_id.as_slice(), &row.span_id] {
+            if let Some(id) = hex_in(id, &mut room) {
+                self.index.push_field(id);
+            }
         }
         for text in [row.severity_text, row.event_name] {
             if !text.is_empty() {
                 self.index.push_field(text);
             }
         }
-        let is_noted = |(resource, scope): &(String, String)| resource == row.resource && scope == row.scope;
-        let is_indexed = is_noted(&self.origin);
-        if is_indexed && self.stream.as_ref().and_then(|stream| stream.origin.as_ref()).is_some_and(is_noted) {
+        let is_indexed = self.origin.0 == row.resource && self.origin.1 == row.scope;
+        let has_origin = self.stream.as_mut().is_some_and(|stream| std::mem::replace(&mut stream.has_origin, true));
+        if is_indexed && has_origin {
             return Ok(());
         }
         self.origin = (row.resource.to_owned(), row.scope.to_owned());
-        if let Some(stream) = &mut self.stream {
-            stream.origin = Some(self.origin.clone());
-        }
         if !self.origins.contains_key(&self.origin) {
             let fields = OriginFields::parse(row.resource, row.scope, &mut self.names);
             self.origins.insert(self.origin.clone(), fields.map_err(|error| malformed(error.0))?);

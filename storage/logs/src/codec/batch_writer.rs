@@ -155,11 +155,11 @@ impl BatchWriter {
         let mut places = Vec::with_capacity(self.sections.len());
         packers.with(|packer| {
             put_varint(&mut out, directory.len() as u64);
-            put_bytes(&mut out, &packer.compress(&directory)?);
+            put_bytes(&mut out, packer.pack(&directory)?);
             for section in &self.sections {
                 put_varint(&mut out, section.len() as u64);
-                let packed = packer.compress(section)?;
-                put_bytes(&mut out, &packed);
+                let packed = packer.pack(section)?;
+                put_bytes(&mut out, packed);
                 places.push(out.len() - packed.len()..out.len());
             }
             Ok(())

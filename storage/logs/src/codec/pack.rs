@@ -10,13 +10,32 @@ use super::Malformed;
 const LEVEL: i32 = 1;
 /// Most idle compressors: as many as requests are encoded at once, about.
 const IDLE_MAX: usize = 8;
+/// Most memory that an idle compressor holds for what it made.
+const ROOM_BYTES_MAX: usize = 1 << 20;
 /// Longest batch before compression; a reader allocates for no more.
 pub(crate) const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Compresses sections, one after the other.
+pub(super) struct Packer {
+    inner: Compressor<'static>,
+    /// Where the compressed bytes are made.
+    room: Vec<u8>,
+}
+
+impl Packer {
+    /// Compresses a section; the result stays until the next one.
+    pub(super) fn pack(&mut self, raw: &[u8]) -> std::io::Result<&[u8]> {
+        self.room.clear();
+        self.room.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let length = self.inner.compress_to_buffer(raw, &mut self.room)?;
+        Ok(self.room.get(..length).unwrap_or_default())
+    }
+}
 
 /// Compressors that wait for use: making one costs more than compressing a section.
 #[derive(Default)]
 pub(crate) struct Packers {
-    idle: Mutex<Vec<Compressor<'static>>>,
+    idle: Mutex<Vec<Packer>>,
 }
 
 impl std::fmt::Debug for Packers {
@@ -27,19 +46,19 @@ impl std::fmt::Debug for Packers {
 
 impl Packers {
     /// Lends a compressor to `work`.
-    pub(super) fn with<T>(
-        &self,
-        work: impl FnOnce(&mut Compressor<'static>) -> std::io::Result<T>,
-    ) -> std::io::Result<T> {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Packer) -> std::io::Result<T>) -> std::io::Result<T> {
         let idle = self.idle.lock().pop();
-        let mut compressor = match idle {
-            Some(compressor) => compressor,
-            None => Compressor::new(LEVEL)?,
+        let mut packer = match idle {
+            Some(packer) => packer,
+            None => Packer { inner: Compressor::new(LEVEL)?, room: Vec::new() },
         };
-        let result = work(&mut compressor)?;
-        let mut idle = self.idle.lock();
-        if idle.len() < IDLE_MAX {
-            idle.push(compressor);
+        let result = work(&mut packer)?;
+        // A section of one huge record makes it large.
+        if packer.room.capacity() <= ROOM_BYTES_MAX {
+            let mut idle = self.idle.lock();
+            if idle.len() < IDLE_MAX {
+                idle.push(packer);
+            }
         }
         Ok(result)
     }
