@@ -212,3 +212,39 @@ fn a_damaged_list_is_set_aside_and_told() {
     assert_eq!(store.streams(&[], TimeRange::ALL, &context).unwrap().len(), 1);
     assert_eq!(context.take_warnings().len(), 1);
 }
+
+#[test]
+fn a_copy_of_the_store_has_its_deletes() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.append(numbered("a", 1..50)).unwrap();
+    delete(&store, TimeRange::ALL, Vec::new(), "x3");
+    let copy = tempfile::tempdir().unwrap();
+    let logs = copy.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let mut link = |path: &Path| {
+        let to = logs.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_dir(path, &to);
+        } else {
+            fs::copy(path, &to).unwrap();
+        }
+        Ok(())
+    };
+    store.each_file(&mut link).unwrap();
+    let copied = open_at(copy.path(), Options::default(), &fixture.clock, &Telemetry::new()).unwrap();
+    assert_eq!((lines(&copied), copied.deletes()), (lines(&store), store.deletes()));
+    assert_eq!(lines(&copied).len(), 33);
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
