@@ -222,11 +222,9 @@ impl Evaluator<'_> {
                 self.logs.select(&LogSelect { without_lines, ..select }, self.context)?
             }
         };
-        // A fixed order, so that the first and the last of rows at one time are always the same ones.
-        parts.sort_by(|a, b| {
-            let key = |part: &dyn LogPart| (part.range().start, part.range().end, part.rows_max());
-            a.stream().cmp(b.stream()).then_with(|| key(a.as_ref()).cmp(&key(b.as_ref())))
-        });
+        // A fixed order, so that the first and the last of rows at one time are always the same ones: within a stream the
+        // store has them as they came, before and after a compaction.
+        parts.sort_by(|a, b| a.stream().cmp(b.stream()));
         let select = RowSelect {
             range: times,
             filter: extractor.filter(),
