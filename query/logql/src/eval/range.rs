@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 use model::{Labels, TimeRange, Timestamp};
 use rayon::prelude::*;
 use storage_api::{LogPart, LogSelect, LogTally, LogTallySelect, MetadataSelect, RowSelect};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::needles::{log_select, wanted_field};
 use super::{Evaluator, Series, Steps};
@@ -122,17 +123,32 @@ struct Pieces {
     /// The places of the series met last, where they are found by all their labels.
     recent: Vec<usize>,
     /// The places of series by the hash of the values that name them, where it is values that do.
-    by_values: HashMap<u64, Vec<usize>>,
-    hasher: RandomState,
+    by_values: HashMap<u64, Vec<usize>, BuildHasherDefault<AsItIs>>,
+    seed: u64,
 }
 
-/// Values that are hashed as they come.
-struct Values<I>(I);
+/// Takes a number that is a hash as it is.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
 
-impl<'v, I: Iterator<Item = Option<&'v str>> + Clone> Hash for Values<I> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.clone().for_each(|value| value.hash(state));
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
     }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// Hashes the values of a row, starting from a number that whoever writes logs does not know.
+fn hash_of<'v>(seed: u64, values: impl Iterator<Item = Option<&'v str>>) -> u64 {
+    values.fold(seed, |hash, value| match value {
+        Some(value) => xxh3_64_with_seed(value.as_bytes(), hash),
+        None => hash.rotate_left(1),
+    })
 }
 
 impl Pieces {
@@ -143,7 +159,7 @@ impl Pieces {
             return Ok(self.series.get_mut(i).map(|(_, piece)| piece));
         }
         let hash = match grouping {
-            SeriesLabels::By(names) => Some(self.hasher.hash_one(Values(names.iter().map(|name| row.get(name))))),
+            SeriesLabels::By(names) => Some(hash_of(self.seed, names.iter().map(|name| row.get(name)))),
             SeriesLabels::None | SeriesLabels::All | SeriesLabels::Without(_) => None,
         };
         let places = match hash {
@@ -233,7 +249,8 @@ impl Evaluator<'_> {
             metadata,
             ..RowSelect::ALL
         };
-        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, select, sums, with_level };
+        let seed = RandomState::new().hash_one(0);
+        let gather = Gatherer { evaluator: self, extractor: &extractor, windows, select, seed, sums, with_level };
         for batch in parts.chunks(BATCH_PARTS) {
             self.context.check()?;
             let found: Vec<Pieces> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
@@ -264,9 +281,10 @@ impl Evaluator<'_> {
         cuts: &[Timestamp],
     ) -> Result<()> {
         let with_level = has_levels && extractor.asks_for(DETECTED_LEVEL);
+        let seed = RandomState::new().hash_one(0);
         let windows_of: Vec<(usize, usize)> = cuts.iter().map(|cut| windows.of(cut.0)).collect();
         let pieces = |tallies: &[LogTally]| -> Result<Pieces> {
-            let mut out = Pieces::default();
+            let mut out = Pieces { seed, ..Pieces::default() };
             for tally in tallies {
                 let number = tally.severity_number.to_string();
                 let pairs = [("severity_number", number.as_str()), ("severity_text", tally.severity_text.as_ref())];
@@ -338,6 +356,8 @@ struct Gatherer<'a> {
     extractor: &'a Extractor,
     windows: Windows,
     select: RowSelect<'a>,
+    /// Hashes start from it.
+    seed: u64,
     sums: bool,
     with_level: bool,
 }
@@ -373,7 +393,7 @@ impl Gatherer<'_> {
         let context = self.evaluator.context;
         let field = self.select.field.filter(|(name, _)| part.stream().get(name).is_none());
         let rows = part.read_rows(&RowSelect { field, ..self.select }, context)?;
-        let mut out = Pieces::default();
+        let mut out = Pieces { seed: self.seed, ..Pieces::default() };
         let mut labels = RowLabels::new(part.stream());
         let mut samples: u64 = 0;
         for (row, timestamp) in rows.timestamps.iter().copied().enumerate() {

@@ -12,7 +12,7 @@ use super::files::corrupt;
 use super::page_cache::What;
 use super::pages::Pages;
 use super::reader::Block;
-use super::rows::{BODY_STR, RowView};
+use super::rows::{BODY_STR, OBSERVED_COLUMN, OBSERVED_DELAY_COLUMN, RowView};
 use crate::metadata::hex;
 
 /// Columns beside the lines, of some rows; those of another form than is known here are read by the Arrow reader.
@@ -102,7 +102,7 @@ impl Block {
             ..FieldRows::default()
         };
         let picks = Picks { block: self, footer: &footer, page, rows };
-        Ok((picks.column::<Int64Type>("observed_timestamp", &mut out.observed_timestamp)?
+        Ok((picks.observed(&mut out)?
             && picks.column::<Int32Type>("severity_number", &mut out.severity_number)?
             && picks.column::<ByteArrayType>("severity_text", &mut out.severity_text)?
             && picks.column::<ByteArrayType>("attributes", &mut out.attributes)?
@@ -126,6 +126,20 @@ struct Picks<'a> {
 }
 
 impl Picks<'_> {
+    /// Decodes when rows were observed, which lies beside their timestamps as a delay, or in old blocks as a time.
+    fn observed(&self, out: &mut FieldRows) -> Result<bool> {
+        if Block::column_number(self.footer, OBSERVED_COLUMN).is_some() {
+            return self.column::<Int64Type>(OBSERVED_COLUMN, &mut out.observed_timestamp);
+        }
+        if !self.column::<Int64Type>(OBSERVED_DELAY_COLUMN, &mut out.observed_timestamp)? {
+            return Ok(false);
+        }
+        for (observed, at) in out.observed_timestamp.iter_mut().zip(&out.timestamp) {
+            *observed = observed.map(|delay| at.wrapping_add(delay));
+        }
+        Ok(true)
+    }
+
     /// Decodes a column; `false` when it cannot be done here.
     fn column<T: DataType>(&self, name: &'static str, out: &mut Vec<Option<T::T>>) -> Result<bool> {
         let Some(column) = Block::column_number(self.footer, name) else { return Ok(false) };

@@ -82,7 +82,7 @@ pub(super) const TIMESTAMP_COLUMN: &str = "timestamp";
 /// takes a fraction of a second timestamp.
 pub(super) const OBSERVED_DELAY_COLUMN: &str = "observed_delay_ns";
 /// What stood in its place in the first version.
-const OBSERVED_COLUMN: &str = "observed_timestamp";
+pub(super) const OBSERVED_COLUMN: &str = "observed_timestamp";
 /// The columns that make a line.
 pub(super) const LINE_COLUMNS: [&str; 2] = ["body", "body_type"];
 /// The columns that rows are counted by.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use storage_api::{LineFilter, Lines, LogAppender, LogPart, LogRows, MetadataSelect, RowSelect};
 
 use super::*;
+use crate::block::{BODY_STR, Detail, RowView, line_of};
 
 /// Keeps lines that hold, or do not hold, a text.
 #[derive(Debug)]
@@ -174,6 +175,35 @@ fn what_is_read_in_part_is_what_is_read_whole() {
             Ok(())
         })
         .unwrap();
+}
+
+/// What is written now is read without the Arrow reader, and as that one reads it.
+#[test]
+fn single_pages_are_read_as_arrow_reads_them() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fill(&store);
+    store.flush().unwrap();
+    let block = Arc::clone(&store.state.read().blocks[0]);
+    for page in 0..block.catalog().pages.len() {
+        let first_row = block.catalog().pages[page].first_row;
+        let columns = block.read(first_row..block.catalog().page_end(page), Detail::All).unwrap();
+        let columns = columns.open().unwrap();
+        let rows: Vec<u32> =
+            (0..u32::try_from(columns.timestamps().len()).unwrap()).filter(|row| row % 7 < 3).collect();
+        let fields = block.fields(page, &rows).unwrap().expect("all columns are known");
+        let lines = block.lines(page, false).unwrap();
+        for (i, row) in rows.iter().enumerate() {
+            let expected = columns.row(*row as usize);
+            let line = line_of(expected.body_type, expected.body).unwrap();
+            assert_eq!(lines.lines().line(*row as usize).unwrap(), line);
+            let expected = RowView { body: "", body_type: BODY_STR, ..expected };
+            assert_eq!(format!("{:?}", fields.row(i).unwrap()), format!("{expected:?}"));
+        }
+        assert_eq!(*block.times(page).unwrap(), columns.timestamps());
+        let severities: Vec<u8> = (0..columns.timestamps().len()).map(|row| columns.severity(row).0).collect();
+        assert_eq!(*block.severities(page).unwrap(), severities);
+    }
 }
 
 #[test]
