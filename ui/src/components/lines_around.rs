@@ -36,6 +36,8 @@ pub(crate) fn LinesAround(
     let more = move |_| lines.update(|lines| *lines = (*lines * 2).clamp(LINES_FIRST, LINES_MAX));
     let on_retry = Callback::new(move |()| around.retry());
     let label = move || if lines.get() == 0 { "Show lines around" } else { "Show more lines around" };
+    // Outside of the view, where a `>` would end the tag.
+    let is_all = move || lines.get() >= LINES_MAX;
     let shown = move || {
         let found = around.get()?;
         let before = found.before.iter().map(|entry| line_of(app, entry, false));
@@ -44,7 +46,7 @@ pub(crate) fn LinesAround(
         Some(view! { <ol class="around">{before.chain(own).chain(after).collect::<Vec<_>>()}</ol> })
     };
     view! {
-        <button class="button" on:click=more disabled=move || lines.get() >= LINES_MAX>{label}</button>
+        <button class="button" on:click=more disabled=is_all>{label}</button>
         {move || around.failure.get().map(|failure| view! { <Failed failure on_retry /> })}
         {shown}
     }
