@@ -224,10 +224,7 @@ impl Head {
                     encoded.clear();
                     encoded.extend_from_slice(record.encoded_attributes());
                     attributes.clear();
-                    let pairs = record.attributes().map_err(corrupt)?;
-                    if !pairs.is_empty() {
-                        json::write_pairs(&mut attributes, &pairs, true);
-                    }
+                    json::write_attributes(&mut attributes, record).map_err(corrupt)?;
                 }
                 let origin = part.origins.get(row.origin as usize);
                 let (body, body_type) = match &record.body {

@@ -4,9 +4,11 @@
 //! object with one name: `{"$bytes": "<base64>"}`, `{"$double": "<16 hex digits of the bits>"}` for what is not finite.
 //! A name of the value's own that begins with `$` gets another `$` in front.
 
+use std::borrow::Cow;
+
 use model::{Resource, Scope, Value};
 
-use crate::codec::{DEPTH_MAX, Malformed};
+use crate::codec::{BodyRef, DEPTH_MAX, Malformed, RecordView};
 
 /// Appends `value`; `typed` keeps the types apart, else bytes are base64 text and doubles as Go prints them.
 pub(crate) fn write_value(out: &mut String, value: &Value, typed: bool) {
@@ -49,15 +51,38 @@ pub(crate) fn write_pairs(out: &mut String, pairs: &[(String, Value)], typed: bo
         if i > 0 {
             out.push(',');
         }
-        if typed && name.starts_with('$') {
-            write_text(out, &format!("${name}"));
-        } else {
-            write_text(out, name);
-        }
-        out.push(':');
+        write_name(out, name, typed);
         write_value(out, value, typed);
     }
     out.push('}');
+}
+
+/// Appends a name and the colon after it.
+fn write_name(out: &mut String, name: &str, typed: bool) {
+    if typed && name.starts_with('$') {
+        write_text(out, &format!("${name}"));
+    } else {
+        write_text(out, name);
+    }
+    out.push(':');
+}
+
+/// Appends a record's attributes as a typed object, as [`write_pairs`] does it; nothing when there are none.
+pub(crate) fn write_attributes(out: &mut String, record: &RecordView<'_>) -> Result<(), Malformed> {
+    let mut separator = '{';
+    record.for_each_attribute(|name, value| {
+        out.push(separator);
+        separator = ',';
+        write_name(out, name, true);
+        match value {
+            BodyRef::Str(text) => write_text(out, text),
+            BodyRef::Other(value) => write_value(out, &value, true),
+        }
+    })?;
+    if separator == ',' {
+        out.push('}');
+    }
+    Ok(())
 }
 
 /// Returns `value` as Loki shows it in metadata or as a line: text as it is, bytes as base64, the rest as JSON.
@@ -141,7 +166,7 @@ fn double_text(number: f64) -> String {
 pub(crate) fn write_text(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c == '"' || c == '\\' || c < ' ') {
+    while let Some(at) = rest.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < b' ') {
         let (plain, tail) = rest.split_at(at);
         out.push_str(plain);
         let mut chars = tail.chars();
@@ -205,11 +230,59 @@ pub(crate) fn parse_pairs(text: &str) -> Result<Vec<(String, Value)>, Malformed>
     }
 }
 
+/// A value of a typed object; text that has no escapes is borrowed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum FieldValue<'a> {
+    Str(Cow<'a, str>),
+    Other(Value),
+}
+
+/// Calls `each` for every pair of a typed object, in their order, as [`parse_pairs`] returns them; the empty text is the
+/// empty object.
+pub(crate) fn for_each_pair<'a>(
+    text: &'a str,
+    mut each: impl FnMut(Cow<'a, str>, FieldValue<'a>),
+) -> Result<(), Malformed> {
+    let mut parser = Parser { rest: text };
+    if text.is_empty() {
+        return Ok(());
+    }
+    parser.expect("{", "a JSON object")?;
+    let mut is_first = true;
+    while !parser.eat("}") {
+        if !is_first {
+            parser.expect(",", "a comma in JSON")?;
+        }
+        is_first = false;
+        let name = match parser.text()? {
+            Cow::Borrowed(name) => own_name(name).map(Cow::Borrowed),
+            Cow::Owned(name) => own_name(&name).map(|name| Cow::Owned(name.to_owned())),
+        };
+        let name = name.ok_or(Malformed("a JSON object"))?;
+        parser.expect(":", "a colon in JSON")?;
+        let value = if parser.rest.starts_with('"') {
+            FieldValue::Str(parser.text()?)
+        } else {
+            FieldValue::Other(parser.value(DEPTH_MAX * 2 + 1)?)
+        };
+        each(name, value);
+    }
+    if parser.rest.is_empty() { Ok(()) } else { Err(Malformed("the end of the JSON text")) }
+}
+
+/// Returns the name that was written as `name`; `None` when it is none but says a type.
+fn own_name(name: &str) -> Option<&str> {
+    match name.strip_prefix('$') {
+        None => Some(name),
+        Some(own) => own.starts_with('$').then_some(own),
+    }
+}
+
 struct Parser<'a> {
     rest: &'a str,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     fn eat(&mut self, token: &str) -> bool {
         match self.rest.strip_prefix(token) {
             Some(rest) => {
@@ -233,7 +306,7 @@ impl Parser<'_> {
         } else if self.eat("false") {
             Ok(Value::Bool(false))
         } else if self.rest.starts_with('"') {
-            self.text().map(Value::Str)
+            self.text().map(|text| Value::Str(text.into_owned()))
         } else if self.eat("[") {
             let mut values = Vec::new();
             while !self.eat("]") {
@@ -264,7 +337,7 @@ impl Parser<'_> {
             self.expect(":", "a colon in JSON")?;
             let value = self.value(depth)?;
             match (name.strip_prefix('$'), value) {
-                (None, value) => pairs.push((name, value)),
+                (None, value) => pairs.push((name.into_owned(), value)),
                 (Some(own), value) if own.starts_with('$') => pairs.push((own.to_owned(), value)),
                 (Some("bytes"), Value::Str(text)) if pairs.is_empty() => {
                     wrapped = Some(Value::Bytes(decode_base64(&text).ok_or(Malformed("base64"))?));
@@ -290,17 +363,21 @@ impl Parser<'_> {
         }
     }
 
-    fn text(&mut self) -> Result<String, Malformed> {
+    fn text(&mut self) -> Result<Cow<'a, str>, Malformed> {
         self.expect("\"", "a JSON string")?;
         let mut out = String::new();
         loop {
-            let at = self.rest.find(['"', '\\']).ok_or(Malformed("the end of a JSON string"))?;
+            let at = memchr::memchr2(b'"', b'\\', self.rest.as_bytes()).ok_or(Malformed("the end of a JSON string"))?;
             let (plain, tail) = self.rest.split_at(at);
-            out.push_str(plain);
             self.rest = tail;
             if self.eat("\"") {
-                return Ok(out);
+                if out.is_empty() {
+                    return Ok(Cow::Borrowed(plain));
+                }
+                out.push_str(plain);
+                return Ok(Cow::Owned(out));
             }
+            out.push_str(plain);
             let mut chars = tail.chars();
             chars.next();
             match chars.next() {
@@ -322,9 +399,11 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
+    use model::LogRecord;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::codec::encode_record;
 
     pub(crate) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -364,6 +443,44 @@ mod tests {
             prop_assert!(same(&back, &value), "{text}: {back:?} {value:?}");
             let plain: serde_json::Value = serde_json::from_str(&text).unwrap();
             drop(plain);
+        }
+
+        #[test]
+        fn an_object_is_walked_and_written_as_it_is_parsed(
+            pairs in proptest::collection::vec(("[$a-z\"\\\\\n결]{0,3}", any_value()), 0..6)
+        ) {
+            let mut bytes = Vec::new();
+            encode_record(&mut bytes, &LogRecord { attributes: pairs.clone(), ..LogRecord::default() });
+            let record = RecordView::decode(&bytes[4..]).unwrap();
+            let (mut text, mut expected) = (String::new(), String::new());
+            write_attributes(&mut text, &record).unwrap();
+            if !pairs.is_empty() {
+                write_pairs(&mut expected, &pairs, true);
+            }
+            prop_assert_eq!(&text, &expected);
+            let mut walked = Vec::new();
+            for_each_pair(&text, |name, value| {
+                let value = match value {
+                    FieldValue::Str(text) => Value::Str(text.into_owned()),
+                    FieldValue::Other(value) => value,
+                };
+                walked.push((name.into_owned(), value));
+            })
+            .unwrap();
+            prop_assert!(same(&Value::Map(walked), &Value::Map(pairs)), "{}", text);
+        }
+
+        #[test]
+        fn a_damaged_object_is_walked_as_far_as_it_is_parsed(text in "\\{?[\\[\\]{}\",:$\\\\a-f0-9]{0,20}\\}?") {
+            let mut walked = Vec::new();
+            let result = for_each_pair(&text, |name, _| walked.push(name.into_owned()));
+            match parse_pairs(&text) {
+                Ok(pairs) => {
+                    let names: Vec<_> = pairs.into_iter().map(|(name, _)| name).collect();
+                    prop_assert_eq!((result, walked), (Ok(()), names));
+                }
+                Err(_) => prop_assert!(result.is_err(), "{}", text),
+            }
         }
 
         #[test]

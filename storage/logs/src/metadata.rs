@@ -43,6 +43,9 @@ pub(crate) fn label_name(name: &str) -> String {
     }
 }
 
+/// Most names that are remembered. A sender that makes up names for each record gets no further.
+const NAMES_MAX: usize = 1 << 16;
+
 /// Makes names once.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -51,9 +54,12 @@ pub(crate) struct Names {
 
 impl Names {
     /// Returns the label name of an attribute.
-    fn label(&mut self, name: &str) -> Arc<str> {
+    pub(crate) fn label(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.known.get(name) {
             return Arc::clone(known);
+        }
+        if self.known.len() >= NAMES_MAX {
+            self.known.clear();
         }
         let made: Arc<str> = label_name(name).into();
         self.known.insert(name.into(), Arc::clone(&made));

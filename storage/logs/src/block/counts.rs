@@ -198,10 +198,12 @@ impl CountsBuilder {
 
     /// Notes that a record of the open stream has this field.
     pub(super) fn note_field(&mut self, name: &str) {
+        // One more than are listed says that there are too many.
+        if self.open_fields.len() > FIELDS_MAX {
+            return;
+        }
         let number = self.names.number(name);
-        if let Err(at) = self.open_fields.binary_search(&number)
-            && self.open_fields.len() <= FIELDS_MAX
-        {
+        if let Err(at) = self.open_fields.binary_search(&number) {
             self.open_fields.insert(at, number);
         }
     }

@@ -20,9 +20,9 @@ use super::files::{corrupt, seal, sync_dir, sync_file, write_file};
 use super::meta::{BlockMeta, FileMeta, Sequence, VERSION};
 use super::rows::{OBSERVED_DELAY_COLUMN, PageColumns, RowView, line_of};
 use super::rows_writer::RowsWriter;
-use crate::codec::encode_stream;
+use crate::codec::{Malformed, encode_stream};
 use crate::index::IndexBuilder;
-use crate::json;
+use crate::json::{self, FieldValue};
 use crate::metadata::{HEX_BYTES_MAX, Names, OriginFields, hex_in};
 
 /// The file of rows.
@@ -73,6 +73,8 @@ pub(crate) struct BlockWriter {
     origin: (String, String),
     /// Attributes of the last row with any of this page and stream; what they hold is noted and indexed.
     attributes: String,
+    /// Names of attributes of the open stream that are noted, by their place in the last row that had one there.
+    shape: Vec<String>,
     origins: HashMap<(String, String), OriginFields>,
     names: Names,
 }
@@ -109,6 +111,7 @@ impl BlockWriter {
             stream: None,
             origin: Default::default(),
             attributes: String::new(),
+            shape: Vec::new(),
             origins: HashMap::new(),
             names: Names::default(),
         })
@@ -118,6 +121,7 @@ impl BlockWriter {
     pub(crate) fn start_stream(&mut self, labels: &Labels) {
         self.finish_stream();
         self.attributes.clear();
+        self.shape.clear();
         let info = StreamInfo {
             labels: labels.clone(),
             first_row: self.catalog.rows,
@@ -188,14 +192,7 @@ impl BlockWriter {
         let malformed = |expected: &str| Error::Invalid(format!("typed JSON: expected {expected}"));
         if !row.attributes.is_empty() && row.attributes != self.attributes {
             row.attributes.clone_into(&mut self.attributes);
-            let mut fields = Vec::new();
-            for (name, value) in json::parse_pairs(row.attributes).map_err(|error| malformed(error.0))? {
-                self.names.flatten(&mut fields, "", &name, &value);
-            }
-            for (name, value) in &fields {
-                self.counts.note_field(name);
-                self.index.push_field(value);
-            }
+            self.index_attributes(row.attributes).map_err(|error| malformed(error.0))?;
         }
         let mut room = [0; HEX_BYTES_MAX];
         for id in [row.trace_id.as_slice(), &row.span_id] {
@@ -227,6 +224,33 @@ impl BlockWriter {
             }
         }
         Ok(())
+    }
+
+    fn index_attributes(&mut self, attributes: &str) -> std::result::Result<(), Malformed> {
+        let Self { counts, index, names, shape, .. } = self;
+        let mut place = 0;
+        let mut leaves = Vec::new();
+        json::for_each_pair(attributes, |name, value| match value {
+            FieldValue::Str(value) => {
+                // A sender's records have the same names in the same order, mostly.
+                if shape.get(place).is_none_or(|noted| noted.as_str() != name) {
+                    counts.note_field(&names.label(&name));
+                    match shape.get_mut(place) {
+                        Some(noted) => name.as_ref().clone_into(noted),
+                        None => shape.push(name.into_owned()),
+                    }
+                }
+                place += 1;
+                index.push_field(&value);
+            }
+            FieldValue::Other(value) => {
+                names.flatten(&mut leaves, "", &name, &value);
+                for (name, value) in leaves.drain(..) {
+                    counts.note_field(&name);
+                    index.push_field(&value);
+                }
+            }
+        })
     }
 
     fn finish_page(&mut self) -> Result<()> {

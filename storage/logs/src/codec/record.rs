@@ -2,7 +2,7 @@
 
 use model::{LogRecord, Timestamp, Value};
 
-use super::value::{STR, decode_pairs, decode_value, encode_pairs, encode_value, skip_pairs};
+use super::value::{decode_pairs, decode_ref, encode_pairs, encode_value, for_each_pair, skip_pairs};
 use super::{DEPTH_MAX, Input, Malformed, put_i64, put_text, put_u32, put_varint};
 
 const HAS_OBSERVED: u8 = 1;
@@ -30,7 +30,7 @@ pub(crate) struct RecordRef<'a> {
     pub(crate) event_name: &'a str,
 }
 
-/// A body; text, nearly always, is borrowed.
+/// A body, or the value of an attribute; text, nearly always, is borrowed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BodyRef<'a> {
     Str(&'a str),
@@ -43,7 +43,7 @@ pub(super) fn effective(timestamp: i64, observed: i64, arrival: i64) -> i64 {
 }
 
 /// Appends `record`, its length first.
-pub(super) fn encode_record(out: &mut Vec<u8>, record: &LogRecord) {
+pub(crate) fn encode_record(out: &mut Vec<u8>, record: &LogRecord) {
     let start = out.len();
     put_u32(out, 0);
     put_i64(out, record.timestamp.0);
@@ -158,13 +158,7 @@ impl<'a> RecordView<'a> {
             skip_pairs(&mut input, DEPTH_MAX)?;
             attributes = bytes.get(start..bytes.len() - input.len()).unwrap_or_default();
         }
-        let mut ahead = input;
-        let body = if ahead.u8()? == STR {
-            input = ahead;
-            BodyRef::Str(input.text()?)
-        } else {
-            BodyRef::Other(decode_value(&mut input, DEPTH_MAX)?)
-        };
+        let body = decode_ref(&mut input, DEPTH_MAX)?;
         input.end()?;
         Ok(Self {
             timestamp,
@@ -184,6 +178,14 @@ impl<'a> RecordView<'a> {
     /// Returns the attributes as they are encoded: equal bytes are equal attributes.
     pub(crate) fn encoded_attributes(&self) -> &'a [u8] {
         self.attributes
+    }
+
+    /// Calls `each` for every attribute, in their order, without a copy of what is text.
+    pub(crate) fn for_each_attribute(&self, each: impl FnMut(&'a str, BodyRef<'a>)) -> Result<(), Malformed> {
+        if self.attributes.is_empty() {
+            return Ok(());
+        }
+        for_each_pair(&mut Input::new(self.attributes), DEPTH_MAX, each)
     }
 
     /// Decodes the attributes.

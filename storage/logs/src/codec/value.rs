@@ -2,7 +2,7 @@
 
 use model::Value;
 
-use super::{Input, Malformed, put_bytes, put_i64, put_text, put_varint};
+use super::{BodyRef, Input, Malformed, put_bytes, put_i64, put_text, put_varint};
 
 /// Deepest nesting of a value; OTLP senders stay far below, and decoding recurses.
 pub(crate) const DEPTH_MAX: usize = 64;
@@ -12,7 +12,7 @@ const FALSE: u8 = 1;
 const TRUE: u8 = 2;
 const INT: u8 = 3;
 const DOUBLE: u8 = 4;
-pub(super) const STR: u8 = 5;
+const STR: u8 = 5;
 const BYTES: u8 = 6;
 const ARRAY: u8 = 7;
 const MAP: u8 = 8;
@@ -103,6 +103,30 @@ pub(super) fn decode_pairs(input: &mut Input<'_>, depth: usize) -> Result<Vec<(S
         pairs.push((name, decode_value(input, depth)?));
     }
     Ok(pairs)
+}
+
+/// Calls `each` for every pair, in their order.
+pub(super) fn for_each_pair<'a>(
+    input: &mut Input<'a>,
+    depth: usize,
+    mut each: impl FnMut(&'a str, BodyRef<'a>),
+) -> Result<(), Malformed> {
+    let count = input.count(2)?;
+    for _ in 0..count {
+        let name = input.text()?;
+        each(name, decode_ref(input, depth)?);
+    }
+    Ok(())
+}
+
+/// Decodes a value; text, nearly always, is borrowed.
+pub(super) fn decode_ref<'a>(input: &mut Input<'a>, depth: usize) -> Result<BodyRef<'a>, Malformed> {
+    let mut ahead = *input;
+    if ahead.u8()? == STR {
+        *input = ahead;
+        return input.text().map(BodyRef::Str);
+    }
+    decode_value(input, depth).map(BodyRef::Other)
 }
 
 /// Passes over pairs; what is in them is checked when they are decoded.
