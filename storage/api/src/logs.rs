@@ -132,6 +132,8 @@ pub struct LogTallySelect {
     pub fields: Vec<String>,
     /// Ascending. A row counts for the first cut that is not before it; a row behind the last one is left out.
     pub cuts: Vec<Timestamp>,
+    /// Conditions that every wanted row fulfils, for an index to be asked: rows that do not may be left out of those given.
+    pub needles: Vec<Needle>,
 }
 
 /// Rows of one stream with one severity, counted.

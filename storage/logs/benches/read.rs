@@ -174,6 +174,7 @@ fn tallies(c: &mut Criterion) {
             range: TimeRange::ALL,
             fields: vec!["severity_text".to_owned()],
             cuts,
+            needles: Vec::new(),
         };
         group.bench_function(name, |b| {
             b.iter(|| black_box(filled.store.tally(&select, &QueryContext::default()).unwrap()).tallies.len());

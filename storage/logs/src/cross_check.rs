@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use storage_api::{Needle, Result};
 
 use crate::block::{Block, Counts, MINUTE_NS, RowView, line_of};
-use crate::metadata::hex;
+use crate::json;
+use crate::metadata::{Names, Pair, hex};
 
 /// Of so many rows one is looked up in the indexes, beside the first one of a page: each costs a search.
 const LOOK_UP_EVERY: u32 = 128;
@@ -37,10 +38,15 @@ impl<'a> CrossCheck<'a> {
         if !number.is_multiple_of(LOOK_UP_EVERY) {
             return Ok(());
         }
+        let mut fields: Vec<Pair> = Vec::new();
+        for (name, value) in json::parse_pairs(row.attributes).map_err(|error| self.block.malformed(error.0))? {
+            Names::default().flatten(&mut fields, "", &name, &value);
+        }
+        let fields = fields.into_iter().map(|(name, value)| (name.to_string(), Some(value.into())));
         let ids = [("trace_id", hex(&row.trace_id)), ("span_id", hex(&row.span_id))];
-        let of_ids =
-            ids.into_iter().filter_map(|(name, value)| Some(Needle::Field { name: name.to_owned(), value: value? }));
-        for needle in of_ids.chain([Needle::Line(line.to_string())]) {
+        let ids = ids.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let of_field = |(name, value)| Some(Needle::Field { name, value: value? });
+        for needle in ids.chain(fields).filter_map(of_field).chain([Needle::Line(line.to_string())]) {
             let page = u32::try_from(page).unwrap_or(u32::MAX);
             if self.block.candidates(&[needle]).is_none_or(|pages| !pages.contains(page)) {
                 return Err(self.block.malformed("an index that leads to every row"));

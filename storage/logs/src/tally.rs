@@ -5,16 +5,17 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use model::{Labels, TimeRange, Timestamp};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
-use storage_api::{LogPart, LogSelect, LogTallies, LogTally, LogTallySelect, QueryContext, Result};
+use storage_api::{LogPart, LogSelect, LogTallies, LogTally, LogTallySelect, Needle, QueryContext, Result};
 
 use crate::LogStore;
 use crate::block::{Block, Counts, Detail, MINUTE_NS, SeverityCounts, StreamInfo};
 use crate::head::HeadPart;
+use crate::index::PageSet;
 use crate::metadata::OWN_FIELDS;
 use crate::part::BlockPart;
 use crate::query::{page_times, passes, stream_parts};
@@ -145,17 +146,19 @@ impl LogStore {
         let mut streams: HashSet<Labels> = HashSet::new();
         let borders = Borders::new(&select.cuts, range);
         self.cpu.install(|| -> Result<()> {
-            let pieces = |block: &&'_ Arc<Block>| {
-                let block = Arc::clone(block);
-                let streams = block.catalog().streams.len();
+            // Opened once: with many streams they may be too large to be kept.
+            let counted: Vec<Counted<'_>> =
+                blocks.par_iter().map(|block| Counted::open(block, &select.needles)).collect();
+            let pieces = counted.iter().flat_map(|counted| {
+                let streams = counted.block.catalog().streams.len();
                 (0..streams)
                     .step_by(PLAN_STREAMS)
-                    .map(move |start| (Arc::clone(&block), start..(start + PLAN_STREAMS).min(streams)))
-            };
-            let pieces: Vec<(Arc<Block>, Range<usize>)> = blocks.iter().flat_map(pieces).collect();
-            let plan_of = |(block, streams): &(Arc<Block>, Range<usize>)| {
+                    .map(move |start| (counted, start..(start + PLAN_STREAMS).min(streams)))
+            });
+            let pieces: Vec<(&Counted<'_>, Range<usize>)> = pieces.collect();
+            let plan_of = |(counted, streams): &(&Counted<'_>, Range<usize>)| {
                 context.check()?;
-                Ok(plan_streams(block, select, &borders, state.deleted_of(block), streams.clone()))
+                Ok(plan_streams(counted, select, &borders, state.deleted_of(counted.block), streams.clone()))
             };
             let plans: Vec<Plan> = pieces.par_iter().map(plan_of).collect::<Result<_>>()?;
             let mut runs = Vec::new();
@@ -206,20 +209,40 @@ pub(crate) fn plan(
     borders: &Borders<'_>,
     deleted: Option<&Arc<RoaringBitmap>>,
 ) -> Plan {
-    plan_streams(block, select, borders, deleted, 0..block.catalog().streams.len())
+    plan_streams(&Counted::open(block, &select.needles), select, borders, deleted, 0..block.catalog().streams.len())
+}
+
+/// A block with its counts, unless these are damaged.
+struct Counted<'a> {
+    block: &'a Arc<Block>,
+    counts: Option<Arc<Counts>>,
+    needles: &'a [Needle],
+    /// The pages that may hold the needles; `None` when that may be any.
+    candidates: OnceLock<Option<PageSet>>,
+}
+
+impl<'a> Counted<'a> {
+    fn open(block: &'a Arc<Block>, needles: &'a [Needle]) -> Self {
+        let counts = block.counts().map_err(|error| block.note_damage(Damage::Counts, &error)).ok();
+        Self { block, counts, needles, candidates: OnceLock::new() }
+    }
+
+    fn candidates(&self) -> Option<&PageSet> {
+        self.candidates.get_or_init(|| self.block.candidates(self.needles)).as_ref()
+    }
 }
 
 /// Plans what is done with some streams of a block, by their numbers.
 fn plan_streams(
-    block: &Arc<Block>,
+    counted: &Counted<'_>,
     select: &LogTallySelect,
     borders: &Borders<'_>,
     deleted: Option<&Arc<RoaringBitmap>>,
     numbers: Range<usize>,
 ) -> Plan {
+    let Counted { block, counts, .. } = counted;
     let range = borders.range;
     let mut plan = Plan::default();
-    let counts = block.counts().map_err(|error| block.note_damage(Damage::Counts, &error)).ok();
     for (number, stream) in block.catalog().streams.iter().enumerate().take(numbers.end).skip(numbers.start) {
         if !stream.overlaps(range) || !passes(&stream.labels, &select.matchers) {
             continue;
@@ -239,7 +262,7 @@ fn plan_streams(
                     with_metadata: true,
                     without_lines: true,
                 };
-                plan.parts.extend(stream_parts(block, (number, stream), None, &select, range, deleted));
+                plan.parts.extend(stream_parts(block, (number, stream), counted.candidates(), &select, range, deleted));
             }
         }
     }

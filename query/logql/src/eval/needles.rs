@@ -10,8 +10,8 @@ use crate::literals;
 /// Most needles of one query; the rest is left to the filters.
 const NEEDLES_MAX: usize = 32;
 
-/// Labels that are looked up in the index when a query asks for their value.
-const INDEXED_FIELDS: [&str; 2] = ["trace_id", "span_id"];
+/// Labels that have a column of their own.
+const ID_FIELDS: [&str; 2] = ["trace_id", "span_id"];
 
 /// Works out what the store must give for a query's lines in `range`.
 ///
@@ -32,14 +32,16 @@ pub fn log_select(
             // From here on the line is another one.
             Stage::LineFormat(_) | Stage::Unpack | Stage::Decolorize => break,
             Stage::Json(_) | Stage::Logfmt { .. } | Stage::Regexp(_) | Stage::Pattern(_) => parsed = true,
-            Stage::LabelFilter(LabelFilter::Text(matcher)) if is_indexed(matcher) => {
-                // A parser may resolve escapes, but hexadecimal digits are not escaped by anyone.
-                let plain = matcher.value.bytes().all(|c| c.is_ascii_hexdigit());
-                if (!parsed || plain) && !is_stream_label(&matcher.name, log, range, logs, context)? {
-                    needles.push(Needle::Field { name: matcher.name.clone(), value: matcher.value.clone() });
+            Stage::LabelFilter(filter) => {
+                for matcher in conditions(filter) {
+                    // A parser may resolve escapes, but hexadecimal digits are not escaped by anyone.
+                    let plain = || is_id(matcher) && matcher.value.bytes().all(|c| c.is_ascii_hexdigit());
+                    if (!parsed || plain()) && !is_stream_label(&matcher.name, log, range, logs, context)? {
+                        needles.push(Needle::Field { name: matcher.name.clone(), value: matcher.value.clone() });
+                    }
                 }
             }
-            Stage::LabelFilter(_) | Stage::Drop(_) | Stage::Keep(_) => {}
+            Stage::Drop(_) | Stage::Keep(_) => {}
             Stage::LabelFormat(_) => break,
         }
     }
@@ -52,15 +54,25 @@ pub fn log_select(
 pub(super) fn wanted_field(log: &LogExpr) -> Option<(&str, &str)> {
     let first = log.stages.iter().find(|stage| !matches!(stage, Stage::LineFilter(_)));
     match first {
-        Some(Stage::LabelFilter(LabelFilter::Text(matcher))) if is_indexed(matcher) => {
-            Some((&matcher.name, &matcher.value))
-        }
+        Some(Stage::LabelFilter(LabelFilter::Text(matcher))) if is_id(matcher) => Some((&matcher.name, &matcher.value)),
         _ => None,
     }
 }
 
-fn is_indexed(matcher: &Matcher) -> bool {
-    matcher.op == MatchOp::Equal && INDEXED_FIELDS.contains(&matcher.name.as_str()) && matcher.value.len() >= 8
+/// Returns what a label filter asks of every row that passes: equality with a text, of a label that is not about errors.
+fn conditions(filter: &LabelFilter) -> Vec<&Matcher> {
+    match filter {
+        LabelFilter::Text(matcher) => {
+            let is_equality = matcher.op == MatchOp::Equal && !matcher.value.is_empty();
+            Vec::from_iter((is_equality && !matcher.name.starts_with("__")).then_some(matcher))
+        }
+        LabelFilter::And(a, b) => conditions(a).into_iter().chain(conditions(b)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is_id(matcher: &Matcher) -> bool {
+    matcher.op == MatchOp::Equal && ID_FIELDS.contains(&matcher.name.as_str()) && matcher.value.len() >= 8
 }
 
 fn is_stream_label(
@@ -128,6 +140,14 @@ mod tests {
             ]],
         );
         check(r#"{app="a"} |~ "x(?i)y" |~ "[a-z]+" |~ "(abc)?""#, expect![[r#"[Line("x")]"#]]);
+    }
+
+    #[test]
+    fn fields_are_looked_up_unless_streams_or_lines_may_have_them() {
+        check(
+            r#"{app="a"} | user="u-1", b="2" | c="3" or d="4" | __error__="x" | e=~"5" | f="" | logfmt | g="6""#,
+            expect![[r#"[Field { name: "user", value: "u-1" }, Field { name: "b", value: "2" }]"#]],
+        );
     }
 
     #[test]

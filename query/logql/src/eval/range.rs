@@ -225,7 +225,8 @@ impl Evaluator<'_> {
         let mut parts = match countable(expr, &extractor) {
             Some(fields) => {
                 let cuts = windows.cuts();
-                let select = LogTallySelect { matchers: expr.log.matchers.clone(), range: times, fields, cuts };
+                let LogSelect { matchers, needles, .. } = log_select(&expr.log, times, true, self.logs, self.context)?;
+                let select = LogTallySelect { matchers, range: times, fields, cuts, needles };
                 let found = self.logs.tally(&select, self.context)?;
                 let tallies = (found.tallies.as_slice(), found.has_levels);
                 self.tallied(&mut all, tallies, &extractor, windows, &select.cuts)?;

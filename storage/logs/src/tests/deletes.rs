@@ -45,6 +45,7 @@ fn counted(store: &LogStore) -> (u64, u64, usize) {
         range: TimeRange::ALL,
         fields: Vec::new(),
         cuts: vec![Timestamp(i64::MAX)],
+        needles: Vec::new(),
     };
     let tallies = store.tally(&select, &context).unwrap();
     let of_tallies: u64 = tallies.tallies.iter().flat_map(|tally| &tally.records).map(|(_, records)| records).sum();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use storage_api::{LogAppender, LogPart, LogTallySelect};
+use storage_api::{LogAppender, LogPart, LogTallySelect, Needle, RowSelect};
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn of_parts(found: &mut Numbers, parts: &[Box<dyn LogPart>], cuts: &[Timestamp])
 fn check(store: &LogStore, range: TimeRange, cuts: &[Timestamp], fields: &[&str]) -> u64 {
     let context = QueryContext::default();
     let fields = fields.iter().map(|field| (*field).to_owned()).collect();
-    let select = LogTallySelect { matchers: Vec::new(), range, fields, cuts: cuts.to_vec() };
+    let select = LogTallySelect { matchers: Vec::new(), range, fields, cuts: cuts.to_vec(), needles: Vec::new() };
     let tallies = store.tally(&select, &context).unwrap();
     let mut counted = Numbers::new();
     for tally in &tallies.tallies {
@@ -128,7 +128,33 @@ fn rows_are_looked_at_only_where_a_field_asked_for_may_be() {
         let before = context.used().1;
         let fields = vec!["severity_text".to_owned()];
         let matchers = vec![Matcher::equal("service_name", "plain")];
-        store.tally(&LogTallySelect { matchers, range: all, fields, cuts }, &context).unwrap();
+        store.tally(&LogTallySelect { matchers, range: all, fields, cuts, needles: Vec::new() }, &context).unwrap();
         assert!(context.used().1 - before <= rows * 16, "{} bytes", context.used().1 - before);
     }
+}
+
+#[test]
+fn pages_without_the_needles_are_not_given() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let of_user = |i: i64| {
+        let attributes = vec![("user".to_owned(), Value::from(format!("user-{}", 100_000 + i).as_str()))];
+        LogRecord { attributes, ..with_severity(i * SECOND, 1) }
+    };
+    store.append(batch("shop", (0..5000).map(of_user).collect())).unwrap();
+    store.flush().unwrap();
+    let needles = vec![Needle::Field { name: "user".to_owned(), value: "user-102222".to_owned() }];
+    let select = LogTallySelect {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        fields: vec!["user".to_owned()],
+        cuts: vec![Timestamp(i64::MAX)],
+        needles,
+    };
+    let found = store.tally(&select, &QueryContext::default()).unwrap();
+    let context = QueryContext::default();
+    let rows: Vec<_> = found.parts.iter().map(|part| part.read_rows(&RowSelect::ALL, &context).unwrap()).collect();
+    let times: Vec<i64> = rows.iter().flat_map(|rows| &rows.timestamps).map(|at| at.0).collect();
+    assert!(times.contains(&(2222 * SECOND)), "the row itself");
+    assert!(times.len() <= 2048, "{} rows", times.len());
 }
