@@ -79,6 +79,14 @@ fn anchored_with(pattern: &str, flags: &str) -> Result<Regex, PatternError> {
     build(&format!("^(?{flags}:{translated})$"))
 }
 
+/// Says whether a compiled pattern takes at most so much memory; of one that does not compile at all, it does.
+#[must_use]
+pub fn fits(pattern: &str, bytes_max: usize) -> bool {
+    let Ok(translated) = translate(pattern) else { return true };
+    let built = RegexBuilder::new(&translated).size_limit(bytes_max.min(COMPILED_BYTES_MAX)).octal(true).build();
+    !matches!(built, Err(regex::Error::CompiledTooBig(_)))
+}
+
 fn build(translated: &str) -> Result<Regex, PatternError> {
     let built = RegexBuilder::new(translated).size_limit(COMPILED_BYTES_MAX).octal(true).build();
     built.map_err(|error| match error {

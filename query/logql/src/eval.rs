@@ -135,7 +135,7 @@ impl Evaluator<'_> {
             MetricExpr::Binary(binary) => self.binary(binary),
             MetricExpr::LabelReplace(replace) => {
                 let inner = self.eval(&replace.inner)?;
-                label_replace(replace, inner)
+                label_replace(replace, inner, self.context)
             }
         }
     }
@@ -162,13 +162,19 @@ impl Evaluator<'_> {
     }
 }
 
-fn label_replace(replace: &LabelReplaceExpr, mut series: Vec<Series>) -> Result<Vec<Series>> {
+fn label_replace(replace: &LabelReplaceExpr, mut series: Vec<Series>, context: &QueryContext) -> Result<Vec<Series>> {
     let regex = crate::regex::anchored(&replace.pattern).map_err(Error::Evaluation)?;
+    // Each reference may stand for the whole value.
+    let references = replace.replacement.matches('$').count() as u64;
     for one in &mut series {
         let source = one.labels.get(&replace.source).unwrap_or("");
         let Some(captures) = regex.captures(source) else { continue };
+        let most = references.saturating_mul(source.len() as u64).saturating_add(replace.replacement.len() as u64);
+        context.charge_memory(most)?;
         let mut value = String::new();
         captures.expand(&replace.replacement, &mut value);
+        context.release_memory(most);
+        context.charge_memory(value.len() as u64)?;
         let kept = one.labels.iter().filter(|(name, _)| *name != replace.target);
         let added = (!value.is_empty()).then_some((replace.target.as_str(), value.as_str()));
         one.labels = row::set(kept.chain(added));

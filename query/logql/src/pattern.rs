@@ -1,5 +1,7 @@
 //! Patterns of text and `<captures>`, as label parser and as line filter.
 
+use std::collections::HashSet;
+
 /// A piece of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
@@ -56,13 +58,12 @@ impl Pattern {
         if pieces.is_empty() {
             return Err("syntax error: unexpected $end, expecting IDENTIFIER or LITERAL".to_owned());
         }
-        let mut names: Vec<&str> = Vec::new();
+        let mut names: HashSet<&str> = HashSet::new();
         for piece in &pieces {
             let Piece::Capture(Some(name)) = piece else { continue };
-            if names.contains(&name.as_str()) {
+            if !names.insert(name) {
                 return Err(format!("duplicate capture name ({name}): invalid expression"));
             }
-            names.push(name);
         }
         if names.is_empty() {
             return Err("at least one capture is required".to_owned());

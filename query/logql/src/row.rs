@@ -16,6 +16,13 @@ pub(crate) const ERROR_DETAILS: &str = "__error_details__";
 pub(crate) const PRESERVE_ERROR: &str = "__preserve_error__";
 /// What a parsed label's name gets when the stream or the metadata have one of the same name.
 const DUPLICATE_SUFFIX: &str = "_extracted";
+/// What [`ERROR`] says when more is taken out of a line than [`PARSED_BYTES_MAX`].
+const SIZE_ERROR: &str = "LabelsTooLargeErr";
+/// Most bytes of labels that stages may make of one row. A line's own fields are never more than the line; but expressions
+/// and groups that each take the whole line, thousands of them, would be.
+const PARSED_BYTES_MAX: usize = 64 << 20;
+/// Most labels that stages may make of one row: each is compared with all before it.
+const PARSED_MAX: usize = 10_000;
 
 /// The labels of one row: the stream's, those beside the line, those taken out of it, and its error.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub(crate) struct RowLabels<'a> {
     deleted: Vec<String>,
     /// Parsed names that were deleted since; they count as extracted all the same.
     extracted: Vec<Cow<'a, str>>,
+    /// Bytes of all values that were set as parsed.
+    parsed_bytes: usize,
     pub(crate) error: &'static str,
     pub(crate) error_details: String,
 }
@@ -74,6 +83,7 @@ impl<'a> RowLabels<'a> {
             parsed: Vec::new(),
             deleted: Vec::new(),
             extracted: Vec::new(),
+            parsed_bytes: 0,
             error: "",
             error_details: String::new(),
         }
@@ -85,6 +95,7 @@ impl<'a> RowLabels<'a> {
         self.parsed.clear();
         self.deleted.clear();
         self.extracted.clear();
+        self.parsed_bytes = 0;
         self.error = "";
         self.error_details.clear();
         for (name, value) in metadata {
@@ -157,6 +168,11 @@ impl<'a> RowLabels<'a> {
     /// Sets a label as parsed; it hides those of the same name.
     pub(crate) fn set_parsed(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
         let (name, value) = (name.into(), value.into());
+        self.parsed_bytes = self.parsed_bytes.saturating_add(value.len());
+        if self.parsed_bytes > PARSED_BYTES_MAX || self.parsed.len() >= PARSED_MAX {
+            let limits = format!("labels of one line are over the limit of {PARSED_MAX} or {PARSED_BYTES_MAX} bytes");
+            return self.fail(SIZE_ERROR, limits);
+        }
         self.metadata.retain(|(have, _)| *have != name);
         match self.parsed.iter_mut().find(|(have, _)| *have == name) {
             Some((_, have)) => *have = value,
@@ -366,6 +382,23 @@ mod tests {
         assert_eq!(labels.all().to_string(), r#"{app="a", app_extracted="other", level="warn"}"#);
         assert_eq!(labels.stream.to_string(), r#"{app="a"}"#);
         assert_eq!(row.get("trace_id"), None);
+    }
+
+    #[test]
+    fn labels_of_one_row_are_bounded_and_the_next_row_starts_over() {
+        let stream = Labels::empty();
+        let long = "x".repeat(1 << 20);
+        let mut row = RowLabels::new(&stream);
+        for i in 0..100 {
+            row.set_parsed(format!("l{i}"), long.as_str());
+        }
+        assert_eq!((row.error, row.parsed.len()), (SIZE_ERROR, 64));
+        row.reset(std::iter::empty());
+        (0..20_000).for_each(|i| row.set_parsed(format!("l{i}"), ""));
+        assert_eq!((row.error, row.parsed.len()), (SIZE_ERROR, 10_000));
+        row.reset(std::iter::empty());
+        row.set_parsed("x", "y");
+        assert_eq!((row.error, row.get("x")), ("", Some("y")));
     }
 
     #[test]

@@ -19,6 +19,13 @@ use value::Value;
 /// Longest text that a template may make, in bytes.
 const OUTPUT_BYTES_MAX: usize = 4 << 20;
 
+/// Most bytes that one execution may make on its way to its text: values of arguments and variables, items of loops. Each
+/// step counts as [`STEP_BYTES`] at least, so that loops in loops end, too.
+const WORK_BYTES_MAX: usize = 128 << 20;
+
+/// What a step counts as.
+const STEP_BYTES: usize = 64;
+
 /// Most compiled patterns that a template keeps.
 const PATTERNS_MAX: usize = 16;
 
@@ -88,7 +95,7 @@ impl Template {
         lookup: Lookup<'_, 'v>,
         all: &dyn Fn() -> Vec<(&'v str, &'v str)>,
     ) -> Result<String, String> {
-        let mut run = Run { template: self, at, line, lookup, all, variables: Vec::new(), out: String::new() };
+        let mut run = Run { template: self, at, line, lookup, all, variables: Vec::new(), out: String::new(), work: 0 };
         run.nodes(&self.nodes, &Value::Labels)?;
         Ok(run.out)
     }
@@ -103,11 +110,14 @@ struct Run<'r, 'v> {
     all: &'r dyn Fn() -> Vec<(&'v str, &'v str)>,
     variables: Vec<(String, Value)>,
     out: String,
+    /// Bytes that were made so far.
+    work: usize,
 }
 
 impl Run<'_, '_> {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, String> {
         for node in nodes {
+            self.spend(0)?;
             let flow = match node {
                 Node::Text(text) => {
                     self.write(text)?;
@@ -132,6 +142,15 @@ impl Run<'_, '_> {
             }
         }
         Ok(Flow::On)
+    }
+
+    /// Counts a step, and the bytes that it made.
+    fn spend(&mut self, bytes: usize) -> Result<(), String> {
+        self.work = self.work.saturating_add(bytes).saturating_add(STEP_BYTES);
+        if self.work > WORK_BYTES_MAX {
+            return Err(format!("the template takes more than the limit of {WORK_BYTES_MAX} bytes to run"));
+        }
+        Ok(())
     }
 
     fn write(&mut self, text: &str) -> Result<(), String> {
@@ -186,6 +205,7 @@ impl Run<'_, '_> {
             }
             value => value.items()?,
         };
+        self.spend(value.size_bytes())?;
         if items.is_empty() {
             return self.nodes(&branch.otherwise, dot);
         }
@@ -238,7 +258,9 @@ impl Run<'_, '_> {
                 args.push(self.arg(arg, dot)?);
             }
             args.extend(piped);
-            return self.call(name, &args);
+            let value = self.call(name, &args)?;
+            self.spend(value.size_bytes())?;
+            return Ok(value);
         }
         if !rest.is_empty() || piped.is_some() {
             return Err("can't give argument to non-function".to_owned());
@@ -258,13 +280,30 @@ impl Run<'_, '_> {
     }
 
     fn arg(&mut self, arg: &Arg, dot: &Value) -> Result<Value, String> {
+        // Of a variable's field, the whole variable is copied first.
+        let copied = match arg {
+            Arg::Variable(name, _) => self.variable(name).map_or(0, Value::size_bytes),
+            Arg::Field(_) => dot.size_bytes(),
+            _ => 0,
+        };
+        self.spend(copied)?;
+        let value = self.value_of(arg, dot)?;
+        self.spend(value.size_bytes())?;
+        Ok(value)
+    }
+
+    fn variable(&self, name: &str) -> Option<&Value> {
+        self.variables.iter().rev().find(|(have, _)| have == name).map(|(_, value)| value)
+    }
+
+    fn value_of(&mut self, arg: &Arg, dot: &Value) -> Result<Value, String> {
         match arg {
             Arg::Dot => Ok(dot.clone()),
             Arg::Field(path) => self.field(dot.clone(), path),
             Arg::Variable(name, path) => {
                 let value = match name.as_str() {
                     "$" => Some(Value::Labels),
-                    name => self.variables.iter().rev().find(|(have, _)| have == name).map(|(_, value)| value.clone()),
+                    name => self.variable(name).cloned(),
                 };
                 let value = value.ok_or_else(|| format!("undefined variable: {name}"))?;
                 self.field(value, path)

@@ -14,7 +14,7 @@ use crate::codec::{
 };
 use crate::head::{Head, batch_cost};
 use crate::json;
-use crate::retry::Verdict;
+use crate::retry::{Remembered, Verdict};
 use crate::store::wal_error;
 
 /// A batch larger than this is written as several, each of its own: far below what the log takes.
@@ -186,14 +186,13 @@ impl LogAppender for LogStore {
 /// Says that a batch is not under way any more, however its append ended.
 struct Settle<'a> {
     store: &'a LogStore,
-    hash: u128,
-    arrival: i64,
+    batch: Remembered,
     is_stored: bool,
 }
 
 impl Drop for Settle<'_> {
     fn drop(&mut self) {
-        self.store.recent.settle(self.hash, self.arrival, self.is_stored);
+        self.store.recent.settle(self.batch, self.is_stored);
     }
 }
 
@@ -228,8 +227,8 @@ impl LogStore {
             self.metrics.repeated_records.inc_by(records);
             return Ok(());
         }
-        let arrival = self.clock.now_nanos();
-        let mut settle = Settle { store: self, hash: batch.hash, arrival, is_stored: false };
+        let remembered = batch.remembered(self.clock.now_nanos());
+        let mut settle = Settle { store: self, batch: remembered, is_stored: false };
         let _arriving = self.admit(batch_cost(batch))?;
         {
             let _gate = self.gate.read();

@@ -1,19 +1,19 @@
 //! Writes the head to a block, and drops blocks that are too old.
 
-use std::fs;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runtime::Signal;
-use storage_api::{Error, Result};
-use storage_wal::SegmentId;
+use storage_api::Result;
 
 use crate::LogStore;
-use crate::block::{Block, BlockWriter, Sequence, WriterOptions, remove_dir, sync_dir};
+use crate::block::{Block, BlockWriter, Sequence, WriterOptions, remove_dir, rename, sync_dir};
 use crate::codec::encode_checkpoint;
 use crate::compaction::FINAL_ROWS;
 use crate::head::Head;
+use crate::retry::Remembered;
 use crate::store::{Frozen, wal_error};
 
 /// Compression of a small block, which is written again before long.
@@ -34,12 +34,17 @@ impl LogStore {
     /// When the block cannot be written, e.g. on a full disk. The records stay in memory and in the write-ahead log, and
     /// the next flush tries again.
     pub fn flush(&self) -> Result<()> {
+        self.flush_known().map(drop)
+    }
+
+    /// Flushes, and returns the batches that were remembered when the log was cut: what they held is in blocks.
+    pub(crate) fn flush_known(&self) -> Result<Vec<Remembered>> {
         let mut next_sequence = self.work.lock();
         self.flush_and_count(&mut next_sequence)
     }
 
     /// Flushes for who holds `work`.
-    pub(crate) fn flush_and_count(&self, next_sequence: &mut u64) -> Result<()> {
+    pub(crate) fn flush_and_count(&self, next_sequence: &mut u64) -> Result<Vec<Remembered>> {
         let result = self.flush_locked(next_sequence);
         if result.is_err() {
             self.metrics.flush_failures.inc();
@@ -49,41 +54,36 @@ impl LogStore {
         result
     }
 
-    fn flush_locked(&self, next_sequence: &mut u64) -> Result<()> {
+    fn flush_locked(&self, next_sequence: &mut u64) -> Result<Vec<Remembered>> {
         // What an earlier flush could not write goes first.
         self.write_frozen(next_sequence)?;
-        if self.state.read().head.is_empty() {
-            return Ok(());
-        }
-        self.freeze()?;
-        self.write_frozen(next_sequence)
+        let known = self.freeze()?;
+        self.write_frozen(next_sequence)?;
+        Ok(known)
     }
 
-    /// Cuts the log and starts a new head.
-    fn freeze(&self) -> Result<()> {
+    /// Cuts the log and starts a new head, unless the old one is empty.
+    fn freeze(&self) -> Result<Vec<Remembered>> {
         let _gate = self.gate.write();
-        let wal_before = self.wal.cut().map_err(wal_error)?;
         let recent = self.recent.snapshot();
-        self.wal.append(&encode_checkpoint(recent.into_iter())).map_err(wal_error)?;
+        if self.state.read().head.is_empty() {
+            return Ok(recent);
+        }
+        let wal_before = self.wal.cut().map_err(wal_error)?;
+        self.wal.append(&encode_checkpoint(&recent)).map_err(wal_error)?;
         let mut state = self.state.write();
         let head = std::mem::replace(&mut state.head, Arc::new(Head::owning()));
         state.frozen = Some(Frozen { head, wal_before });
-        Ok(())
+        Ok(recent)
     }
 
-    /// Starts the log anew when nothing in it is needed, without the batches that it remembers; returns where, if it did.
-    pub(crate) fn restart_log(&self) -> Result<Option<SegmentId>> {
+    /// Writes down that these batches are not remembered any more; who starts from this log takes them as new ones.
+    pub(crate) fn log_forgotten(&self, forgotten: &HashSet<u128>) -> Result<()> {
         let _gate = self.gate.write();
-        {
-            let state = self.state.read();
-            if state.frozen.is_some() || !state.head.is_empty() {
-                return Ok(None);
-            }
-        }
-        let wal_before = self.wal.cut().map_err(wal_error)?;
-        let recent = self.recent.snapshot();
-        self.wal.append(&encode_checkpoint(recent.into_iter())).map_err(wal_error)?;
-        Ok(Some(wal_before))
+        let mut left = self.recent.snapshot();
+        left.retain(|one| !forgotten.contains(&one.hash));
+        self.wal.append(&encode_checkpoint(&left)).map_err(wal_error)?;
+        Ok(())
     }
 
     fn write_frozen(&self, next_sequence: &mut u64) -> Result<()> {
@@ -129,7 +129,7 @@ impl LogStore {
 
     fn build_in(
         &self,
-        temporary: &PathBuf,
+        temporary: &Path,
         options: WriterOptions,
         fill: impl FnOnce(&mut BlockWriter) -> Result<()>,
     ) -> Result<Arc<Block>> {
@@ -137,7 +137,7 @@ impl LogStore {
         fill(&mut writer)?;
         writer.finish()?;
         let path = self.dir.join(options.sequence.to_string());
-        fs::rename(temporary, &path).map_err(|source| Error::io("renaming", temporary, source))?;
+        rename(temporary, &path)?;
         let opened = sync_dir(&self.dir).and_then(|()| Block::open(&path, &self.cache));
         if opened.is_err()
             && let Err(error) = remove_dir(&path)

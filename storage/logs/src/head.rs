@@ -19,6 +19,8 @@ use crate::tally::Tally;
 
 /// Most rows in a part.
 const PART_ROWS_MAX: usize = 4096;
+/// Most bytes of records in a part, but for one record: what is decoded at once for a query that reads one.
+const PART_BYTES_MAX: usize = 8 << 20;
 /// Size of the pieces of memory that a head keeps its batches in. The allocator gives pieces beyond 32 MiB back to the
 /// system as soon as they are let go, and only what is written of one is resident; batches of their own would leave
 /// holes between what lives longer, as large as the head.
@@ -174,7 +176,7 @@ impl Head {
         let mut parts = Vec::new();
         for stream in inner.streams.iter_mut().filter(|stream| wanted(&stream.labels)) {
             let labels = stream.labels.clone();
-            for rows in stream.in_range(range).chunks(PART_ROWS_MAX) {
+            for rows in cut(stream.in_range(range), &batches) {
                 parts.push(HeadPart {
                     stream: labels.clone(),
                     rows: rows.to_vec(),
@@ -263,6 +265,33 @@ impl Head {
         let only_last = |stream: &&HeadStream| stream.rows.iter().all(|row| row.timestamp == i64::MAX);
         let streams = inner.streams.iter().filter(only_last).map(|stream| stream.labels.clone());
         streams.filter(|labels| !known.contains(labels)).collect()
+    }
+}
+
+/// Cuts rows into parts of so many rows or bytes.
+fn cut<'r>(rows: &'r [HeadRow], batches: &[Arc<HeadBatch>]) -> Vec<&'r [HeadRow]> {
+    let mut parts = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (i, row) in rows.iter().enumerate() {
+        let size = row_bytes(*row, rows.get(i + 1), batches);
+        if i > start && (i - start >= PART_ROWS_MAX || bytes + size > PART_BYTES_MAX) {
+            parts.extend(rows.get(start..i));
+            (start, bytes) = (i, 0);
+        }
+        bytes += size;
+    }
+    parts.extend(rows.get(start..).filter(|rest| !rest.is_empty()));
+    parts
+}
+
+/// Returns how many bytes the record of a row takes, or a few more.
+fn row_bytes(row: HeadRow, next: Option<&HeadRow>, batches: &[Arc<HeadBatch>]) -> usize {
+    /// Beyond it another stream's records may lie between the two.
+    const NEAR_BYTES: u32 = 4 << 10;
+    let near = next.filter(|next| next.batch == row.batch).and_then(|next| next.offset.checked_sub(row.offset));
+    match near {
+        Some(bytes @ 1..NEAR_BYTES) => bytes as usize,
+        _ => batches.get(row.batch as usize).map_or(0, |batch| batch.sections.record_bytes(row.offset)),
     }
 }
 

@@ -13,6 +13,7 @@ mod compaction;
 mod cross_check;
 mod deletes;
 mod explain;
+mod fault;
 mod flush;
 mod head;
 mod head_rows;

@@ -166,17 +166,20 @@ impl BlockPart {
         self.deleted.as_ref().is_some_and(|deleted| deleted.contains(row))
     }
 
-    /// Returns the numbers in their block of the rows that pass.
-    pub(crate) fn passing(&self, test: Option<&dyn RowTest>, context: &QueryContext) -> Result<Vec<u32>> {
+    /// Returns the numbers in their block of the rows that pass, each with its time.
+    pub(crate) fn passing(&self, test: Option<&dyn RowTest>, context: &QueryContext) -> Result<Vec<(u32, Timestamp)>> {
         context.check()?;
         let found = match self.decode(&RowSelect { with_lines: !self.without_lines, ..RowSelect::ALL }) {
             Ok(found) => found,
             Err(error) => return self.block.do_without_rows(error, context).map(|()| Vec::new()),
         };
         context.count_rows(found.seen);
-        let Some(test) = test else { return Ok(found.numbers) };
-        let passing = test.passing(&self.stream, &found.rows);
-        Ok(passing.into_iter().filter_map(|i| found.numbers.get(i).copied()).collect())
+        let place = |i: usize| Some((*found.numbers.get(i)?, *found.rows.timestamps.get(i)?));
+        let passing = match test {
+            Some(test) => test.passing(&self.stream, &found.rows),
+            None => (0..found.numbers.len()).collect(),
+        };
+        Ok(passing.into_iter().filter_map(place).collect())
     }
 
     /// Returns where the part's rows lie in a page.

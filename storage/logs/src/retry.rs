@@ -1,6 +1,6 @@
 //! Remembers recent batches, so that a client's retry is stored once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -13,6 +13,23 @@ pub(crate) enum Verdict {
     New,
     /// It is stored already.
     Repeat,
+}
+
+/// A batch that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    pub(crate) hash: u128,
+    /// When it came.
+    pub(crate) arrival: i64,
+    /// The first and the last timestamp of its records.
+    pub(crate) times: (i64, i64),
+}
+
+impl Remembered {
+    /// Says whether it may have records from the first to the last of these times.
+    pub(crate) fn overlaps(&self, (first, last): (i64, i64)) -> bool {
+        self.times.0 <= last && first <= self.times.1
+    }
 }
 
 /// The hashes of recent batches.
@@ -28,8 +45,8 @@ pub(crate) struct Recent {
 struct Inner {
     /// Whether the batch is stored; else it is under way.
     states: HashMap<u128, bool>,
-    /// Stored ones, oldest first, with their time of arrival.
-    order: VecDeque<(u128, i64)>,
+    /// Stored ones, oldest first.
+    order: VecDeque<Remembered>,
 }
 
 impl Recent {
@@ -57,46 +74,55 @@ impl Recent {
     }
 
     /// Tells what became of a batch that was [`Verdict::New`].
-    pub(crate) fn settle(&self, hash: u128, arrival: i64, is_stored: bool) {
-        if hash == NO_HASH {
+    pub(crate) fn settle(&self, batch: Remembered, is_stored: bool) {
+        if batch.hash == NO_HASH {
             return;
         }
         let mut inner = self.inner.lock();
-        inner.states.remove(&hash);
+        inner.states.remove(&batch.hash);
         if is_stored {
-            inner.remember(hash, arrival, self.limit);
+            inner.remember(batch, self.limit);
         }
         drop(inner);
         self.settled.notify_all();
     }
 
     /// Adds a batch found in the WAL; says whether it is new.
-    pub(crate) fn restore(&self, hash: u128, arrival: i64) -> bool {
-        hash == NO_HASH || self.inner.lock().remember(hash, arrival, self.limit)
+    pub(crate) fn restore(&self, batch: Remembered) -> bool {
+        batch.hash == NO_HASH || self.inner.lock().remember(batch, self.limit)
     }
 
-    /// Forgets the stored ones: an equal batch is a new one from now on.
-    pub(crate) fn forget(&self) {
+    /// Remembers these, oldest first, and no others. Nobody appends meanwhile.
+    pub(crate) fn replace(&self, batches: Vec<Remembered>) {
         let mut inner = self.inner.lock();
-        inner.states.retain(|_, is_stored| !*is_stored);
-        inner.order.clear();
+        *inner = Inner::default();
+        for batch in batches {
+            inner.remember(batch, self.limit);
+        }
+    }
+
+    /// Forgets these stored ones: an equal batch is a new one from now on.
+    pub(crate) fn forget(&self, hashes: &HashSet<u128>) {
+        let mut inner = self.inner.lock();
+        inner.states.retain(|hash, is_stored| !*is_stored || !hashes.contains(hash));
+        inner.order.retain(|batch| !hashes.contains(&batch.hash));
     }
 
     /// Returns the stored ones, oldest first.
-    pub(crate) fn snapshot(&self) -> Vec<(u128, i64)> {
+    pub(crate) fn snapshot(&self) -> Vec<Remembered> {
         self.inner.lock().order.iter().copied().collect()
     }
 }
 
 impl Inner {
-    fn remember(&mut self, hash: u128, arrival: i64, limit: usize) -> bool {
-        let is_new = self.states.insert(hash, true) != Some(true);
+    fn remember(&mut self, batch: Remembered, limit: usize) -> bool {
+        let is_new = self.states.insert(batch.hash, true) != Some(true);
         if is_new {
-            self.order.push_back((hash, arrival));
+            self.order.push_back(batch);
         }
         while self.order.len() > limit {
-            if let Some((oldest, _)) = self.order.pop_front() {
-                self.states.remove(&oldest);
+            if let Some(oldest) = self.order.pop_front() {
+                self.states.remove(&oldest.hash);
             }
         }
         is_new
@@ -107,28 +133,43 @@ impl Inner {
 mod tests {
     use super::*;
 
+    fn at(hash: u128, first: i64, last: i64) -> Remembered {
+        Remembered { hash, arrival: 0, times: (first, last) }
+    }
+
+    fn batch(hash: u128) -> Remembered {
+        at(hash, 0, 0)
+    }
+
     #[test]
     fn a_stored_batch_is_a_repeat_until_it_is_forgotten() {
         let recent = Recent::new(2);
         for hash in [1, 2, 3] {
             assert_eq!(recent.begin(hash), Verdict::New);
-            recent.settle(hash, 0, true);
+            recent.settle(batch(hash), true);
         }
         assert_eq!(recent.begin(3), Verdict::Repeat);
         assert_eq!(recent.begin(1), Verdict::New, "only the last two are known");
-        recent.settle(1, 0, false);
+        recent.settle(batch(1), false);
         assert_eq!(recent.begin(1), Verdict::New, "it was not stored");
+        recent.forget(&HashSet::from([1, 3]));
+        assert_eq!((recent.begin(2), recent.begin(3)), (Verdict::Repeat, Verdict::New));
+        assert_eq!(recent.snapshot(), [batch(2)]);
+        recent.settle(batch(1), true);
+        assert_eq!(recent.begin(1), Verdict::Repeat, "one that is under way is not forgotten");
+        recent.replace(vec![batch(7)]);
+        assert_eq!((recent.begin(7), recent.begin(2)), (Verdict::Repeat, Verdict::New));
     }
 
     #[test]
     fn a_batch_without_hash_is_always_new() {
         let recent = Recent::new(2);
         recent.begin(1);
-        recent.settle(1, 0, true);
+        recent.settle(batch(1), true);
         for _ in 0..3 {
             assert_eq!(recent.begin(NO_HASH), Verdict::New);
-            recent.settle(NO_HASH, 0, true);
-            assert!(recent.restore(NO_HASH, 0));
+            recent.settle(batch(NO_HASH), true);
+            assert!(recent.restore(batch(NO_HASH)));
         }
         assert_eq!(recent.begin(1), Verdict::Repeat, "it takes nobody's place");
     }
@@ -139,8 +180,15 @@ mod tests {
         assert_eq!(recent.begin(1), Verdict::New);
         std::thread::scope(|scope| {
             let other = scope.spawn(|| recent.begin(1));
-            recent.settle(1, 0, false);
+            recent.settle(batch(1), false);
             assert_eq!(other.join().unwrap(), Verdict::New);
         });
+    }
+
+    #[test]
+    fn times_overlap_with_both_ends_inside() {
+        let one = at(1, 10, 20);
+        assert!(one.overlaps((20, 30)) && one.overlaps((0, 10)) && one.overlaps((15, 15)) && one.overlaps((0, 99)));
+        assert!(!one.overlaps((21, 30)) && !one.overlaps((0, 9)));
     }
 }

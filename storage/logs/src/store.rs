@@ -266,13 +266,17 @@ fn open_wal(
     let mut malformed = 0_u64;
     let opened = Wal::open::<ReplayError>(dir, wal_options, &mut |segment, bytes| {
         let applied = read_entry(&Bytes::copy_from_slice(bytes)).and_then(|entry| match entry {
-            Entry::Checkpoint(hashes) => {
-                for (hash, arrival) in hashes {
-                    recent.restore(hash, arrival);
+            Entry::Checkpoint { batches, is_whole: true } => {
+                recent.replace(batches);
+                Ok(())
+            }
+            Entry::Checkpoint { batches, is_whole: false } => {
+                for batch in batches {
+                    recent.restore(batch);
                 }
                 Ok(())
             }
-            Entry::Batch(batch) if recent.restore(batch.hash, batch.arrival) => head.apply(&batch),
+            Entry::Batch(batch) if recent.restore(batch.remembered(batch.arrival)) => head.apply(&batch),
             Entry::Batch(_) => Ok(()),
         });
         if let Err(error) = applied {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod deletes;
+mod failing_io;
 mod model_test;
 mod rows;
 mod store;

@@ -16,6 +16,9 @@ use crate::stage::Pipeline;
 /// Most parts whose lines are held at a time beside those that are kept.
 const BATCH_PARTS_MAX: usize = 64;
 
+/// Rows between two looks at the query's deadline: few, as a stage may take long for a row.
+pub(crate) const CHECK_EVERY_ROWS: usize = 64;
+
 /// Which lines come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -130,7 +133,6 @@ impl Scan<'_> {
     fn run(&self, parts: &[Box<dyn LogPart>], order: &[usize], limit: usize) -> Result<Vec<LogEntry>> {
         let forward = self.query.direction == Direction::Forward;
         let mut kept: Vec<Kept> = Vec::new();
-        let mut held: u64 = 0;
         let mut rest = order;
         let mut batch = rayon::current_num_threads().max(1);
         while !rest.is_empty() && limit > 0 {
@@ -154,23 +156,17 @@ impl Scan<'_> {
                     None => Ok(Vec::new()),
                 })
                 .collect::<Result<_>>()?;
-            for one in found.into_iter().flatten() {
-                held += one.entry.size_bytes();
-                kept.push(one);
-            }
+            kept.extend(found.into_iter().flatten());
             kept.sort_by(|a, b| if forward { place(a, b) } else { place(b, a) });
-            kept.truncate(limit);
-            let now_held: u64 = kept.iter().map(|kept| kept.entry.size_bytes()).sum();
-            self.context.charge_memory(held)?;
-            self.context.release_memory(held);
-            held = now_held;
+            let dropped = kept.drain(limit.min(kept.len())..);
+            self.context.release_memory(dropped.map(|one| one.entry.size_bytes()).sum());
             batch = (batch * 2).min(BATCH_PARTS_MAX);
         }
-        self.context.charge_memory(held)?;
         Ok(kept.into_iter().map(|kept| kept.entry).collect())
     }
 
-    /// Returns the part's first `limit` lines in the direction asked for, none of them behind `worst`.
+    /// Returns the part's first `limit` lines in the direction asked for, none of them behind `worst`. Their memory is accounted
+    /// for as each is made: a stage may make a line much longer than it came.
     fn part(&self, number: usize, part: &dyn LogPart, limit: usize, worst: Option<Timestamp>) -> Result<Vec<Kept>> {
         let forward = self.query.direction == Direction::Forward;
         let mut range = self.query.range;
@@ -198,13 +194,14 @@ impl Scan<'_> {
             }
             let row = if forward { n } else { rows.len() - 1 - n };
             let Some(&timestamp) = rows.timestamps.get(row) else { continue };
-            if n % 1024 == 1023 {
+            if n % CHECK_EVERY_ROWS == 0 {
                 self.context.check()?;
             }
             let line = rows.lines.get(row);
             labels.reset_row(&rows, row, true);
             if let Some(line) = self.pipeline.process(timestamp, line, &mut labels) {
                 let entry = LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() };
+                self.context.charge_memory(entry.size_bytes())?;
                 out.push(Kept { part: number, row, entry });
             }
         }

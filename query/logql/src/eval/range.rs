@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use storage_api::{LogPart, LogSelect, LogTally, LogTallySelect, MetadataSelect, RowSelect};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::logs::CHECK_EVERY_ROWS;
 use super::needles::{log_select, wanted_field};
 use super::{Evaluator, Series, Steps};
 use crate::ast::{Grouping, LabelFilter, RangeExpr, RangeOp, Stage};
@@ -125,6 +126,8 @@ struct Pieces {
     /// The places of series by the hash of the values that name them, where it is values that do.
     by_values: HashMap<u64, Vec<usize>, BuildHasherDefault<AsItIs>>,
     seed: u64,
+    /// Bytes of the series' labels that are accounted for.
+    held: u64,
 }
 
 /// Takes a number that is a hash as it is.
@@ -320,6 +323,7 @@ impl Evaluator<'_> {
     }
 
     fn merge(&self, all: &mut Gather, one: Pieces, steps: usize) -> Result<()> {
+        self.context.release_memory(one.held);
         for (labels, piece) in one.series {
             let gathered = match all.entry(labels) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -398,7 +402,7 @@ impl Gatherer<'_> {
         let mut labels = RowLabels::new(part.stream());
         let mut samples: u64 = 0;
         for (row, timestamp) in rows.timestamps.iter().copied().enumerate() {
-            if row % 1024 == 1023 {
+            if row % CHECK_EVERY_ROWS == 0 {
                 context.check()?;
             }
             let (from, to) = self.windows.of(timestamp.0);
@@ -408,7 +412,9 @@ impl Gatherer<'_> {
             let line = if self.select.with_lines { rows.lines.get(row) } else { "" };
             labels.reset_row(&rows, row, self.with_level);
             let Some(value) = self.extractor.process(timestamp, line, &mut labels) else { continue };
-            match out.of(&labels, self.extractor.series(), self.sums)? {
+            let known = out.series.len();
+            let piece = out.of(&labels, self.extractor.series(), self.sums)?;
+            match piece {
                 Some(Piece::Sums(sums)) => {
                     #[expect(clippy::cast_possible_truncation, reason = "1, or the bytes of a line")]
                     let value = value as i64;
@@ -422,6 +428,11 @@ impl Gatherer<'_> {
                     samples += 1;
                 }
                 None => {}
+            }
+            if let Some((labels, _)) = out.series.get(known) {
+                let size = labels.size_bytes() as u64;
+                context.charge_memory(size)?;
+                out.held += size;
             }
         }
         context.charge_samples(samples)?;

@@ -202,13 +202,20 @@ impl Run<'_, '_> {
         let subject = args.text(1)?;
         match args.name {
             "count" => Ok(Value::Int(i64::try_from(regex.find_iter(subject).count()).unwrap_or(i64::MAX))),
-            "regexReplaceAllLiteral" => text(regex.replace_all(subject, regex::NoExpand(args.text(2)?))),
-            _ => text(regex.replace_all(subject, args.text(2)?)),
+            name => replace_all(&regex, subject, args.text(2)?, name == "regexReplaceAllLiteral").map(Value::Text),
         }
     }
 
     fn builtin(&self, args: &Args<'_>) -> Result<Value, String> {
-        let printed = |values: &[Value]| -> Vec<String> { values.iter().map(|value| self.text(value)).collect() };
+        let printed = |values: &[Value]| -> Result<Vec<String>, String> {
+            let mut size = 0;
+            let print = |value: &Value| {
+                let text = self.text(value);
+                size += text.len();
+                repeated(size, 1).map(|()| text)
+            };
+            values.iter().map(print).collect()
+        };
         match args.name {
             "print" => {
                 // Blanks go between two that are both no text.
@@ -220,17 +227,18 @@ impl Run<'_, '_> {
                         out.push(' ');
                     }
                     out.push_str(&self.text(value));
+                    repeated(out.len(), 1)?;
                 }
                 text(out)
             }
-            "println" => text(format!("{}\n", printed(args.values).join(" "))),
+            "println" => text(format!("{}\n", printed(args.values)?.join(" "))),
             "printf" => {
                 let rest = args.values.get(1..).unwrap_or_default();
                 printf::format(args.text(0)?, rest, &|value| self.text(value)).map(Value::Text)
             }
-            "html" => text(escape_html(&printed(args.values).concat())),
-            "js" => text(escape_js(&printed(args.values).concat())),
-            "urlquery" => text(url_encode(&printed(args.values).concat())),
+            "html" => text(escape_html(&printed(args.values)?.concat())),
+            "js" => text(escape_js(&printed(args.values)?.concat())),
+            "urlquery" => text(url_encode(&printed(args.values)?.concat())),
             "not" => Ok(Value::Bool(!self.is_true(args.value(0)?))),
             "len" => match args.value(0)? {
                 Value::Text(text) => Ok(Value::Int(i64::try_from(text.len()).unwrap_or(i64::MAX))),
@@ -357,6 +365,27 @@ fn repeated(count: usize, size: usize) -> Result<(), String> {
         Some(_) => Ok(()),
         None => Err(format!("the text is over the limit of {OUTPUT_BYTES_MAX} bytes")),
     }
+}
+
+/// Replaces what matches; `$name` and `$1` stand for groups, unless it is literal.
+fn replace_all(regex: &regex::Regex, subject: &str, with: &str, is_literal: bool) -> Result<String, String> {
+    // Each reference may stand for the whole match.
+    let references = if is_literal { 0 } else { with.matches('$').count() };
+    let mut out = String::new();
+    let mut done = 0;
+    for captures in regex.captures_iter(subject) {
+        let Some(whole) = captures.get(0) else { continue };
+        out.push_str(subject.get(done..whole.start()).unwrap_or(""));
+        repeated(out.len().saturating_add(with.len()).saturating_add(references.saturating_mul(whole.len())), 1)?;
+        if is_literal {
+            out.push_str(with);
+        } else {
+            captures.expand(with, &mut out);
+        }
+        done = whole.end();
+    }
+    out.push_str(subject.get(done..).unwrap_or(""));
+    Ok(out)
 }
 
 /// The functions of sprig on strings, whose subject comes last.

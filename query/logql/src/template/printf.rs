@@ -75,6 +75,9 @@ pub(super) fn format(format: &str, args: &[Value], print: &dyn Fn(&Value) -> Str
             .collect();
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
+    if out.len() > OUTPUT_BYTES_MAX {
+        return Err(format!("the text is over the limit of {OUTPUT_BYTES_MAX} bytes"));
+    }
     Ok(out)
 }
 

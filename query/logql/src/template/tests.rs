@@ -120,3 +120,29 @@ fn failing_and_hostile_templates_end_with_an_error() {
     check(r#"{{ index "abc" 9 }}"#, expect!["error: error calling index: index out of range: 9"]);
     check(r#"{{ printf "%d %s" "x" }}"#, expect!["%!d(string=x) %!s(MISSING)"]);
 }
+
+#[test]
+fn no_template_takes_gigabytes_or_hours() {
+    let fails = |text: &str| {
+        let stream = Labels::from_pairs([("app", "web")]);
+        let row = RowLabels::new(&stream);
+        let error = Template::new(text).and_then(|template| template.render(Timestamp(0), "line", &row)).unwrap_err();
+        assert!(error.contains("limit of"), "{error}");
+    };
+    let (xs, ys) = ("x".repeat(10_000), "y".repeat(10_000));
+    fails(&format!(r#"{{{{ regexReplaceAll "" "{xs}" "{ys}" }}}}"#));
+    fails(&format!(r#"{{{{ regexReplaceAllLiteral "x" "{xs}" "{ys}" }}}}"#));
+    fails(r#"{{ regexReplaceAll "(.*)" (repeat 1000000 "x") "$1$1$1$1$1" }}"#);
+    let long = r#"{{ $x := repeat 4000000 "x" }}"#;
+    for call in ["print", "println", "html", "js", "urlquery", "printf \"%s%s\"", "eq"] {
+        fails(&format!("{long}{{{{ {call} {}}}}}", "$x ".repeat(2_000)));
+        fails(&format!("{long}{{{{ {call} $x $x }}}}{}", "{{ $x }}".repeat(2)));
+    }
+    let variables: String = (0..200).map(|i| format!(r#"{{{{ $v{i} := repeat 4000000 "x" }}}}"#)).collect();
+    fails(&variables);
+    fails(&format!("{long}{{{{ $x {} }}}}", "| urlencode ".repeat(50)));
+    // Loops in loops that write nothing.
+    let list = format!("{{{{ $l := fromJson \"[1{}]\" }}}}", ",1".repeat(99));
+    fails(&format!("{list}{}{}", "{{ range $l }}".repeat(20), "{{ end }}".repeat(20)));
+    fails(&format!("{list}{}x{}", "{{ range $l }}".repeat(20), "{{ end }}".repeat(20)));
+}

@@ -38,6 +38,15 @@ impl Value {
         }
     }
 
+    /// Returns about how many bytes of memory the value takes beside itself.
+    pub(super) fn size_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Json(json) => json_bytes(json),
+            Self::Nil | Self::Int(_) | Self::Float(_) | Self::Bool(_) | Self::Time(_) | Self::Labels => 0,
+        }
+    }
+
     /// Names the type as Go does.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -133,6 +142,18 @@ impl Value {
             Self::Nil | Self::Time(_) | Self::Json(_) | Self::Labels => 0.0,
         }
     }
+}
+
+fn json_bytes(json: &Json) -> usize {
+    size_of::<Json>()
+        + match json {
+            Json::String(text) => text.len(),
+            Json::Array(items) => items.iter().map(json_bytes).sum(),
+            Json::Object(pairs) => {
+                pairs.iter().map(|(key, item)| size_of::<String>() + key.len() + json_bytes(item)).sum()
+            }
+            Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        }
 }
 
 fn print_json(json: &Json) -> String {

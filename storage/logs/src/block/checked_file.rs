@@ -10,6 +10,8 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::fault::Faults;
+
 /// Bytes under one checksum: small beside a compressed page, so that little is read twice.
 const CHUNK_BYTES: usize = 16 << 10;
 /// Magic of the file of checksums.
@@ -23,12 +25,17 @@ pub(super) struct CheckedWriter {
     checksums: Vec<u8>,
     whole: u32,
     size_bytes: u64,
+    /// Of the thread that began it: another one writes.
+    faults: Faults,
 }
 
 impl CheckedWriter {
     pub(super) fn create(path: &Path) -> io::Result<Self> {
+        let faults = Faults::current();
+        faults.pass("create")?;
         let file = File::create_new(path)?;
-        Ok(Self { file, buffer: Vec::with_capacity(64 * CHUNK_BYTES), checksums: Vec::new(), whole: 0, size_bytes: 0 })
+        let buffer = Vec::with_capacity(64 * CHUNK_BYTES);
+        Ok(Self { file, buffer, checksums: Vec::new(), whole: 0, size_bytes: 0, faults })
     }
 
     fn drain(&mut self, length: usize) -> io::Result<()> {
@@ -37,6 +44,7 @@ impl CheckedWriter {
             self.checksums.extend_from_slice(&crc32c::crc32c(chunk).to_le_bytes());
         }
         self.whole = crc32c::crc32c_append(self.whole, ready);
+        self.faults.pass("write")?;
         self.file.write_all(ready)?;
         self.size_bytes += length as u64;
         self.buffer.drain(..length);
@@ -46,6 +54,7 @@ impl CheckedWriter {
     /// Writes the rest, fsyncs, and returns (checksums, size, checksum of the whole).
     pub(super) fn finish(mut self) -> io::Result<(Vec<u8>, u64, u32)> {
         self.drain(self.buffer.len())?;
+        self.faults.pass("fsync")?;
         self.file.sync_all()?;
         Ok((self.checksums, self.size_bytes, self.whole))
     }

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use storage_api::{Error, Result};
 
+use crate::fault::Faults;
+
 /// Longest content of a sealed file.
 const CONTENT_BYTES_MAX: usize = 1 << 30;
 /// Bytes before the content: magic and its length.
@@ -18,8 +20,11 @@ pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Error {
 
 /// Writes `bytes` to a new file and fsyncs it.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let written = File::create_new(path).and_then(|mut file| {
+    let faults = Faults::current();
+    let written = faults.pass("create").and_then(|()| File::create_new(path)).and_then(|mut file| {
+        faults.pass("write")?;
         file.write_all(bytes)?;
+        faults.pass("fsync")?;
         file.sync_all()
     });
     written.map_err(|source| Error::io("writing", path, source))
@@ -27,12 +32,20 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(|source| Error::io("syncing", path, source))
+    let opened = Faults::current().pass("fsync of a folder").and_then(|()| File::open(path));
+    opened.and_then(|dir| dir.sync_all()).map_err(|source| Error::io("syncing", path, source))
+}
+
+/// Gives a file or folder another name, in place of what has it.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    let renamed = Faults::current().pass("rename").and_then(|()| fs::rename(from, to));
+    renamed.map_err(|source| Error::io("renaming", from, source))
 }
 
 /// Fsyncs a file that someone else wrote.
 pub(crate) fn sync_file(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|source| Error::io("syncing", path, source))
+    let opened = Faults::current().pass("fsync").and_then(|()| File::open(path));
+    opened.and_then(|file| file.sync_all()).map_err(|source| Error::io("syncing", path, source))
 }
 
 /// Removes a folder with all that is in it; one that is not there is no error.

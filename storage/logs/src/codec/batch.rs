@@ -8,13 +8,18 @@ use super::pack::{BATCH_BYTES_MAX, Unpacker};
 use super::record::peek_timestamp;
 use super::section::{Held, Sections, record_at, to_u32};
 use super::value::{decode_pairs, encode_pairs};
-use super::{DEPTH_MAX, Input, Malformed, RecordRef, put_i64, put_text, put_varint};
+use super::{DEPTH_MAX, Input, Malformed, RecordRef, put_text, put_varint, put_zigzag};
+use crate::retry::Remembered;
 
 /// A batch as it is, the first version; it is read only.
 const PLAIN_BATCH: u8 = 1;
-const CHECKPOINT: u8 = 2;
+/// Batches to remember beside those that are known; without the times of their records. It is read only.
+const UNTIMED_CHECKPOINT: u8 = 2;
 /// A compressed batch.
 pub(super) const PACKED_BATCH: u8 = 3;
+
+/// All batches to remember.
+const CHECKPOINT: u8 = 4;
 
 /// The hash of a batch that is never taken for a retry.
 pub(crate) const NO_HASH: u128 = 0;
@@ -23,8 +28,11 @@ pub(crate) const NO_HASH: u128 = 0;
 #[derive(Debug)]
 pub(crate) enum Entry {
     Batch(Batch),
-    /// Hashes of recent batches, oldest first, each with its time of arrival.
-    Checkpoint(Vec<(u128, i64)>),
+    /// Recent batches, oldest first: all there are, or, in the first version, some.
+    Checkpoint {
+        batches: Vec<Remembered>,
+        is_whole: bool,
+    },
 }
 
 /// Records as they came together.
@@ -62,6 +70,13 @@ impl Batch {
     pub(crate) fn records(&self) -> usize {
         self.groups.iter().map(|group| group.rows.len()).sum()
     }
+
+    /// Returns what tells a batch that is equal.
+    pub(crate) fn remembered(&self, arrival: i64) -> Remembered {
+        let times = self.groups.iter().flat_map(|group| &group.rows).map(|row| row.timestamp);
+        let times = times.fold((i64::MAX, i64::MIN), |(first, last), at| (first.min(at), last.max(at)));
+        Remembered { hash: self.hash, arrival, times }
+    }
 }
 
 /// Encodes a label set.
@@ -89,15 +104,46 @@ pub(crate) fn encode_origin(resource: &Resource, scope: &Scope) -> Vec<u8> {
     out
 }
 
-/// Encodes the hashes of recent batches, oldest first.
-pub(crate) fn encode_checkpoint(hashes: impl ExactSizeIterator<Item = (u128, i64)>) -> Vec<u8> {
+/// Encodes all recent batches, oldest first.
+pub(crate) fn encode_checkpoint(batches: &[Remembered]) -> Vec<u8> {
     let mut out = vec![CHECKPOINT];
-    put_varint(&mut out, hashes.len() as u64);
-    for (hash, arrival) in hashes {
+    put_varint(&mut out, batches.len() as u64);
+    let mut last_arrival = 0;
+    for Remembered { hash, arrival, times: (first, last) } in batches {
         out.extend_from_slice(&hash.to_le_bytes());
-        put_i64(&mut out, arrival);
+        put_zigzag(&mut out, arrival.wrapping_sub(last_arrival));
+        put_zigzag(&mut out, first.wrapping_sub(*arrival));
+        put_zigzag(&mut out, last.wrapping_sub(*first));
+        last_arrival = *arrival;
     }
     out
+}
+
+fn read_checkpoint(mut input: Input<'_>) -> Result<Entry, Malformed> {
+    let count = input.count(19)?;
+    let mut batches = Vec::with_capacity(count);
+    let mut last_arrival = 0_i64;
+    for _ in 0..count {
+        let hash = input.u128()?;
+        let arrival = last_arrival.wrapping_add(input.zigzag()?);
+        let first = arrival.wrapping_add(input.zigzag()?);
+        let last = first.wrapping_add(input.zigzag()?);
+        batches.push(Remembered { hash, arrival, times: (first, last) });
+        last_arrival = arrival;
+    }
+    input.end()?;
+    Ok(Entry::Checkpoint { batches, is_whole: true })
+}
+
+/// Reads a checkpoint of the first version: its batches may have records of any time.
+fn read_untimed_checkpoint(mut input: Input<'_>) -> Result<Entry, Malformed> {
+    let count = input.count(24)?;
+    let mut batches = Vec::with_capacity(count);
+    for _ in 0..count {
+        batches.push(Remembered { hash: input.u128()?, arrival: input.i64()?, times: (i64::MIN, i64::MAX) });
+    }
+    input.end()?;
+    Ok(Entry::Checkpoint { batches, is_whole: false })
 }
 
 /// Decodes a WAL record; a batch is checked in full.
@@ -106,15 +152,8 @@ pub(crate) fn read_entry(bytes: &Bytes) -> Result<Entry, Malformed> {
     match input.u8()? {
         PLAIN_BATCH => read_plain(bytes, input).map(Entry::Batch),
         PACKED_BATCH => read_packed(bytes, input).map(Entry::Batch),
-        CHECKPOINT => {
-            let count = input.count(24)?;
-            let mut hashes = Vec::with_capacity(count);
-            for _ in 0..count {
-                hashes.push((input.u128()?, input.i64()?));
-            }
-            input.end()?;
-            Ok(Entry::Checkpoint(hashes))
-        }
+        CHECKPOINT => read_checkpoint(input),
+        UNTIMED_CHECKPOINT => read_untimed_checkpoint(input),
         _ => Err(Malformed("a known kind of WAL record")),
     }
 }

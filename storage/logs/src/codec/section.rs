@@ -105,6 +105,18 @@ impl Sections {
         }
     }
 
+    /// Returns how many bytes the record at `offset` takes, or, where it has to be unpacked, those up to its section's end.
+    pub(crate) fn record_bytes(&self, offset: u32) -> usize {
+        let section = self.section_of(offset);
+        match self.record(section, offset, None) {
+            Ok(record) => record.len(),
+            Err(_) => {
+                let end = self.start(section) as usize + self.size(section).0;
+                end.saturating_sub(offset as usize)
+            }
+        }
+    }
+
     /// Returns the record at `offset`, without its length, out of its section's content: `unpacked`, or what is held.
     pub(crate) fn record<'a>(
         &'a self,

@@ -7,6 +7,7 @@ use model::{Labels, LogRecord, Resource, Scope, Timestamp, Value};
 
 use super::record::encode_record;
 use super::*;
+use crate::retry::Remembered;
 
 fn record(i: i64) -> LogRecord {
     LogRecord {
@@ -177,13 +178,25 @@ fn a_record_that_is_not_kept_leaves_no_trace() {
 
 #[test]
 fn a_checkpoint_comes_back_whole() {
-    let hashes = [(1_u128 << 90, -4_i64), (2, 9)];
-    let bytes = Bytes::from(encode_checkpoint(hashes.into_iter()));
-    let Entry::Checkpoint(back) = read_entry(&bytes).unwrap() else { panic!("a checkpoint") };
-    assert_eq!(back, hashes);
+    let one = |hash: u128, arrival: i64, times: (i64, i64)| Remembered { hash, arrival, times };
+    let stored = [one(1 << 90, -4, (i64::MIN, i64::MAX)), one(2, 9, (7, 8)), one(3, i64::MAX, (5, -5))];
+    let bytes = Bytes::from(encode_checkpoint(&stored));
+    let Entry::Checkpoint { batches, is_whole: true } = read_entry(&bytes).unwrap() else { panic!("a checkpoint") };
+    assert_eq!(batches, stored);
     for at in 0..bytes.len() {
         assert!(read_entry(&bytes.slice(..at)).is_err(), "cut at {at}");
     }
+}
+
+#[test]
+fn a_checkpoint_of_the_first_version_is_read() {
+    let mut bytes = vec![2, 1];
+    bytes.extend_from_slice(&77_u128.to_le_bytes());
+    bytes.extend_from_slice(&(-4_i64).to_le_bytes());
+    let Entry::Checkpoint { batches, is_whole: false } = read_entry(&bytes.into()).unwrap() else {
+        panic!("a checkpoint")
+    };
+    assert_eq!(batches, [Remembered { hash: 77, arrival: -4, times: (i64::MIN, i64::MAX) }]);
 }
 
 #[test]
@@ -218,9 +231,11 @@ fn flipped_bytes_never_panic() {
 
 #[test]
 fn counts_beyond_the_bytes_allocate_nothing() {
-    let mut bytes = vec![2];
-    put_varint(&mut bytes, u64::MAX);
-    assert_eq!(read_entry(&bytes.into()).unwrap_err(), Malformed("no more items than bytes"));
+    for checkpoint in [2, 4] {
+        let mut bytes = vec![checkpoint];
+        put_varint(&mut bytes, u64::MAX);
+        assert_eq!(read_entry(&bytes.into()).unwrap_err(), Malformed("no more items than bytes"));
+    }
     // A section that says it is larger than any batch.
     let mut bytes = vec![3];
     bytes.extend_from_slice(&[0; 24]);

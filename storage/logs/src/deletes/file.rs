@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 use storage_api::{Error, Result};
 
 use super::{BlockRows, Request};
-use crate::block::{Sequence, corrupt, seal, sync_dir, unseal, write_file};
+use crate::block::{Sequence, corrupt, rename, seal, sync_dir, unseal, write_file};
 use crate::codec::{Input, Malformed, put_bytes, put_i64, put_text, put_u32, put_varint};
 
 /// The file's name.
@@ -113,7 +113,7 @@ pub(crate) fn load_or_set_aside(dir: &Path) -> Result<(Content, bool)> {
         Err(error @ Error::Corrupt { .. }) => {
             tracing::error!(%error, "the list of deletes is damaged: deleted log lines may be shown again");
             let path = dir.join(DELETES_FILE);
-            fs::rename(&path, &aside).map_err(|source| Error::io("setting aside", &path, source))?;
+            rename(&path, &aside)?;
             sync_dir(dir)?;
             Content::default()
         }
@@ -136,7 +136,7 @@ pub(crate) fn store(dir: &Path, content: &Content) -> Result<()> {
     }
     let bytes = seal(MAGIC, &content.encode()).map_err(|source| Error::io("encoding", &path, source))?;
     write_file(&temporary, &bytes)?;
-    fs::rename(&temporary, &path).map_err(|source| Error::io("renaming", &temporary, source))?;
+    rename(&temporary, &path)?;
     sync_dir(dir)
 }
 

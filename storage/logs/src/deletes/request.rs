@@ -1,6 +1,6 @@
 //! Taking requests, telling of them, taking them back, and removing from disk what they mean.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use model::Timestamp;
@@ -8,13 +8,13 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use runtime::Signal;
 use storage_api::{Error, LogAdmin, LogDelete, LogDeleteRequest, QueryContext, Result, Undelete};
-use storage_wal::SegmentId;
 
 use super::{BlockRows, Deletes, Request, file};
 use crate::LogStore;
 use crate::block::{Block, Sequence};
 use crate::part::BlockPart;
 use crate::query::block_parts;
+use crate::retry::Remembered;
 use crate::store::State;
 
 /// Most requests whose rows still lie in blocks: each costs a set of rows in memory.
@@ -24,8 +24,14 @@ const QUERY_BYTES_MAX: usize = 64 << 10;
 /// How long a request can be taken back before its rows are removed for its sake. A compaction may do it earlier.
 const PENDING_NS: i64 = 5 * 60 * 1_000_000_000;
 
-/// The rows that are meant, by block.
-type Found = HashMap<Sequence, RoaringBitmap>;
+/// What is meant.
+#[derive(Debug, Default)]
+struct Found {
+    /// The rows, by block.
+    rows: HashMap<Sequence, RoaringBitmap>,
+    /// The first and the last of their times.
+    times: Option<(i64, i64)>,
+}
 
 impl LogAdmin for LogStore {
     fn delete(&self, delete: &LogDelete, context: &QueryContext) -> Result<LogDeleteRequest> {
@@ -33,21 +39,26 @@ impl LogAdmin for LogStore {
             let got = delete.query.len();
             return Err(Error::Invalid(format!("a query of {got} bytes, the limit is {QUERY_BYTES_MAX}")));
         }
-        // What is sent again after a delete is wanted again.
-        self.recent.forget();
-        self.flush()?;
+        let known = self.flush_known()?;
         let last = self.state.read().blocks.iter().map(|block| block.meta().sequence.last).max().unwrap_or(0);
-        let mut found = Found::new();
+        let mut found = Found::default();
         loop {
             let state = self.state.read().clone();
             self.look(delete, &state, last, &mut found, context)?;
             let _work = self.work.lock();
             let state = self.state.read().clone();
             // A merge may have made a block meanwhile.
-            if meant(&state, last).all(|block| found.contains_key(&block.meta().sequence)) {
-                // So that they are forgotten over a restart, too.
-                let wal_before = self.restart_log()?;
-                return self.commit(delete, &state, found, wal_before);
+            if meant(&state, last).all(|block| found.rows.contains_key(&block.meta().sequence)) {
+                // What is sent again after a delete is wanted again; but a batch of which nothing was deleted may still be
+                // on its second way, after an answer that got lost.
+                let is_touched = |one: &&Remembered| found.times.is_some_and(|times| one.overlaps(times));
+                let touched: HashSet<u128> = known.iter().filter(is_touched).map(|one| one.hash).collect();
+                if !touched.is_empty() {
+                    self.log_forgotten(&touched)?;
+                }
+                let answer = self.commit(delete, &state, found.rows)?;
+                self.recent.forget(&touched);
+                return Ok(answer);
             }
         }
     }
@@ -125,10 +136,11 @@ impl LogStore {
         found: &mut Found,
         context: &QueryContext,
     ) -> Result<()> {
-        let range = self.visible(delete.select.range);
+        // What retention hides is deleted as well: a longer one would show it again.
+        let range = delete.select.range;
         for block in meant(state, last) {
             let sequence = block.meta().sequence;
-            if found.contains_key(&sequence) {
+            if found.rows.contains_key(&sequence) {
                 continue;
             }
             let mut rows = RoaringBitmap::new();
@@ -136,11 +148,15 @@ impl LogStore {
                 let deleted = state.deletes.of(sequence);
                 let parts = block_parts(block, &delete.select, range, deleted);
                 let passing = |part: &BlockPart| part.passing(delete.test.as_deref(), context);
-                let numbers: Vec<Vec<u32>> =
+                let passing: Vec<Vec<(u32, Timestamp)>> =
                     self.cpu.install(|| parts.par_iter().map(passing).collect::<Result<_>>())?;
-                rows.extend(numbers.into_iter().flatten());
+                for (row, at) in passing.into_iter().flatten() {
+                    rows.insert(row);
+                    let (first, last) = found.times.unwrap_or((at.0, at.0));
+                    found.times = Some((first.min(at.0), last.max(at.0)));
+                }
             }
-            found.insert(sequence, rows);
+            found.rows.insert(sequence, rows);
         }
         Ok(())
     }
@@ -150,8 +166,7 @@ impl LogStore {
         &self,
         delete: &LogDelete,
         state: &State,
-        mut found: Found,
-        wal_before: Option<SegmentId>,
+        mut found: HashMap<Sequence, RoaringBitmap>,
     ) -> Result<LogDeleteRequest> {
         let requests = &state.deletes.content.requests;
         if requests.iter().filter(|request| !request.left.is_empty()).count() >= PENDING_MAX {
@@ -185,18 +200,21 @@ impl LogStore {
         let mut requests = requests.clone();
         let answer = told(&request, state);
         requests.push(Arc::new(request));
-        let mut deletes = state.deletes.with(requests, &state.blocks, &self.dir);
-        if let Some(segment) = wal_before {
-            deletes.content.wal_before = deletes.content.wal_before.max(segment.0);
-        }
-        self.replace(deletes)?;
+        self.replace(state.deletes.with(requests, &state.blocks, &self.dir))?;
         self.ledger.dropped("storage_delete", Signal::Logs, "deleted", answer.records);
         tracing::info!(id = answer.id, query = answer.query, records = answer.records, "log lines are deleted");
         Ok(answer)
     }
 
     fn replace(&self, deletes: Deletes) -> Result<()> {
-        file::store(&self.dir, &deletes.content)?;
+        if let Err(error) = file::store(&self.dir, &deletes.content) {
+            // It may be in place already, and not durably: what is not acknowledged shall not come true at the next start.
+            let before = Arc::clone(&self.state.read().deletes);
+            if let Err(error) = file::store(&self.dir, &before.content) {
+                tracing::warn!(%error, "the list of deletes could not be put back as it was");
+            }
+            return Err(error);
+        }
         self.state.write().deletes = Arc::new(deletes);
         self.update_gauges();
         Ok(())

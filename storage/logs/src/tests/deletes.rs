@@ -21,11 +21,20 @@ impl RowTest for Holds {
 }
 
 pub(super) fn delete(store: &LogStore, range: TimeRange, matchers: Vec<Matcher>, text: &str) -> LogDeleteRequest {
+    try_delete(store, range, matchers, text).unwrap()
+}
+
+pub(super) fn try_delete(
+    store: &LogStore,
+    range: TimeRange,
+    matchers: Vec<Matcher>,
+    text: &str,
+) -> storage_api::Result<LogDeleteRequest> {
     let needles = if text.is_empty() { Vec::new() } else { vec![Needle::Line(text.to_owned())] };
     let select = LogSelect { matchers, range, needles, with_metadata: false, without_lines: text.is_empty() };
     let test = (!text.is_empty()).then(|| Arc::new(Holds(text.to_owned())) as _);
     let delete = LogDelete { query: format!("{{}} |= {text:?}"), select, test };
-    store.delete(&delete, &QueryContext::default()).unwrap()
+    store.delete(&delete, &QueryContext::default())
 }
 
 fn numbered(app: &str, numbers: std::ops::Range<i64>) -> LogBatch {
@@ -127,6 +136,66 @@ fn a_delete_holds_over_a_crash_and_is_of_no_later_line() {
     drop(store);
     let store = fixture.open();
     assert_eq!(counted(&store), (49, 49, 1));
+}
+
+#[test]
+fn a_retry_of_what_was_not_deleted_is_stored_once_whatever_else_was() {
+    let fixture = Fixture::new();
+    let mut store = fixture.open();
+    // Stored, but the answer got lost; then lines of another time are deleted.
+    store.append(numbered("a", 100..120)).unwrap();
+    store.append(numbered("b", 1..10)).unwrap();
+    assert_eq!(delete(&store, TimeRange::new(Timestamp(3), Timestamp(7)), Vec::new(), "").records, 4);
+    for step in ["at once", "after a crash", "after a flush and a crash"] {
+        store.append(numbered("a", 100..120)).unwrap();
+        assert_eq!(lines(&store).len(), 20 + 5, "{step}");
+        if step == "after a crash" {
+            store.flush().unwrap();
+        }
+        drop(store);
+        store = fixture.open();
+    }
+    store.append(numbered("b", 1..10)).unwrap();
+    assert_eq!(lines(&store).len(), 20 + 5 + 9, "a batch of which something was deleted is a new one");
+    // It is in the log behind its first time; with the head empty, nothing was cut.
+    drop(store);
+    store = fixture.open();
+    assert_eq!(lines(&store).len(), 20 + 5 + 9);
+    store.flush().unwrap();
+    delete(&store, TimeRange::new(Timestamp(1), Timestamp(50)), Vec::new(), "");
+    store.append(numbered("c", 200..203)).unwrap();
+    store.append(numbered("b", 1..10)).unwrap();
+    drop(store);
+    store = fixture.open();
+    assert_eq!(lines(&store).len(), 20 + 9 + 3);
+    store.append(numbered("b", 1..10)).unwrap();
+    store.append(numbered("a", 100..120)).unwrap();
+    assert_eq!(lines(&store).len(), 20 + 9 + 3, "each of them was stored once since");
+}
+
+#[test]
+fn a_delete_that_fails_forgets_no_batch() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.append(numbered("a", 1..10)).unwrap();
+    fixture.options.wal_faults.fill_disk_after(10);
+    assert!(try_delete(&store, TimeRange::ALL, Vec::new(), "").is_err());
+    fixture.options.wal_faults.fill_disk_after(u64::MAX);
+    store.append(numbered("a", 1..10)).unwrap();
+    assert_eq!(lines(&store).len(), 9);
+}
+
+#[test]
+fn what_retention_hides_is_deleted_as_well() {
+    let mut fixture = Fixture::new();
+    fixture.options.retention = Some(std::time::Duration::from_secs(100));
+    let store = fixture.open();
+    store.append(batch("a", vec![record(NOW - 90_000_000_000, "old"), record(NOW, "new")])).unwrap();
+    fixture.clock.advance(std::time::Duration::from_secs(50));
+    assert_eq!(delete(&store, TimeRange::ALL, Vec::new(), "").records, 2);
+    drop(store);
+    fixture.options.retention = None;
+    assert_eq!(lines(&fixture.open()), Vec::<String>::new(), "a longer retention shows it no more");
 }
 
 #[test]

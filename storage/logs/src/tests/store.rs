@@ -550,3 +550,28 @@ fn a_source_is_stored_as_the_batch_of_it_is_and_forgotten_when_it_fails() {
     assert_eq!((one.rejected(), one.accepted), (1, 8));
     assert_eq!(one, other);
 }
+
+#[test]
+fn no_part_of_the_head_is_large_however_well_its_lines_compress() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for round in 0..4 {
+        let long = |i: i64| record(round * 100 + i, &format!("{i}{}", "a".repeat(1 << 20)));
+        store.append(batch("long", (0..12).map(long).collect())).unwrap();
+        let short = |i: i64| record(round * 10_000 + i, &format!("line {i}"));
+        store.append(batch("short", (0..5000).map(short).collect())).unwrap();
+    }
+    let context = QueryContext::default();
+    let select = LogSelect {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        needles: Vec::new(),
+        with_metadata: false,
+        without_lines: false,
+    };
+    let parts = store.select(&select, &context).unwrap();
+    let read: Vec<_> = parts.iter().map(|part| part.read(&context).unwrap()).collect();
+    assert!(read.iter().all(|rows| rows.lines.text().len() <= 9 << 20));
+    assert_eq!(read.iter().map(storage_api::LogRows::len).sum::<usize>(), 4 * 5012);
+    assert!(parts.len() < 4 * 2 + 4 * 2 + 4, "{} parts", parts.len());
+}
