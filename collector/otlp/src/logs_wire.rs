@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use crate::logs::{InvalidFields, id, resource_from_otlp, scope_from_otlp, severity_of};
 use crate::metrics::{Field, Malformed, Reader};
+use crate::record_space::{RecordSpace, set_text};
 use crate::value::value_from_otlp;
 
 /// The request is not of the usual form.
@@ -36,62 +37,21 @@ pub trait LogsVisitor {
     fn out_of_range(&mut self, nanos: u64);
 }
 
-/// A logs request that was not decoded.
-#[derive(Debug, Clone, Copy)]
-pub struct LogsReader<'a> {
-    body: &'a [u8],
-    records: u64,
-}
-
-impl<'a> LogsReader<'a> {
-    /// Counts the records of a request; nothing else of it is looked at.
-    ///
-    /// # Errors
-    /// When the request is not of the usual form.
-    pub fn open(body: &'a [u8]) -> Result<Self, Unusual> {
-        let mut records = 0;
-        let mut request = Reader::new(body);
-        while let Some((tag, field)) = request.next()? {
-            if tag != 1 {
-                continue;
-            }
-            let mut resource = Reader::new(field.bytes()?);
-            while let Some((tag, field)) = resource.next()? {
-                if tag != 2 {
-                    continue;
-                }
-                let mut scope = Reader::new(field.bytes()?);
-                while let Some((tag, _)) = scope.next()? {
-                    records += u64::from(tag == 2);
-                }
-            }
+/// Shows a request in protobuf to `visitor`; returns what was taken as "none".
+///
+/// # Errors
+/// When the request is not of the usual form. What was shown before is to be forgotten.
+pub fn read_logs(body: &[u8], visitor: &mut dyn LogsVisitor) -> Result<InvalidFields, Unusual> {
+    let mut walk = Walk { visitor, space: RecordSpace::default(), invalid: InvalidFields::default() };
+    let mut request = Reader::new(body);
+    while let Some((tag, field)) = request.next()? {
+        match (tag, field) {
+            (1, field) => walk.resource(field.bytes()?)?,
+            (_, Field::Group) => return Err(Unusual),
+            _ => {}
         }
-        Ok(Self { body, records })
     }
-
-    /// Returns how many records there are.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.records
-    }
-
-    /// Shows everything to `visitor`; returns what was taken as "none".
-    ///
-    /// # Errors
-    /// When the request is not of the usual form. What was shown before is to be forgotten.
-    pub fn visit(&self, visitor: &mut dyn LogsVisitor) -> Result<InvalidFields, Unusual> {
-        let mut walk =
-            Walk { visitor, record: LogRecord::default(), spare: Vec::new(), invalid: InvalidFields::default() };
-        let mut request = Reader::new(self.body);
-        while let Some((tag, field)) = request.next()? {
-            match (tag, field) {
-                (1, field) => walk.resource(field.bytes()?)?,
-                (_, Field::Group) => return Err(Unusual),
-                _ => {}
-            }
-        }
-        Ok(walk.invalid)
-    }
+    Ok(walk.invalid)
 }
 
 /// Notes that a field came; it may not come again.
@@ -108,16 +68,30 @@ fn text<'a>(field: Field<'a>) -> Result<&'a str, Unusual> {
     std::str::from_utf8(field.bytes()?).map_err(|_| Unusual)
 }
 
-fn set_text(out: &mut String, field: Field<'_>) -> Result<(), Unusual> {
+fn push_text(out: &mut String, field: Field<'_>) -> Result<(), Unusual> {
     out.push_str(text(field)?);
     Ok(())
 }
 
+/// Sets both times; the error is one that the record cannot hold.
+pub(crate) fn set_times(record: &mut LogRecord, time: u64, observed: u64) -> Result<(), u64> {
+    for (nanos, out) in [(time, &mut record.timestamp), (observed, &mut record.observed_timestamp)] {
+        *out = Timestamp(i64::try_from(nanos).map_err(|_| nanos)?);
+    }
+    Ok(())
+}
+
+/// Sets the severity's number, and its text where that is not given.
+pub(crate) fn set_severity(record: &mut LogRecord, number: i32, invalid: &mut InvalidFields) {
+    record.severity_number = severity_of(number, invalid);
+    if record.severity_text.is_empty() {
+        record.severity_text.push_str(model::severity_text(record.severity_number));
+    }
+}
+
 struct Walk<'v> {
     visitor: &'v mut dyn LogsVisitor,
-    record: LogRecord,
-    /// Attributes that the last record had more than this one.
-    spare: Vec<(String, Value)>,
+    space: RecordSpace,
     invalid: InvalidFields,
 }
 
@@ -133,7 +107,7 @@ impl Walk<'_> {
                 }
                 (3, field) => {
                     once(&mut seen, tag)?;
-                    set_text(&mut schema_url, field)?;
+                    push_text(&mut schema_url, field)?;
                 }
                 (_, Field::Group) => return Err(Unusual),
                 _ => {}
@@ -160,7 +134,7 @@ impl Walk<'_> {
                 }
                 (3, field) => {
                     once(&mut seen, tag)?;
-                    set_text(&mut schema_url, field)?;
+                    push_text(&mut schema_url, field)?;
                 }
                 (_, Field::Group) => return Err(Unusual),
                 _ => {}
@@ -171,7 +145,7 @@ impl Walk<'_> {
         while let Some((tag, field)) = fields.next()? {
             if tag == 2 {
                 match self.record(field.bytes()?)? {
-                    Ok(()) => self.visitor.record(&self.record),
+                    Ok(()) => self.visitor.record(self.space.finish()),
                     Err(nanos) => self.visitor.out_of_range(nanos),
                 }
             }
@@ -181,13 +155,11 @@ impl Walk<'_> {
 
     /// Reads a record into the one that is used again; the inner error is a time that it cannot hold.
     fn record(&mut self, message: &[u8]) -> Result<Result<(), u64>, Unusual> {
-        let (record, mut seen, mut attributes) = (&mut self.record, 0, 0);
+        let mut seen = 0;
         let (mut time, mut observed, mut severity) = (0, 0, 0_i32);
         let (mut trace_id, mut span_id): (&[u8], &[u8]) = (&[], &[]);
         let mut has_body = false;
-        record.severity_text.clear();
-        record.event_name.clear();
-        (record.dropped_attributes_count, record.flags) = (0, 0);
+        self.space.clear();
         let mut fields = Reader::new(message);
         while let Some((tag, field)) = fields.next()? {
             if matches!(field, Field::Group) {
@@ -199,43 +171,29 @@ impl Walk<'_> {
             match tag {
                 1 => time = field.fixed64()?,
                 2 => severity = field.uint32()?.cast_signed(),
-                3 => set_text(&mut record.severity_text, field)?,
+                3 => push_text(&mut self.space.record_mut().severity_text, field)?,
                 5 => {
-                    fill(&mut record.body, field.bytes()?)?;
+                    fill(&mut self.space.record_mut().body, field.bytes()?)?;
                     has_body = true;
                 }
-                6 => {
-                    if record.attributes.len() == attributes {
-                        record.attributes.push(self.spare.pop().unwrap_or_default());
-                    }
-                    if let Some(pair) = record.attributes.get_mut(attributes) {
-                        fill_pair(pair, field.bytes()?)?;
-                    }
-                    attributes += 1;
-                }
-                7 => record.dropped_attributes_count = field.uint32()?,
-                8 => record.flags = field.fixed32()?,
+                6 => fill_pair(self.space.next_attribute(), field.bytes()?)?,
+                7 => self.space.record_mut().dropped_attributes_count = field.uint32()?,
+                8 => self.space.record_mut().flags = field.fixed32()?,
                 9 => trace_id = field.bytes()?,
                 10 => span_id = field.bytes()?,
                 11 => observed = field.fixed64()?,
-                12 => set_text(&mut record.event_name, field)?,
+                12 => push_text(&mut self.space.record_mut().event_name, field)?,
                 _ => {}
             }
         }
-        self.spare.extend(record.attributes.drain(attributes..));
+        let record = self.space.record_mut();
         if !has_body {
             record.body = Value::Null;
         }
-        for (nanos, out) in [(time, &mut record.timestamp), (observed, &mut record.observed_timestamp)] {
-            match i64::try_from(nanos) {
-                Ok(nanos) => *out = Timestamp(nanos),
-                Err(_) => return Ok(Err(nanos)),
-            }
+        if let Err(nanos) = set_times(record, time, observed) {
+            return Ok(Err(nanos));
         }
-        record.severity_number = severity_of(severity, &mut self.invalid);
-        if record.severity_text.is_empty() {
-            record.severity_text.push_str(model::severity_text(record.severity_number));
-        }
+        set_severity(record, severity, &mut self.invalid);
         record.trace_id = id(trace_id, &mut self.invalid.trace_ids);
         record.span_id = id(span_id, &mut self.invalid.span_ids);
         Ok(Ok(()))
@@ -251,7 +209,7 @@ fn fill_pair(pair: &mut (String, Value), message: &[u8]) -> Result<(), Unusual> 
             (_, Field::Group) => return Err(Unusual),
             (1, field) => {
                 once(&mut seen, tag)?;
-                set_text(&mut pair.0, field)?;
+                push_text(&mut pair.0, field)?;
             }
             (2, field) => {
                 once(&mut seen, tag)?;
@@ -282,16 +240,7 @@ fn fill(value: &mut Value, message: &[u8]) -> Result<(), Unusual> {
         return Err(Unusual);
     }
     match tag {
-        1 => {
-            let text = text(field)?;
-            match value {
-                Value::Str(have) => {
-                    have.clear();
-                    have.push_str(text);
-                }
-                other => *other = Value::Str(text.to_owned()),
-            }
-        }
+        1 => set_text(value, text(field)?),
         2 => *value = Value::Bool(field.varint()? != 0),
         3 => *value = Value::Int(field.varint()?.cast_signed()),
         4 => *value = Value::Double(field.double()?),
@@ -308,97 +257,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::logs::{DecodedLogs, ScopedLogs, logs_from_otlp, logs_to_otlp};
-
-    /// Collects what it is shown, as [`logs_from_otlp`] returns it.
-    #[derive(Default)]
-    struct Collected {
-        decoded: DecodedLogs,
-        resource: Arc<Resource>,
-        out_of_range: Vec<u64>,
-    }
-
-    impl LogsVisitor for Collected {
-        fn resource(&mut self, resource: &Arc<Resource>) {
-            self.resource = Arc::clone(resource);
-        }
-
-        fn scope(&mut self, scope: &Arc<Scope>) {
-            let (resource, scope) = (Arc::clone(&self.resource), Arc::clone(scope));
-            self.decoded.groups.push(ScopedLogs { resource, scope, records: Vec::new() });
-        }
-
-        fn record(&mut self, record: &LogRecord) {
-            self.decoded.groups.last_mut().unwrap().records.push(record.clone());
-        }
-
-        fn out_of_range(&mut self, nanos: u64) {
-            self.out_of_range.push(nanos);
-        }
-    }
-
-    fn read(body: &[u8]) -> Result<(DecodedLogs, u64, u64), Unusual> {
-        let reader = LogsReader::open(body)?;
-        let mut collected = Collected::default();
-        collected.decoded.invalid = reader.visit(&mut collected)?;
-        collected.decoded.groups.retain(|group| !group.records.is_empty());
-        Ok((collected.decoded, collected.out_of_range.len() as u64, reader.records()))
-    }
+    use crate::logs_visited::{request, same_as_decoded, visited};
 
     /// Reads the body both ways.
     #[track_caller]
     fn same(body: &[u8]) -> bool {
-        let Ok((read, out_of_range, records)) = read(body) else { return false };
-        let mut expected = logs_from_otlp(ExportLogsServiceRequest::decode(body).unwrap());
-        let rejected: u64 = expected.rejected.drain(..).map(|rejected| rejected.count).sum();
-        assert_eq!(out_of_range, rejected);
-        let kept: u64 = expected.groups.iter().map(|group| group.records.len() as u64).sum();
-        assert_eq!(records, kept + rejected);
-        // Doubles compare by their bits, NaN included.
-        assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+        let Ok(read) = visited(|visitor| read_logs(body, visitor)) else { return false };
+        same_as_decoded(&read, ExportLogsServiceRequest::decode(body).unwrap());
         true
     }
 
-    fn value(i: u64) -> Value {
-        match i % 9 {
-            0 => Value::Null,
-            1 => Value::Bool(i.is_multiple_of(2)),
-            2 => Value::Int(-(i.cast_signed())),
-            3 => Value::Double(i as f64 / 7.0),
-            4 => Value::Bytes(vec![0, 255]),
-            5 => Value::Array(vec![Value::Int(1), Value::from("x")]),
-            6 => Value::Map(vec![("a".to_owned(), Value::Null), ("a".to_owned(), Value::Bool(true))]),
-            _ => Value::Str(format!("a line {i} 결제")),
-        }
-    }
-
-    fn record(i: u64) -> LogRecord {
-        LogRecord {
-            timestamp: Timestamp(if i.is_multiple_of(4) { 0 } else { i.cast_signed() }),
-            observed_timestamp: Timestamp((i % 3).cast_signed()),
-            severity_number: u8::try_from(i % 25).unwrap(),
-            severity_text: if i.is_multiple_of(2) { "warnung".to_owned() } else { String::new() },
-            body: value(i),
-            attributes: (0..i % 5).map(|n| (format!("name{n}"), value(i + n))).collect(),
-            dropped_attributes_count: u32::try_from(i % 3).unwrap(),
-            flags: u32::try_from(i % 2).unwrap(),
-            trace_id: [u8::try_from(i % 3).unwrap(); 16],
-            span_id: [u8::try_from(i % 3).unwrap(); 8],
-            event_name: if i.is_multiple_of(7) { "click".to_owned() } else { String::new() },
-        }
-    }
-
-    fn request() -> ExportLogsServiceRequest {
-        let group = |g: u64| ScopedLogs {
-            resource: Arc::new(Resource {
-                attributes: vec![("service.name".to_owned(), Value::Str(format!("s{}", g / 2)))],
-                dropped_attributes_count: 1,
-                schema_url: "https://r".to_owned(),
-            }),
-            scope: Arc::new(Scope { name: format!("scope{g}"), schema_url: "s".to_owned(), ..Scope::default() }),
-            records: (0..20 * (g % 3)).map(|i| record(g * 31 + i)).collect(),
-        };
-        logs_to_otlp((0..6).map(group))
+    fn read(body: &[u8]) -> Result<(), Unusual> {
+        visited(|visitor| read_logs(body, visitor)).map(drop)
     }
 
     #[test]

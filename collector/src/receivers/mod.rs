@@ -1,5 +1,6 @@
 //! One file per protocol, and the table of paths.
 
+mod log_intake;
 mod loki_labels;
 mod loki_push;
 mod otlp;

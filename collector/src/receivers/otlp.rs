@@ -31,7 +31,7 @@ pub(crate) enum Format {
 }
 
 /// Returns about what a JSON text takes in memory once decoded.
-pub(crate) fn json_decoded_bytes(body: &[u8]) -> u64 {
+pub(super) fn json_decoded_bytes(body: &[u8]) -> u64 {
     let items = body.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() as u64;
     body.len() as u64 + items * JSON_ITEM_BYTES
 }
@@ -64,9 +64,7 @@ pub(crate) fn logs(
     format: Format,
     admission: &mut Admission,
 ) -> Result<Outcome> {
-    if format == Format::Protobuf
-        && let Some(outcome) = otlp_logs::store(inner, place, body, admission)?
-    {
+    if let Some(outcome) = otlp_logs::store(inner, place, body, format, admission)? {
         return Ok(outcome);
     }
     let Salvaged { request, rejected } = decode_logs(body, format, admission)?;
@@ -87,7 +85,7 @@ pub(crate) fn logs(
 }
 
 /// Appends what is left of a logs request and writes the ledger.
-pub(crate) fn store_logs(inner: &Inner, mut batch: LogBatch, mut tally: Tally) -> Result<Outcome> {
+fn store_logs(inner: &Inner, mut batch: LogBatch, mut tally: Tally) -> Result<Outcome> {
     for group in &mut batch.groups {
         group.records.retain(|record| match check_record(record, &inner.config) {
             Ok(()) => true,
@@ -152,7 +150,7 @@ pub(super) fn stream_of(resource: &Resource, config: &Config) -> Result<Labels, 
 }
 
 /// Tests a stream's labels against the limits.
-pub(crate) fn check_stream(labels: &Labels, config: &Config) -> Result<(), Fault> {
+pub(super) fn check_stream(labels: &Labels, config: &Config) -> Result<(), Fault> {
     if labels.len() > config.max_labels {
         let detail = format!("a stream has {} labels, the limit is {}", labels.len(), config.max_labels);
         return Err(("too_many_labels", detail));

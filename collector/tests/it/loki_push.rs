@@ -1,11 +1,15 @@
 //! Loki's push.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
+use collector::Config;
 use expect_test::expect;
 use model::Value;
 use prost::Message;
+use storage_api::Error;
 
-use crate::harness::{Harness, JSON, PROTOBUF, gzip, snappy};
+use crate::harness::{Failing, Harness, JSON, PROTOBUF, collector, gzip, ledger_text, post, snappy};
 
 const PUSH: &str = "/loki/api/v1/push";
 
@@ -139,4 +143,105 @@ async fn encodings_and_malformed_bodies_are_tested() {
         let answer = harness.post(PUSH, &headers, body.clone()).await;
         assert_eq!(answer.status, expected, "{content_type} {:?}: {}", String::from_utf8_lossy(&body), answer.text());
     }
+}
+
+#[tokio::test]
+async fn fields_in_any_order_make_the_same_records() {
+    let usual = r#"{"streams":[{"stream":{"app":"a","level":"warn"},"values":[["1","x",{"k":"v","lvl":"ERROR"}],["2","y",{"level":""}]],
+        "entries":[{"ts":"3","line":"z","structuredMetadata":{"a\nb":"\"c\""}}]}]}"#;
+    let late = r#"{"else":[{}],"streams":[{"entries":[{"line":"z","structuredMetadata":{"a\nb":"\"c\""},"more":1,"timestamp":"3"}],
+        "values":[["1","x",{"k":"v","lvl":"ERROR"}],["2","y",{"level":""}]],"labels":"{other=\"b\"}","stream":{"level":"warn","app":"a"}}]}"#;
+    let labels = r#"{"streams":[{"values":[["1","x",{"k":"v","lvl":"ERROR"}],["2","y",{"level":""}]],"stream":null,
+        "entries":[{"ts":"3","line":"z","structuredMetadata":{"a\nb":"\"c\""}}],"labels":"{app=\"a\",level=\"warn\"}"}]}"#;
+    let time = |nanos| Some(Time { seconds: 0, nanos });
+    let pair = |name: &str, value: &str| Pair { name: name.into(), value: value.into() };
+    let entries = vec![
+        Entry { timestamp: time(1), line: b"x".into(), metadata: vec![pair("k", "v"), pair("lvl", "ERROR")] },
+        Entry { timestamp: time(2), line: b"y".into(), metadata: vec![pair("level", "")] },
+        Entry { timestamp: time(3), line: b"z".into(), metadata: vec![pair("a\nb", "\"c\"")] },
+    ];
+    // Of labels that come twice the last ones count, though they are behind the entries.
+    let first = Stream { labels: "{a=\"b\"}".into(), entries, hash: 0 };
+    let last = Stream { labels: r#"{app="a",level="warn"}"#.into(), ..Stream::default() };
+    let stream = [first.encode_to_vec(), last.encode_to_vec()].concat();
+    let mut protobuf = vec![1 << 3 | 2];
+    prost::encoding::encode_varint(stream.len() as u64, &mut protobuf);
+    protobuf.extend(stream);
+    let harness = Harness::new();
+    for body in [usual, late, labels] {
+        let answer = harness.post(PUSH, JSON, body).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text());
+    }
+    assert_eq!(harness.post(PUSH, PROTOBUF, snappy(&protobuf)).await.status, StatusCode::NO_CONTENT);
+    let batches = harness.logs.batches.lock().unwrap();
+    assert_eq!(batches.len(), 4);
+    let records = &batches[0].groups[0].records;
+    assert_eq!(records.iter().map(|record| record.severity_number).collect::<Vec<_>>(), [17, 13, 13]);
+    assert_eq!(records[2].attributes, [("a\nb".to_owned(), Value::from("\"c\""))]);
+    assert!(batches.iter().all(|batch| batch == &batches[0]), "{batches:#?}");
+}
+
+#[tokio::test]
+async fn faults_are_told_with_their_place_wherever_the_labels_are() {
+    let harness = Harness::new();
+    for (body, expected) in [
+        (r#"{"streams":[{"stream":{"a":"b"},"values":[["1",2]]}]}"#, "line 1 column 48"),
+        ("{\"streams\":[\n{\"values\":[[\"1\",2]],\"stream\":{\"a\":\"b\"}}]}", "line 2 column 17"),
+        ("{\"streams\":[\n{\"values\":[\n[\"1\",2]],\"stream\":{\"a\":\"b\"}}]}", "line 3 column 6"),
+        (r#"{"streams":[{"stream":{},"stream":{}}]}"#, "duplicate field `stream`"),
+        (r#"{"streams":[{"entries":[{"ts":"1"}]}]}"#, "missing field `line`"),
+        (
+            r#"{"streams":[{"stream":{"a":"b"},"values":[["1","x",{},{}]]}]}"#,
+            "at most a timestamp, a line and metadata",
+        ),
+        (r#"{"streams":[{"stream":{"a":"b"},"values":[["1","x",null]]}]}"#, "an object whose values are strings"),
+        (r#"{"streams":[]} x"#, "trailing characters"),
+    ] {
+        let answer = harness.post(PUSH, JSON, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(answer.text().contains(expected), "{body}: {}", answer.text());
+    }
+    assert_eq!(harness.lines(), "", "nothing of a malformed request is stored");
+    assert_eq!(harness.ledger(), "");
+}
+
+#[tokio::test]
+async fn limits_hold_for_pushed_records_too() {
+    let config = Config { max_record_bytes: 1000, max_attributes: 2, max_labels: 2, ..Config::default() };
+    let harness = Harness::with(config);
+    let long = "x".repeat(1000);
+    let body = format!(
+        r#"{{"streams":[{{"stream":{{"a":"b"}},"values":[["1","fine"],["2","{long}"],["3","x",{{"a":"","b":"","c":""}}]]}},
+        {{"stream":{{"a":"b","c":"d","e":"f"}},"values":[["1","x"],["2","y"]]}}]}}"#
+    );
+    let answer = harness.post(PUSH, JSON, body).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(harness.lines(), "{a=\"b\"} 1 fine\n");
+    expect!["loki_push logs: 5 = 1 + 1 record_too_large + 1 too_many_attributes + 2 too_many_labels\n"]
+        .assert_eq(&harness.ledger());
+}
+
+#[tokio::test]
+async fn what_entries_become_stays_within_the_memory() {
+    let harness = Harness::with(Config { memory_bytes: 1 << 20, max_body_bytes: 100_000, ..Config::default() });
+    // The severity of each record is that of its stream, which came once.
+    let level = "x".repeat(1000);
+    let entries = r#"["1",""],"#.repeat(2000);
+    let body = format!(r#"{{"streams":[{{"stream":{{"level":"{level}"}},"values":[{entries}["1",""]]}}]}}"#);
+    assert!(body.len() < 50_000);
+    let answer = harness.post(PUSH, JSON, body).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
+    assert!(answer.text().contains("the memory that the decoded request needs"));
+    assert!(harness.telemetry.render().contains("daybook_ingest_memory_bytes 0\n"));
+    assert_eq!(harness.lines(), "");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_is_told_by_every_record() {
+    let failing = Arc::new(Failing(|| Err(Error::Closed)));
+    let (collector, _, ledger) = collector(Config::default(), Arc::<Failing>::clone(&failing), failing);
+    let body = r#"{"streams":[{"stream":{"a":"b"},"values":[["1","x"],["2","y"]]}]}"#;
+    let answer = post(collector.http_router(), PUSH, JSON, body).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ledger_text(&ledger), "loki_push logs: 2 = 0 + 2 shutting_down\n");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use collector::Config;
 use expect_test::expect;
+use model::Value;
 use prost::Message as _;
 use storage_api::fake::FakeLogs;
 use storage_api::{AppendReport, Error, MetricAppender, MetricBatch};
@@ -89,6 +90,18 @@ async fn bodies_over_the_limits_are_413_and_over_the_memory_429() {
     assert!(body.len() < 90_000);
     let answer = harness.post("/otlp/v1/logs", PROTOBUF, body).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
+
+    // A large resource comes once, and is kept with each scope.
+    let mut request = logs_request(&["x"]);
+    let resource_logs = &mut request.resource_logs[0];
+    let attribute = collector_otlp::attributes_to_otlp(vec![("big".to_owned(), Value::Str("x".repeat(10_000)))]);
+    resource_logs.resource.as_mut().unwrap().attributes.extend(attribute);
+    resource_logs.scope_logs = vec![resource_logs.scope_logs[0].clone(); 1000];
+    let body = request.encode_to_vec();
+    assert!(body.len() < 40_000);
+    let answer = harness.post("/otlp/v1/logs", PROTOBUF, body).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
+    assert_eq!(harness.lines(), "", "nothing of it is stored");
 
     // Points are read where they lie.
     let mut request = gauge_request(&[]);

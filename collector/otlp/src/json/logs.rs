@@ -106,13 +106,13 @@ pub(super) struct AnyValue {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct List {
+pub(super) struct List {
     values: Many<AnyValue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Map {
+pub(super) struct Map {
     values: Many<KeyValue>,
 }
 
@@ -189,6 +189,18 @@ impl From<KeyValue> for common::KeyValue {
     }
 }
 
+impl From<List> for Any {
+    fn from(from: List) -> Self {
+        Self::ArrayValue(common::ArrayValue { values: from.values.to() })
+    }
+}
+
+impl From<Map> for Any {
+    fn from(from: Map) -> Self {
+        Self::KvlistValue(common::KeyValueList { values: from.values.to() })
+    }
+}
+
 impl From<AnyValue> for common::AnyValue {
     fn from(from: AnyValue) -> Self {
         let value = None
@@ -196,8 +208,8 @@ impl From<AnyValue> for common::AnyValue {
             .or(from.bool_value.map(Any::BoolValue))
             .or(from.int_value.map(|number| Any::IntValue(number.0)))
             .or(from.double_value.map(|number| Any::DoubleValue(number.0)))
-            .or(from.array_value.map(|list| Any::ArrayValue(common::ArrayValue { values: list.values.to() })))
-            .or(from.kvlist_value.map(|map| Any::KvlistValue(common::KeyValueList { values: map.values.to() })))
+            .or(from.array_value.map(Into::into))
+            .or(from.kvlist_value.map(Into::into))
             .or(from.bytes_value.map(|bytes| Any::BytesValue(bytes.0)));
         Self { value }
     }

@@ -3,6 +3,7 @@
 //! The generated types can read JSON too, but take a malformed data point for an absent one, and know neither `null`
 //! nor `"NaN"`. A receiver that must account for every record cannot use that.
 
+mod log_walk;
 mod logs;
 mod metrics;
 mod scalar;
@@ -11,6 +12,8 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 
 use scalar::Object;
+
+pub use log_walk::read_logs_json;
 
 /// Reads a logs request.
 ///

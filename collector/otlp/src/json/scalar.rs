@@ -27,6 +27,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
 }
 
 impl<T> Many<T> {
+    /// Returns the entries.
+    pub(super) fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+
     /// Turns each entry into its protobuf type.
     pub(super) fn to<U: From<T>>(self) -> Vec<U> {
         self.0.into_iter().map(U::from).collect()
@@ -141,7 +146,8 @@ impl<'de, T: TryFrom<i128> + Default> Visitor<'de> for IntVisitor<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        match text.parse::<i128>() {
+        // The narrow number is the quick one, and nearly always enough.
+        match text.parse::<i64>().map(i128::from).or_else(|_| text.parse::<i128>()) {
             Ok(number) => self.visit_i128(number),
             Err(_) => Err(E::custom(format!("{text:?} is no integer"))),
         }

@@ -1,6 +1,7 @@
 //! Parsing of dates and severities.
 
-use super::{parse_rfc3339, severity_number};
+use super::severity_number;
+use super::time::parse_rfc3339;
 
 #[test]
 fn dates_are_read() {
