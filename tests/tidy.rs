@@ -236,3 +236,30 @@ fn documents_do_not_point_at_files_that_are_not_there() {
     }
     fail("links to nowhere", &faults);
 }
+
+#[test]
+fn every_route_is_in_docs_api() {
+    let documented = read(&root().join("docs/api.md"));
+    let mut faults = Vec::new();
+    let mut routes = 0;
+    for file in files(".rs") {
+        let path = shown(&file);
+        let serves = ["query/src/", "collector/src/", "src/server/"].iter().any(|dir| path.starts_with(dir));
+        if !serves || path.contains("test") || path.ends_with("assets.rs") {
+            continue;
+        }
+        let text = read(&file);
+        let code = text.split("\nmod tests {").next().unwrap_or_default();
+        for rest in code.split(".route(").skip(1) {
+            let Some(route) = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next()) else {
+                continue;
+            };
+            routes += 1;
+            if !documented.contains(&format!("{route}`")) {
+                faults.push(format!("{path}: {route}"));
+            }
+        }
+    }
+    assert!(routes > 50, "{routes} routes found: they are written in another way now");
+    fail("routes that docs/api.md does not tell of", &faults);
+}
