@@ -33,6 +33,8 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     fn compact_once(&self) -> Result<bool>;
     /// Drops what is older than `retention`.
     fn apply_retention(&self, now_ms: i64, retention: Duration) -> Result<()>;
+    /// Loads what queries of new blocks will need, when nothing else is due, until `is_stopped` says so.
+    fn warm(&self, _is_stopped: &dyn Fn() -> bool) {}
     /// Removes from disk what was deleted and waits for it.
     fn clean(&self) -> Result<()> {
         Ok(())
@@ -83,6 +85,9 @@ impl Store for LogStore {
     }
     fn apply_retention(&self, now_ms: i64, retention: Duration) -> Result<()> {
         Self::apply_retention(self, now_ms, retention)
+    }
+    fn warm(&self, is_stopped: &dyn Fn() -> bool) {
+        Self::warm(self, is_stopped);
     }
     fn clean(&self) -> Result<()> {
         self.clean_deletes()
@@ -200,7 +205,10 @@ impl Maintenance {
                 has_retention: self.retention.is_some(),
             };
             let (step, result) = match (choose(done, look, self.flush_interval), self.retention) {
-                (Choice::Wait, _) => return done,
+                (Choice::Wait, _) => {
+                    store.warm(&|| stop.started());
+                    return done;
+                }
                 (Choice::Flush, _) => {
                     done.flush_ms = look.now_ms;
                     ("flush", store.flush())
@@ -233,6 +241,7 @@ impl Maintenance {
             store.flush()?;
             while store.compact_once()? {}
             store.clean()?;
+            store.warm(&|| false);
         }
         Ok(())
     }

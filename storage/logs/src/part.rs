@@ -143,7 +143,7 @@ impl BlockPart {
         if select.with_lines && !self.without_lines {
             for page in pages.iter_mut().filter(|page| page.lines.is_none() && !page.picks.is_empty()) {
                 let lines = self.block.lines(page.page, self.is_shared(page.page))?;
-                found.bytes += line_bytes(&lines, &self.rows_in(page.page));
+                found.bytes += lines.bytes_of(&self.rows_in(page.page));
                 page.lines = Some(lines);
             }
             let pieces: Vec<&[u8]> = pages.iter().flat_map(PagePicks::pieces).collect();
@@ -153,6 +153,7 @@ impl BlockPart {
         if let Some(metadata) = metadata {
             rows.metadata = metadata.column;
         }
+        pages.into_iter().filter_map(|page| page.lines).for_each(|lines| self.block.give_back(lines));
         Ok(found)
     }
 
@@ -222,12 +223,13 @@ impl BlockPart {
             let mut lines = None;
             let mut picks: Vec<u32> = match filter {
                 Some((filter, number)) => {
-                    let (passing, decoded) = self.block.passing(page, filter, number)?;
-                    found.bytes += decoded.as_ref().map_or(0, |lines| line_bytes(lines, &rows));
-                    lines = decoded;
-                    let from = passing.partition_point(|row| (*row as usize) < rows.start);
-                    let to = passing.partition_point(|row| (*row as usize) < rows.end);
-                    passing.get(from..to).unwrap_or_default().to_vec()
+                    let with_lines = select.with_lines && !self.without_lines;
+                    let passing = self.block.passing(page, (filter, number), &rows, with_lines)?;
+                    found.bytes += passing.bytes;
+                    lines = passing.lines;
+                    let from = passing.rows.partition_point(|row| (*row as usize) < rows.start);
+                    let to = passing.rows.partition_point(|row| (*row as usize) < rows.end);
+                    passing.rows.get(from..to).unwrap_or_default().to_vec()
                 }
                 None => row_numbers(&rows),
             };
@@ -390,8 +392,4 @@ fn may_have_value(row: &RowFields<'_>, origin: &[Pair], names: &mut Names, name:
 
 fn row_numbers(rows: &Range<usize>) -> Vec<u32> {
     rows.clone().filter_map(|row| u32::try_from(row).ok()).collect()
-}
-
-fn line_bytes(lines: &LinesPage, rows: &Range<usize>) -> u64 {
-    rows.clone().filter_map(|row| lines.lines().span(row)).map(|(start, end)| (end - start) as u64).sum()
 }

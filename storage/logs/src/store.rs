@@ -187,6 +187,19 @@ impl LogStore {
         }
     }
 
+    /// Loads the indexes, footers and counts of blocks that are new since the last time, the newest first, so that the first
+    /// query need not: as far as they fit into their cache without pushing anything out, until `is_stopped` says so.
+    pub fn warm(&self, is_stopped: &dyn Fn() -> bool) {
+        let mut blocks = self.state.read().blocks.clone();
+        blocks.sort_by_key(|block| std::cmp::Reverse(block.meta().max_timestamp));
+        for block in blocks.iter().filter(|block| !block.is_warm()) {
+            if is_stopped() {
+                return;
+            }
+            block.warm();
+        }
+    }
+
     /// Refuses appends from now on. What was acknowledged is on disk; reading goes on.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Release);

@@ -23,8 +23,8 @@ use crate::telemetry::Damage;
 
 /// Streams of a block that are planned at a time: the largest block should keep all threads busy.
 const PLAN_STREAMS: usize = 64;
-/// Most pages that are decoded at a time.
-const RUN_PAGES_MAX: usize = 16;
+/// Most pages that are decoded at a time: they are read together, and a page of times is small.
+const RUN_PAGES_MAX: usize = 32;
 /// Bytes of a row's timestamp and severity, for the query's account.
 const ROW_BYTES: u64 = 16;
 
@@ -115,11 +115,10 @@ pub(crate) struct Run {
     wanted: Vec<Wanted>,
 }
 
-/// What rows of a page are counted by.
-struct OpenPage {
-    page: usize,
-    times: Arc<Vec<i64>>,
-    severities: Arc<Vec<u8>>,
+/// What the rows of a run's pages are counted by.
+struct OpenRun {
+    times: Vec<Arc<Vec<i64>>>,
+    severities: Vec<Arc<Vec<u8>>>,
 }
 
 /// What is done with a block.
@@ -434,11 +433,13 @@ impl Run {
     fn count(&self, select: &LogTallySelect, range: TimeRange) -> Result<(Vec<LogTally>, u64)> {
         let mut out = Vec::new();
         let mut seen = 0;
+        let is_quick = self.wanted.iter().any(|wanted| wanted.texts.is_some());
+        let open = is_quick.then(|| self.open()).transpose()?;
         for wanted in &self.wanted {
             let Some(stream) = self.block.catalog().streams.get(wanted.stream) else { continue };
-            if let Some(texts) = &wanted.texts {
+            if let (Some(texts), Some(open)) = (&wanted.texts, &open) {
                 let mut tally = Tally::default();
-                if self.count_quickly(stream, wanted, texts, (select, range), &mut tally, &mut seen)? {
+                if self.count_quickly(stream, (wanted, texts, open), (select, range), &mut tally, &mut seen) {
                     out.extend(tally.finish(&stream.labels, |text| self.counts.text(text)));
                     continue;
                 }
@@ -463,49 +464,59 @@ impl Run {
         from..(stream.first_row + stream.rows).min(end_row).max(from)
     }
 
+    /// Decodes what rows are counted by.
+    fn open(&self) -> Result<OpenRun> {
+        Ok(OpenRun {
+            times: self.block.times_of(self.pages.clone())?,
+            severities: self.block.severities_of(self.pages.clone())?,
+        })
+    }
+
     /// Counts the rows of a stream by times and severity numbers alone; `false` when a number has no known text.
     fn count_quickly(
         &self,
         stream: &StreamInfo,
-        wanted: &Wanted,
-        texts: &[(u8, u32)],
+        (wanted, texts, open): (&Wanted, &[(u8, u32)], &OpenRun),
         (select, range): (&LogTallySelect, TimeRange),
         tally: &mut Tally<(u8, u32)>,
         seen: &mut u64,
-    ) -> Result<bool> {
+    ) -> bool {
         let catalog = self.block.catalog();
         let all = self.rows_of(stream);
-        let mut open: Option<OpenPage> = None;
-        for minute in wanted.minutes.iter() {
-            let place = |row: u64| u32::try_from(u64::from(stream.first_row) + row).unwrap_or(u32::MAX);
+        let place = |row: u64| u32::try_from(u64::from(stream.first_row) + row).unwrap_or(u32::MAX);
+        let behind = |minute: &CutMinute| place(minute.first_row + minute.rows) <= all.start;
+        let first = wanted.minutes.partition_point(behind);
+        for minute in wanted.minutes.iter().skip(first) {
             let rows = place(minute.first_row).max(all.start)..place(minute.first_row + minute.rows).min(all.end);
             let mut at = rows.start;
+            if at >= all.end {
+                break;
+            }
             while at < rows.end {
                 let page = catalog.page_of(at);
                 let first_row = catalog.pages.get(page).map_or(0, |page| page.first_row);
                 let end = rows.end.min(catalog.page_end(page));
                 let inside = (at - first_row) as usize..(end - first_row) as usize;
-                if open.as_ref().is_none_or(|open| open.page != page) {
-                    let (times, severities) = (self.block.times(page)?, self.block.severities(page)?);
-                    open = Some(OpenPage { page, times, severities });
-                }
-                let Some(open) = &open else { return Ok(false) };
-                let times = open.times.get(inside.clone()).unwrap_or_default();
-                let both = times.iter().zip(open.severities.get(inside).unwrap_or_default());
+                let number = page.saturating_sub(self.pages.start);
+                let (Some(times), Some(severities)) = (open.times.get(number), open.severities.get(number)) else {
+                    return false;
+                };
+                let times = times.get(inside.clone()).unwrap_or_default();
+                let both = times.iter().zip(severities.get(inside).unwrap_or_default());
                 *seen += u64::from(end - at);
                 for (time, severity) in both {
                     let severity = texts.iter().find(|(number, _)| number == severity);
                     let Some(severity) = severity.filter(|_| time.div_euclid(MINUTE_NS) == minute.minute) else {
-                        return Ok(false);
+                        return false;
                     };
                     if range.contains(Timestamp(*time)) && !tally.push(&select.cuts, *time, *severity) {
-                        return Ok(true);
+                        return true;
                     }
                 }
                 at = end.max(at + 1);
             }
         }
-        Ok(true)
+        true
     }
 }
 

@@ -21,6 +21,10 @@ use crate::stage::Extractor;
 /// How many parts are read at a time before their rows are merged.
 const BATCH_PARTS: usize = 64;
 
+/// How many rows are read at a time at most, however few a part has: what each of them gives is held until then. More at a
+/// time keep all threads busy longer.
+const BATCH_ROWS: u64 = 1 << 20;
+
 /// Bytes that one sample keeps.
 const SAMPLE_BYTES: u64 = 16;
 
@@ -255,8 +259,11 @@ impl Evaluator<'_> {
         };
         let seed = RandomState::new().hash_one(0);
         let gather = Gatherer { evaluator: self, extractor: &extractor, windows, select, seed, sums, with_level };
-        for batch in parts.chunks(BATCH_PARTS) {
+        let mut rest = parts.as_slice();
+        while !rest.is_empty() {
             self.context.check()?;
+            let (batch, later) = rest.split_at(batch_of(rest));
+            rest = later;
             let found: Vec<Pieces> = batch.par_iter().map(|part| gather.part(part.as_ref())).collect::<Result<_>>()?;
             for one in found {
                 self.merge(&mut all, one, windows.count)?;
@@ -354,6 +361,16 @@ impl Evaluator<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns how many of the next parts are read at a time.
+fn batch_of(parts: &[Box<dyn LogPart>]) -> usize {
+    let mut rows = 0_u64;
+    let fits = |part: &&Box<dyn LogPart>| {
+        rows = rows.saturating_add(part.rows_max());
+        rows <= BATCH_ROWS
+    };
+    parts.iter().take_while(fits).count().max(BATCH_PARTS).min(parts.len())
 }
 
 struct Gatherer<'a> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,17 +104,27 @@ impl CheckedFile {
 
     /// Reads `length` bytes from `start` on.
     pub(super) fn read_range(&self, start: u64, length: usize) -> io::Result<Bytes> {
+        let mut bytes = Vec::new();
+        let range = self.read_into(start, length, &mut bytes)?;
+        Ok(Bytes::from(bytes).slice(range))
+    }
+
+    /// Reads `length` bytes from `start` on into memory that is used again and only grows; returns where they are in it.
+    pub(super) fn read_into(&self, start: u64, length: usize, out: &mut Vec<u8>) -> io::Result<Range<usize>> {
         let end = start.checked_add(length as u64).filter(|end| *end <= self.0.size_bytes);
         let end = end.ok_or_else(|| damage("a part beyond its end is asked for".to_owned()))?;
         if length == 0 {
-            return Ok(Bytes::new());
+            return Ok(0..0);
         }
         let chunk = CHUNK_BYTES as u64;
         let from = start / chunk * chunk;
         let to = end.div_ceil(chunk).saturating_mul(chunk).min(self.0.size_bytes);
         let whole = usize::try_from(to - from).map_err(|_| damage("a part is too large".to_owned()))?;
-        let mut bytes = vec![0; whole];
-        self.0.file.read_exact_at(&mut bytes, from)?;
+        if out.len() < whole {
+            out.resize(whole, 0);
+        }
+        let bytes = out.get_mut(..whole).unwrap_or_default();
+        self.0.file.read_exact_at(bytes, from)?;
         for (i, chunk_bytes) in (from / chunk..).zip(bytes.chunks(CHUNK_BYTES)) {
             let at = usize::try_from(i).unwrap_or(usize::MAX).saturating_mul(4);
             let expected = self.0.checksums.get(at..at.saturating_add(4));
@@ -122,7 +133,7 @@ impl CheckedFile {
             }
         }
         let skip = usize::try_from(start - from).unwrap_or(0);
-        Ok(Bytes::from(bytes).slice(skip..skip + length))
+        Ok(skip..skip + length)
     }
 }
 

@@ -1,91 +1,77 @@
 //! Strings as Parquet delta-encodes them: how much each shares with the start of the one before, and the rest of it.
 //! Parquet's own decoder makes an allocation for each.
 
+use super::numbers::for_each_delta;
 use crate::codec::{Input, Malformed};
 
-/// Most values in a block of numbers; writers use 128.
-const BLOCK_VALUES_MAX: usize = 1 << 16;
-/// Widest number: it lies in eight bytes, wherever it begins.
-const WIDTH_MAX: usize = 56;
-
-/// Bytes, and where each string begins and ends in them.
-pub(super) type Strings = (Vec<u8>, Vec<(u32, u32)>);
-
-/// Reads numbers that are packed as differences. `DELTA_BINARY_PACKED`.
-fn numbers(input: &mut Input<'_>, count: usize) -> Result<Vec<usize>, Malformed> {
-    let small = |number: u64| usize::try_from(number).map_err(|_| Malformed("a small number"));
-    let (block, pieces, total) = (small(input.varint()?)?, small(input.varint()?)?, small(input.varint()?)?);
-    let mut value = input.zigzag()?;
-    if total != count || pieces == 0 || block > BLOCK_VALUES_MAX || !block.is_multiple_of(pieces * 8) || block == 0 {
-        return Err(Malformed("blocks of as many numbers as there are values"));
-    }
-    let piece = block / pieces;
-    let mut out = Vec::with_capacity(count);
-    let as_length = |value: i64| usize::try_from(value).map_err(|_| Malformed("a length"));
-    if count > 0 {
-        out.push(as_length(value)?);
-    }
-    while out.len() < count {
-        let least = input.zigzag()?;
-        for width in input.take(pieces)? {
-            let width = usize::from(*width);
-            let left = count - out.len();
-            if left == 0 {
-                break;
-            }
-            if width > WIDTH_MAX {
-                return Err(Malformed("narrow numbers"));
-            }
-            let packed = input.take(piece / 8 * width)?;
-            for i in 0..piece.min(left) {
-                value = value.wrapping_add(least).wrapping_add(packed_number(packed, i * width, width));
-                out.push(as_length(value)?);
-            }
-        }
-    }
-    Ok(out)
+/// Lengths, in memory that serves one page after the other.
+#[derive(Debug, Default)]
+pub(super) struct Lengths {
+    shared: Vec<u32>,
+    own: Vec<u32>,
 }
 
-/// Returns the number of so many bits at a bit of `packed`.
-fn packed_number(packed: &[u8], bit: usize, width: usize) -> i64 {
-    let rest = packed.get(bit / 8..).unwrap_or_default();
-    let word = match rest.first_chunk::<8>() {
-        Some(chunk) => *chunk,
-        None => {
-            let mut word = [0; 8];
-            word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            word
-        }
-    };
-    ((u64::from_le_bytes(word) >> (bit % 8)) & ((1 << width) - 1)).cast_signed()
+impl Lengths {
+    pub(super) fn size_bytes(&self) -> usize {
+        (self.shared.capacity() + self.own.capacity()) * size_of::<u32>()
+    }
 }
 
-/// Decodes a page of so many strings into one piece, with where each begins and ends; `bytes_max` bounds it.
-/// `DELTA_BYTE_ARRAY`.
-pub(super) fn strings(page: &[u8], count: usize, bytes_max: usize) -> Result<Strings, Malformed> {
+/// Reads so many lengths, and returns their sum.
+fn lengths(input: &mut Input<'_>, count: usize, out: &mut Vec<u32>) -> Result<usize, Malformed> {
+    out.clear();
+    let mut sum = 0_usize;
+    for_each_delta(input, count, |length| {
+        let length = u32::try_from(length).map_err(|_| Malformed("a length"))?;
+        sum = sum.saturating_add(length as usize);
+        out.push(length);
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+/// Decodes a page of so many strings into one piece, with where each begins and ends; `bytes_max` bounds it. Where no
+/// string shares anything, `out` stays empty, and they lie in the page itself. `DELTA_BYTE_ARRAY`.
+pub(super) fn strings(
+    page: &[u8],
+    (count, bytes_max): (usize, usize),
+    room: &mut Lengths,
+    out: &mut Vec<u8>,
+    spans: &mut Vec<(u32, u32)>,
+) -> Result<(), Malformed> {
     let mut input = Input::new(page);
-    let shared = numbers(&mut input, count)?;
-    let own = numbers(&mut input, count)?;
-    let sum = |lengths: &[usize]| lengths.iter().fold(0_usize, |sum, length| sum.saturating_add(*length));
-    let total = sum(&shared).saturating_add(sum(&own));
-    if total > bytes_max.min(u32::MAX as usize) {
+    let shared_bytes = lengths(&mut input, count, &mut room.shared)?;
+    let own_bytes = lengths(&mut input, count, &mut room.own)?;
+    if shared_bytes.saturating_add(own_bytes) > bytes_max.min(u32::MAX as usize) {
         return Err(Malformed("a page that is not too large"));
     }
-    let mut out: Vec<u8> = Vec::with_capacity(total);
-    let mut spans = Vec::with_capacity(count);
-    let mut last = 0..0;
+    out.clear();
+    spans.clear();
+    spans.reserve(count);
     let place = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    for (shared, own) in shared.into_iter().zip(own) {
+    if shared_bytes == 0 {
+        let mut at = page.len() - input.len();
+        input.take(own_bytes)?;
+        for own in &room.own {
+            spans.push((place(at), place(at + *own as usize)));
+            at += *own as usize;
+        }
+        return Ok(());
+    }
+    out.reserve(shared_bytes + own_bytes);
+    let mut last = 0..0;
+    for (shared, own) in room.shared.iter().zip(&room.own) {
+        let shared = *shared as usize;
         if shared > last.len() {
             return Err(Malformed("a start that the string before has"));
         }
         let start = out.len();
         out.extend_from_within(last.start..last.start + shared);
-        out.extend_from_slice(input.take(own)?);
+        out.extend_from_slice(input.take(*own as usize)?);
         last = start..out.len();
         spans.push((place(start), place(out.len())));
     }
-    Ok((out, spans))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -122,7 +108,9 @@ mod tests {
     }
 
     fn read(page: &[u8], count: usize) -> Result<Vec<String>, Malformed> {
-        let (bytes, spans) = strings(page, count, 1 << 20)?;
+        let (mut room, mut bytes, mut spans) = (Lengths::default(), Vec::new(), Vec::new());
+        strings(page, (count, 1 << 20), &mut room, &mut bytes, &mut spans)?;
+        let bytes = if bytes.is_empty() { page } else { &bytes };
         Ok(spans.iter().map(|(a, b)| String::from_utf8_lossy(&bytes[*a as usize..*b as usize]).into_owned()).collect())
     }
 
@@ -132,13 +120,26 @@ mod tests {
             let page = page(&words);
             prop_assert_eq!(read(&page, words.len()).unwrap(), words);
         }
+
+        #[test]
+        fn strings_that_share_nothing_lie_in_the_page(words in prop::collection::vec("[a-z]{0,9}", 1..200)) {
+            let words: Vec<String> =
+                words.into_iter().enumerate().map(|(i, word)| format!("{}{word}", i % 2)).collect();
+            let page = page(&words);
+            let (mut room, mut bytes, mut spans) = (Lengths::default(), vec![1], Vec::new());
+            strings(&page, (words.len(), 1 << 20), &mut room, &mut bytes, &mut spans).unwrap();
+            prop_assert!(bytes.is_empty());
+            prop_assert_eq!(read(&page, words.len()).unwrap(), words);
+        }
     }
 
     #[test]
     fn damaged_pages_give_an_error_or_strings() {
         let words: Vec<String> = (0..200).map(|i| format!("line {} {}", i / 7, "x".repeat(i % 5))).collect();
         let page = page(&words);
-        assert!(strings(&page, words.len(), 100).is_err(), "too large");
+        let (mut room, mut bytes, mut spans) = (Lengths::default(), Vec::new(), Vec::new());
+        let too_large = strings(&page, (words.len(), 100), &mut room, &mut bytes, &mut spans);
+        assert!(too_large.is_err(), "too large");
         assert!(read(&page, words.len() - 1).is_err(), "another count");
         for at in 0..page.len() {
             let mut damaged = page.to_vec();

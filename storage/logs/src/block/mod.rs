@@ -1,6 +1,7 @@
 //! Immutable blocks: a folder with rows in Parquet, three indexes, counts and a catalog of pages and streams.
 //! Layout: docs/format/logs-block.md.
 
+mod cache;
 mod catalog;
 mod checked_file;
 mod counts;
@@ -8,14 +9,19 @@ mod delta;
 mod fields;
 mod files;
 mod meta;
+mod numbers;
 mod page_cache;
 mod page_header;
 mod pages;
 mod reader;
 mod rows;
 mod rows_writer;
+mod runs;
+mod scratch;
+mod sections;
 mod writer;
 
+pub(crate) use cache::Cache;
 pub(crate) use catalog::{Catalog, StreamInfo};
 pub(crate) use counts::{Counts, MINUTE_NS, SeverityCounts};
 pub(crate) use files::{corrupt, read_checked, remove_dir, rename, seal, sync_dir, unseal, write_file};
@@ -24,7 +30,7 @@ pub(crate) use meta::FileMeta;
 pub(crate) use meta::{BlockMeta, META_FILE, Sequence};
 pub(crate) use page_cache::PageCache;
 pub(crate) use pages::LinesPage;
-pub(crate) use reader::{Block, Cache, Detail, list};
+pub(crate) use reader::{Block, Detail, list};
 pub(crate) use rows::{BODY_STR, Columns, RowView, line_of};
 pub(crate) use writer::{BlockWriter, WriterOptions};
 

@@ -1,52 +1,35 @@
 //! Decodes single pages of single columns. Setting the Arrow reader up takes longer than a small page does, and it copies
 //! lines that need only be searched.
 
-use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageMetadata, PageReader};
-use parquet::column::reader::ColumnReaderImpl;
-use parquet::data_type::{DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use storage_api::{LineFilter, Lines, Result};
-use zstd::bulk::Decompressor;
+use storage_api::{Error, LineFilter, Lines, Result};
 
 use super::files::corrupt;
 use super::page_cache::What;
 use super::page_header::{PageHeader, PageKind};
 use super::reader::{Block, Detail};
 use super::rows::{BODY_STR, line_of};
+use super::scratch::Scratch;
 
 /// Largest page: lines and attributes end it at some MB, however long the last of them is.
 const PAGE_BYTES_MAX: usize = 1 << 30;
 
-/// Decompressors that nobody uses now: making one costs more than a small page.
-#[derive(Default)]
-pub(super) struct Decompressors(Mutex<Vec<Decompressor<'static>>>);
-
-impl fmt::Debug for Decompressors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Decompressors").field(&self.0.lock().len()).finish()
-    }
+/// The rows of a page that pass a filter.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    pub(crate) rows: Arc<Vec<u32>>,
+    /// The page's lines, when they were decoded for that, are wanted, and some pass.
+    pub(crate) lines: Option<Arc<LinesPage>>,
+    /// Bytes of the asked-for lines that were decoded.
+    pub(crate) bytes: u64,
 }
-
-impl Decompressors {
-    fn decompress(&self, bytes: &[u8], length: usize) -> std::io::Result<Vec<u8>> {
-        let free = self.0.lock().pop();
-        let mut decompressor = free.map_or_else(Decompressor::new, Ok)?;
-        let mut out = Vec::with_capacity(length);
-        let done = decompressor.decompress_to_buffer(bytes, &mut out);
-        self.0.lock().push(decompressor);
-        done.map(|_| out)
-    }
-}
-
-/// The rows of a page that pass a filter, and its lines when they were decoded for that.
-pub(crate) type Passing = (Arc<Vec<u32>>, Option<Arc<LinesPage>>);
 
 /// A page of one column, decompressed.
 #[derive(Debug)]
@@ -110,7 +93,7 @@ impl PageReader for Pages {
 }
 
 /// The lines of a page, as they lie in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LinesPage {
     bytes: Vec<u8>,
     spans: Vec<(u32, u32)>,
@@ -121,8 +104,13 @@ impl LinesPage {
         Lines::new(&self.bytes, &self.spans)
     }
 
-    fn size_bytes(&self) -> usize {
-        self.bytes.capacity() + self.spans.len() * size_of::<(u32, u32)>()
+    pub(super) fn size_bytes(&self) -> usize {
+        self.bytes.capacity() + self.spans.capacity() * size_of::<(u32, u32)>()
+    }
+
+    /// Returns the bytes of some lines.
+    pub(crate) fn bytes_of(&self, rows: &Range<usize>) -> u64 {
+        self.spans.get(rows.clone()).unwrap_or_default().iter().map(|(start, end)| u64::from(end - start)).sum()
     }
 
     fn push(&mut self, line: &str) {
@@ -132,24 +120,40 @@ impl LinesPage {
         self.spans.push((start, place(self.bytes.len())));
     }
 
-    /// Finds the values of a plain page, each of which follows its length.
-    fn of_plain(bytes: Vec<u8>, rows: usize) -> Option<Self> {
-        let mut spans = Vec::with_capacity(rows);
+    /// Finds the values of a plain page, each of which follows its length; `false` when one is cut off.
+    fn find_plain(&mut self, rows: usize) -> bool {
+        self.spans.clear();
         let mut at = 0_usize;
         for _ in 0..rows {
-            let length = u32::from_le_bytes(*bytes.get(at..)?.first_chunk::<4>()?);
+            let length = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<4>);
+            let Some(length) = length.map(|bytes| u32::from_le_bytes(*bytes)) else { return false };
             let start = at + 4;
-            at = start.checked_add(length as usize)?;
-            bytes.get(start..at)?;
-            spans.push((u32::try_from(start).ok()?, u32::try_from(at).ok()?));
+            at = start.saturating_add(length as usize);
+            let (Ok(from), Ok(to)) = (u32::try_from(start), u32::try_from(at)) else { return false };
+            if at > self.bytes.len() {
+                return false;
+            }
+            self.spans.push((from, to));
         }
-        Some(Self { bytes, spans })
+        true
     }
+}
+
+/// Takes a page by its number, with its header and what was decompressed, and says whether to go on.
+pub(super) type EachPage<'a> = dyn FnMut(usize, &PageHeader, &[u8]) -> Result<bool> + 'a;
+
+/// Where a page lies in the file.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    compression: Compression,
+    start: u64,
+    length: usize,
+    kind: PageKind,
 }
 
 impl Block {
     /// Returns how many rows a page has.
-    fn page_rows(&self, page: usize) -> usize {
+    pub(super) fn page_rows(&self, page: usize) -> usize {
         let first = self.catalog().pages.get(page).map_or(0, |page| page.first_row);
         self.catalog().page_end(page).saturating_sub(first) as usize
     }
@@ -165,41 +169,51 @@ impl Block {
         (self.number(), u32::try_from(page).unwrap_or(u32::MAX), what)
     }
 
-    /// Reads and decompresses what lies at a place of the file; `None` when only the Arrow reader knows its form.
-    fn raw_page(&self, compression: Compression, offset: u64, length: usize) -> Result<Option<RawPage>> {
+    /// Reads what lies at a place of the file, and decompresses it into the scratch's page; `None` when only the Arrow
+    /// reader knows its form.
+    fn read_place(&self, place: Place, scratch: &mut Scratch) -> Result<Option<PageHeader>> {
+        let file = self.rows_file();
+        let read = scratch.read(file, place.start, place.length);
+        let stored = read.map_err(|source| super::reader::read_error(file.path(), source))?;
+        self.unpack(place, stored, scratch)
+    }
+
+    /// Decompresses a page that was read into the scratch's page.
+    fn unpack(&self, place: Place, stored: Range<usize>, scratch: &mut Scratch) -> Result<Option<PageHeader>> {
         let path = self.rows_file().path();
         let wrong = |reason: &str| corrupt(path, reason.to_owned());
-        let bytes =
-            self.rows_file().read_range(offset, length).map_err(|source| super::reader::read_error(path, source))?;
-        let Some(header) = PageHeader::read(&bytes).map_err(|error| wrong(error.0))? else { return Ok(None) };
-        let content = bytes.get(header.header_bytes..).and_then(|rest| rest.get(..header.compressed_bytes));
-        let content = content.ok_or_else(|| wrong("a page is cut off"))?;
+        let header = PageHeader::read(scratch.stored(stored.clone())).map_err(|error| wrong(error.0))?;
+        let Some(header) = header.filter(|header| header.kind == place.kind) else { return Ok(None) };
+        let start = stored.start + header.header_bytes;
+        let content = start..start.saturating_add(header.compressed_bytes);
+        if content.end > stored.end {
+            return Err(wrong("a page is cut off"));
+        }
         if header.bytes > PAGE_BYTES_MAX {
             return Err(wrong("a page is too large"));
         }
-        let bytes = match compression {
-            Compression::UNCOMPRESSED => content.to_vec(),
+        match place.compression {
+            Compression::UNCOMPRESSED => scratch.copy(content),
             Compression::ZSTD(_) => {
-                let decompressed = self.cache().decompressors.decompress(content, header.bytes);
-                decompressed.map_err(|error| corrupt(path, error.to_string()))?
+                scratch.decompress(content, header.bytes).map_err(|error| corrupt(path, error.to_string()))?;
             }
             _ => return Ok(None),
-        };
-        if bytes.len() != header.bytes {
+        }
+        if scratch.page.len() != header.bytes {
             return Err(wrong("a page has another size than it says"));
         }
-        Ok(Some(RawPage { header, bytes }))
+        Ok(Some(header))
     }
 
-    /// Returns a data page of a column, or with `dictionary` the dictionary of its row group; `None` when only the Arrow
-    /// reader can find it, or when there is no dictionary.
-    pub(super) fn column_page(
+    /// Returns where a data page of a column lies, or with `dictionary` the dictionary of its row group; `None` when only
+    /// the Arrow reader can find it, or when there is no dictionary.
+    fn place_of(
         &self,
         footer: &ArrowReaderMetadata,
         column: usize,
         page: usize,
         dictionary: bool,
-    ) -> Result<Option<RawPage>> {
+    ) -> Result<Option<Place>> {
         let Some(info) = self.catalog().pages.get(page) else { return Ok(None) };
         let group = info.group as usize;
         if group >= footer.metadata().num_row_groups() {
@@ -220,94 +234,68 @@ impl Block {
             let Ok(start) = u64::try_from(place.offset) else { return Ok(None) };
             (start, usize::try_from(place.compressed_page_size).ok())
         };
-        let Some(length) = length else { return Ok(None) };
-        let wanted = if dictionary { PageKind::Dictionary } else { PageKind::Data };
-        let found = self.raw_page(chunk.compression(), start, length)?;
-        Ok(found.filter(|found| found.header.kind == wanted))
+        let kind = if dictionary { PageKind::Dictionary } else { PageKind::Data };
+        Ok(length.map(|length| Place { compression: chunk.compression(), start, length, kind }))
+    }
+
+    /// Returns a data page of a column, or with `dictionary` the dictionary of its row group; `None` when only the Arrow
+    /// reader can find it, or when there is no dictionary.
+    pub(super) fn column_page(
+        &self,
+        footer: &ArrowReaderMetadata,
+        column: usize,
+        page: usize,
+        dictionary: bool,
+    ) -> Result<Option<RawPage>> {
+        let Some(place) = self.place_of(footer, column, page, dictionary)? else { return Ok(None) };
+        self.with_scratch(|scratch| {
+            let header = self.read_place(place, scratch)?;
+            Ok(header.map(|header| RawPage { header, bytes: scratch.page.clone() }))
+        })
+    }
+
+    /// Reads pages of a column that follow each other in its row group all at once, and calls `each` with them until it says
+    /// `false`. It ends before a page that only the Arrow reader can find or knows.
+    pub(super) fn read_run(
+        &self,
+        footer: &ArrowReaderMetadata,
+        column: usize,
+        pages: Range<usize>,
+        each: &mut EachPage<'_>,
+    ) -> Result<()> {
+        let mut places: Vec<Place> = Vec::with_capacity(pages.len());
+        for page in pages.clone() {
+            let Some(place) = self.place_of(footer, column, page, false)? else { break };
+            if places.last().is_some_and(|last| last.start.saturating_add(last.length as u64) != place.start) {
+                break;
+            }
+            places.push(place);
+        }
+        let start = places.first().map_or(0, |place| place.start);
+        let length = places.iter().map(|place| place.length).sum();
+        self.with_scratch(|scratch| {
+            let file = self.rows_file();
+            let read = scratch.read(file, start, length);
+            let mut at = read.map_err(|source| super::reader::read_error(file.path(), source))?.start;
+            for (page, place) in pages.zip(places) {
+                let stored = at..at + place.length;
+                at = stored.end;
+                let Some(header) = self.unpack(place, stored, scratch)? else { break };
+                if header.values as usize != self.page_rows(page) || !each(page, &header, &scratch.page)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> Result<T>) -> Result<T> {
+        let done = self.cache().scratches.with(work);
+        done.unwrap_or_else(|source| Err(Error::io("making room to read", self.rows_file().path(), source)))
     }
 
     pub(super) fn column_number(footer: &ArrowReaderMetadata, name: &str) -> Option<usize> {
         footer.parquet_schema().columns().iter().position(|column| column.name() == name)
-    }
-
-    /// Decodes the values of a column that has no nulls.
-    fn decode<T: DataType>(
-        &self,
-        footer: &ArrowReaderMetadata,
-        column: usize,
-        pages: Vec<Page>,
-        rows: usize,
-    ) -> Result<Vec<T::T>> {
-        let descriptor = footer.parquet_schema().column(column);
-        let wrong = |reason: String| corrupt(self.rows_file().path(), reason);
-        if T::get_physical_type() != descriptor.physical_type() || descriptor.max_def_level() != 0 {
-            return Err(wrong("a column has another type than it was written with".to_owned()));
-        }
-        let mut reader = ColumnReaderImpl::<T>::new(descriptor, Box::new(Pages::new(pages)));
-        let mut values = Vec::with_capacity(rows);
-        reader.read_records(rows, None, None, &mut values).map_err(|error| self.parquet_error(error))?;
-        if values.len() != rows {
-            return Err(wrong(format!("{} values, expected {rows}", values.len())));
-        }
-        Ok(values)
-    }
-
-    /// Returns the timestamps of a page.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub(crate) fn times(&self, page: usize) -> Result<Arc<Vec<i64>>> {
-        let rows = self.page_rows(page);
-        self.cache().pages.get_or_load(self.page_key(page, What::Times), || {
-            let footer = self.footer()?;
-            let column = Self::column_number(&footer, super::rows::TIMESTAMP_COLUMN);
-            let raw = match column {
-                Some(column) => self.column_page(&footer, column, page, false)?.map(|raw| (column, raw)),
-                None => None,
-            };
-            let times = match raw {
-                Some((column, raw)) => self.decode::<Int64Type>(&footer, column, vec![raw.into_page()], rows)?,
-                None => {
-                    let columns = self.read_page(page, Detail::Times)?;
-                    columns.open().map_err(|error| self.malformed(error.0))?.timestamps().to_vec()
-                }
-            };
-            let size_bytes = times.len() * size_of::<i64>();
-            Ok((times, size_bytes))
-        })
-    }
-
-    /// Returns the severity numbers of a page.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub(crate) fn severities(&self, page: usize) -> Result<Arc<Vec<u8>>> {
-        let rows = self.page_rows(page);
-        self.cache().pages.get_or_load(self.page_key(page, What::Severities), || {
-            let numbers = match self.severities_quickly(page, rows)? {
-                Some(numbers) => numbers,
-                None => {
-                    let columns = self.read_page(page, Detail::Severities)?;
-                    let columns = columns.open().map_err(|error| self.malformed(error.0))?;
-                    (0..rows).map(|row| columns.severity(row).0).collect()
-                }
-            };
-            Ok((numbers, rows))
-        })
-    }
-
-    fn severities_quickly(&self, page: usize, rows: usize) -> Result<Option<Vec<u8>>> {
-        let footer = self.footer()?;
-        let Some(column) = Self::column_number(&footer, super::rows::SEVERITY_COLUMNS[0]) else { return Ok(None) };
-        let Some(raw) = self.column_page(&footer, column, page, false)? else { return Ok(None) };
-        let mut pages = Vec::with_capacity(2);
-        if matches!(raw.header.encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY) {
-            let Some(dictionary) = self.dictionary(&footer, column, page)? else { return Ok(None) };
-            pages.push(dictionary);
-        }
-        pages.push(raw.into_page());
-        let numbers = self.decode::<Int32Type>(&footer, column, pages, rows)?;
-        Ok(Some(numbers.into_iter().map(|number| u8::try_from(number).unwrap_or(0)).collect()))
     }
 
     /// Returns the lines of a page. One that others will want, too, is kept.
@@ -315,49 +303,77 @@ impl Block {
     /// # Errors
     /// As [`read`](Self::read).
     pub(crate) fn lines(&self, page: usize, is_shared: bool) -> Result<Arc<LinesPage>> {
+        let decode = || {
+            self.with_scratch(|scratch| {
+                self.decode_lines(page, scratch)?;
+                Ok(self.cache().scratches.take_lines(scratch))
+            })
+        };
         if !is_shared {
-            return self.decode_lines(page).map(Arc::new);
+            return decode().map(Arc::new);
         }
         self.cache().pages.get_or_load(self.page_key(page, What::Lines), || {
-            let lines = self.decode_lines(page)?;
+            let lines = decode()?;
             let size_bytes = lines.size_bytes();
             Ok((lines, size_bytes))
         })
     }
 
-    fn decode_lines(&self, page: usize) -> Result<LinesPage> {
+    /// Takes back the memory of lines, unless somebody else has them, too.
+    pub(crate) fn give_back(&self, lines: Arc<LinesPage>) {
+        if let Some(lines) = Arc::into_inner(lines) {
+            self.cache().scratches.give_lines(lines);
+        }
+    }
+
+    /// Decodes the lines of a page into the scratch's.
+    fn decode_lines(&self, page: usize, scratch: &mut Scratch) -> Result<()> {
         let rows = self.page_rows(page);
-        if self.is_text(page)? {
-            let footer = self.footer()?;
-            let column = Self::column_number(&footer, super::rows::LINE_COLUMNS[0]);
-            let raw = column.map(|column| self.column_page(&footer, column, page, false)).transpose()?.flatten();
-            if let Some(raw) = raw {
-                let path = self.rows_file().path();
-                if raw.header.values as usize != rows {
-                    return Err(corrupt(path, format!("{} lines, expected {rows}", raw.header.values)));
-                }
-                match raw.header.encoding {
-                    Encoding::PLAIN => {
-                        let lines = LinesPage::of_plain(raw.bytes, rows);
-                        return lines.ok_or_else(|| corrupt(path, "a line is cut off"));
-                    }
-                    Encoding::DELTA_BYTE_ARRAY => {
-                        let decoded = super::delta::strings(&raw.bytes, rows, PAGE_BYTES_MAX);
-                        let (bytes, spans) = decoded.map_err(|error| corrupt(path, format!("expected {}", error.0)))?;
-                        return Ok(LinesPage { bytes, spans });
-                    }
-                    _ => {}
-                }
-            }
+        if self.is_text(page)? && self.decode_text(page, rows, scratch)? {
+            return Ok(());
         }
         let columns = self.read_page(page, Detail::Lines)?;
         let columns = columns.open().map_err(|error| self.malformed(error.0))?;
-        let mut lines = LinesPage { bytes: Vec::new(), spans: Vec::with_capacity(rows) };
+        let lines = &mut scratch.lines;
+        lines.bytes.clear();
+        lines.spans.clear();
         for row in 0..rows {
             let row = columns.row(row);
             lines.push(&line_of(row.body_type, row.body).map_err(|error| self.malformed(error.0))?);
         }
-        Ok(lines)
+        Ok(())
+    }
+
+    /// Decodes a page of lines that are text as it is; `false` when only the Arrow reader can.
+    fn decode_text(&self, page: usize, rows: usize, scratch: &mut Scratch) -> Result<bool> {
+        let footer = self.footer()?;
+        let column = Self::column_number(&footer, super::rows::LINE_COLUMNS[0]);
+        let place = column.map(|column| self.place_of(&footer, column, page, false)).transpose()?.flatten();
+        let Some(place) = place else { return Ok(false) };
+        let Some(header) = self.read_place(place, scratch)? else { return Ok(false) };
+        let path = self.rows_file().path();
+        if header.values as usize != rows {
+            return Err(corrupt(path, format!("{} lines, expected {rows}", header.values)));
+        }
+        let Scratch { page, lengths, lines, .. } = scratch;
+        match header.encoding {
+            Encoding::PLAIN => {
+                std::mem::swap(page, &mut lines.bytes);
+                if !lines.find_plain(rows) {
+                    return Err(corrupt(path, "a line is cut off"));
+                }
+            }
+            Encoding::DELTA_BYTE_ARRAY => {
+                let limits = (rows, PAGE_BYTES_MAX);
+                let decoded = super::delta::strings(page, limits, lengths, &mut lines.bytes, &mut lines.spans);
+                decoded.map_err(|error| corrupt(path, format!("expected {}", error.0)))?;
+                if lines.bytes.is_empty() {
+                    std::mem::swap(page, &mut lines.bytes);
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Says whether it is known that all lines of a page's row group are text as it is.
@@ -369,29 +385,40 @@ impl Block {
             let raw = column.map(|column| self.column_page(&footer, column, page, true)).transpose()?.flatten();
             // All kinds of the group are in its dictionary: with a single one it does not overflow.
             let is_text = raw.is_some_and(|raw| {
-                raw.header.values == 1
-                    && LinesPage::of_plain(raw.bytes, 1)
-                        .is_some_and(|kind| kind.lines().line_bytes(0) == BODY_STR.as_bytes())
+                let mut kinds = LinesPage { bytes: raw.bytes, spans: Vec::new() };
+                raw.header.values == 1 && kinds.find_plain(1) && kinds.lines().line_bytes(0) == BODY_STR.as_bytes()
             });
             Ok((is_text, 0))
         })?;
         Ok(*is_text)
     }
 
-    /// Returns which lines of a page pass a filter, and the lines where they were decoded for that.
+    /// Returns which lines of a page pass a filter; `asked` are the rows that the answer is about. With `with_lines` the
+    /// lines come with it where they were decoded.
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub(crate) fn passing(&self, page: usize, filter: &dyn LineFilter, filter_number: u64) -> Result<Passing> {
+    pub(crate) fn passing(
+        &self,
+        page: usize,
+        (filter, filter_number): (&dyn LineFilter, u64),
+        asked: &Range<usize>,
+        with_lines: bool,
+    ) -> Result<Passing> {
         let key = self.page_key(page, What::Passing(filter_number));
-        if let Some(found) = self.cache().pages.get(key) {
-            return Ok((found, None));
+        if let Some(rows) = self.cache().pages.get(key) {
+            return Ok(Passing { rows, lines: None, bytes: 0 });
         }
-        let lines = self.lines(page, false)?;
-        let found = filter.passing(lines.lines()).map_err(|error| self.malformed_text(error))?;
-        let found = Arc::new(found);
-        self.cache().pages.insert(key, &found, found.capacity() * size_of::<u32>());
-        Ok((found, Some(lines)))
+        let passing = self.with_scratch(|scratch| {
+            self.decode_lines(page, scratch)?;
+            let rows = filter.passing(scratch.lines.lines()).map_err(|error| self.malformed_text(error))?;
+            let bytes = scratch.lines.bytes_of(asked);
+            let is_wanted = with_lines && !rows.is_empty();
+            let lines = is_wanted.then(|| Arc::new(self.cache().scratches.take_lines(scratch)));
+            Ok(Passing { rows: Arc::new(rows), lines, bytes })
+        })?;
+        self.cache().pages.insert(key, &passing.rows, passing.rows.capacity() * size_of::<u32>());
+        Ok(passing)
     }
 
     /// Returns the number of a filter, for [`passing`](Self::passing).
@@ -412,12 +439,16 @@ mod tests {
     #[test]
     fn plain_values_follow_their_lengths() {
         let bytes = b"\x02\0\0\0ab\0\0\0\0\x01\0\0\0c".to_vec();
-        let page = LinesPage::of_plain(bytes.clone(), 3).unwrap();
+        let plain = |bytes: &[u8], rows: usize| {
+            let mut page = LinesPage { bytes: bytes.to_vec(), spans: Vec::new() };
+            page.find_plain(rows).then_some(page)
+        };
+        let page = plain(&bytes, 3).unwrap();
         let found: Vec<&[u8]> = (0..3).map(|row| page.lines().line_bytes(row)).collect();
         assert_eq!(found, [&b"ab"[..], b"", b"c"]);
         for length in 0..bytes.len() {
-            assert!(LinesPage::of_plain(bytes[..length].to_vec(), 3).is_none(), "cut at {length}");
+            assert!(plain(&bytes[..length], 3).is_none(), "cut at {length}");
         }
-        assert!(LinesPage::of_plain(vec![0xff; 8], 1).is_none());
+        assert!(plain(&[0xff; 8], 1).is_none());
     }
 }

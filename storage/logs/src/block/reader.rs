@@ -1,7 +1,5 @@
 //! Opens a block and reads pages of it.
 
-use std::any::Any;
-use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,36 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arrow::compute::concat_batches;
-use bytes::Bytes;
 use model::TimeRange;
-use parking_lot::Mutex;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
-use storage_api::{Error, Needle, QueryContext, Result};
+use storage_api::{Error, QueryContext, Result};
 
+use super::cache::{Cache, Kind};
 use super::catalog::{CATALOG_FILE, Catalog};
 use super::checked_file::{CHECKSUMS_MAGIC, CheckedFile};
 use super::counts::{COUNTS_FILE, Counts};
 use super::files::{corrupt, read_checked, remove_dir, unseal};
 use super::meta::BlockMeta;
-use super::page_cache::{PageCache, What};
-use super::pages::Decompressors;
+use super::page_cache::What;
 use super::rows::{Columns, LINE_COLUMNS, SCHEMA, SEVERITY_COLUMNS, STREAM_COLUMNS, TIMESTAMP_COLUMN};
-use super::writer::{CHECKSUMS_FILE, IDS_FILE, ROWS_FILE, TRIGRAMS_FILE, WORDS_DIR};
-use crate::index::{BlockIndex, PageSet};
-use crate::telemetry::{CorruptBlocks, Damage};
-
-/// What is kept of a block in memory beside its catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Index,
-    Footer,
-    Counts,
-}
+use super::writer::{CHECKSUMS_FILE, ROWS_FILE};
+use crate::telemetry::Damage;
 
 /// Which columns are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,86 +64,6 @@ impl Detail {
     }
 }
 
-/// Indexes, footers and counts of blocks that were used lately, up to a number of bytes, and beside them pages.
-#[derive(Debug)]
-pub(crate) struct Cache {
-    limit: usize,
-    inner: Mutex<CacheInner>,
-    /// Counts blocks that turn out damaged while they are used.
-    corrupt_blocks: CorruptBlocks,
-    pub(crate) pages: PageCache,
-    pub(super) decompressors: Decompressors,
-}
-
-#[derive(Debug, Default)]
-struct CacheInner {
-    entries: HashMap<(PathBuf, Kind), CacheEntry>,
-    size_bytes: usize,
-    clock: u64,
-}
-
-#[derive(Debug)]
-struct CacheEntry {
-    value: Arc<dyn Any + Send + Sync>,
-    size_bytes: usize,
-    used: u64,
-}
-
-impl Cache {
-    pub(crate) fn new(limit: usize, pages: PageCache, corrupt_blocks: CorruptBlocks) -> Self {
-        Self { limit, inner: Mutex::default(), corrupt_blocks, pages, decompressors: Decompressors::default() }
-    }
-
-    fn get_or_load<T: Send + Sync + 'static>(
-        &self,
-        key: (&Path, Kind),
-        load: impl FnOnce() -> Result<(T, usize)>,
-    ) -> Result<Arc<T>> {
-        let key = (key.0.to_owned(), key.1);
-        {
-            let mut inner = self.inner.lock();
-            inner.clock += 1;
-            let clock = inner.clock;
-            if let Some(entry) = inner.entries.get_mut(&key)
-                && let Ok(value) = Arc::clone(&entry.value).downcast::<T>()
-            {
-                entry.used = clock;
-                return Ok(value);
-            }
-        }
-        let (value, size_bytes) = load()?;
-        let value = Arc::new(value);
-        let mut inner = self.inner.lock();
-        inner.clock += 1;
-        let entry = CacheEntry { value: Arc::clone(&value) as _, size_bytes, used: inner.clock };
-        inner.size_bytes += size_bytes;
-        if let Some(old) = inner.entries.insert(key, entry) {
-            inner.size_bytes -= old.size_bytes;
-        }
-        while inner.size_bytes > self.limit {
-            let oldest = inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
-            let Some(entry) = oldest.and_then(|key| inner.entries.remove(&key)) else { break };
-            inner.size_bytes -= entry.size_bytes;
-        }
-        Ok(value)
-    }
-
-    /// Forgets a block.
-    fn forget(&self, dir: &Path) {
-        let mut inner = self.inner.lock();
-        let CacheInner { entries, size_bytes, .. } = &mut *inner;
-        entries.retain(|(path, _), entry| {
-            let stays = path != dir;
-            *size_bytes -= if stays { 0 } else { entry.size_bytes };
-            stays
-        });
-    }
-
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.inner.lock().size_bytes
-    }
-}
-
 /// An open block. Its files go when it was [marked](Self::remove_on_drop) and the last user lets go.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -167,8 +74,10 @@ pub(crate) struct Block {
     catalog: Catalog,
     rows: CheckedFile,
     cache: Arc<Cache>,
+    /// [`warm`](Self::warm) did what it could.
+    pub(super) is_warm: AtomicBool,
     /// The index turned out damaged; the block is searched without it.
-    index_is_lost: AtomicBool,
+    pub(super) index_is_lost: AtomicBool,
     is_doomed: AtomicBool,
     /// What was found damaged, a bit each.
     damaged: AtomicU8,
@@ -198,6 +107,7 @@ impl Block {
             catalog,
             rows,
             cache: Arc::clone(cache),
+            is_warm: AtomicBool::new(false),
             index_is_lost: AtomicBool::new(false),
             is_doomed: AtomicBool::new(false),
             damaged: AtomicU8::new(0),
@@ -263,50 +173,6 @@ impl Block {
     /// Has the folder removed when nobody reads the block any more.
     pub(crate) fn remove_on_drop(&self) {
         self.is_doomed.store(true, Ordering::Release);
-    }
-
-    /// Returns the pages that may hold rows which fulfil all `needles`; `None` when there is no index to ask.
-    pub(crate) fn candidates(&self, needles: &[Needle]) -> Option<PageSet> {
-        if needles.is_empty() || self.index_is_lost.load(Ordering::Relaxed) {
-            return None;
-        }
-        let found = self.index().and_then(|index| {
-            index.pages(needles).map_err(|unusable| corrupt(&self.dir, format!("its index: {}", unusable.0)))
-        });
-        match found {
-            Ok(pages) => Some(pages),
-            Err(error) => {
-                self.index_is_lost.store(true, Ordering::Relaxed);
-                self.note_damage(Damage::Index, &error);
-                None
-            }
-        }
-    }
-
-    fn index(&self) -> Result<Arc<BlockIndex>> {
-        self.cache.get_or_load((&self.dir, Kind::Index), || {
-            let read = |name: &str| read_file(&self.dir, &self.meta, name).map(Bytes::from);
-            let prefix = format!("{WORDS_DIR}/");
-            let mut words = Vec::new();
-            for file in &self.meta.files {
-                if let Some(name) = file.name.strip_prefix(&prefix) {
-                    words.push((name.to_owned(), read(&file.name)?));
-                }
-            }
-            let longest = self.catalog.pages.iter().map(|page| page.token_bytes_max).collect();
-            let index = BlockIndex::open(read(IDS_FILE)?, read(TRIGRAMS_FILE)?, &words, longest)
-                .map_err(|unusable| corrupt(&self.dir, unusable.0))?;
-            let size_bytes = index.size_bytes();
-            Ok((index, size_bytes))
-        })
-    }
-
-    /// Says whether the index can be read.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] and [`Error::Io`].
-    pub(crate) fn check_index(&self) -> Result<()> {
-        self.index().map(drop)
     }
 
     /// Returns the counts of each stream, in the order of the catalog.
@@ -471,7 +337,7 @@ impl Drop for Block {
     }
 }
 
-fn read_file(dir: &Path, meta: &BlockMeta, name: &str) -> Result<Vec<u8>> {
+pub(super) fn read_file(dir: &Path, meta: &BlockMeta, name: &str) -> Result<Vec<u8>> {
     let path = dir.join(name);
     let file = meta.file(name).ok_or_else(|| corrupt(&path, "meta.json does not list it"))?;
     read_checked(&path, file.size_bytes, file.crc32c)

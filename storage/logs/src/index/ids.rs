@@ -68,7 +68,7 @@ fn bits_for(count: u64) -> u32 {
 
 /// An encoded index of ids.
 #[derive(Debug)]
-pub(super) struct Ids {
+pub(crate) struct Ids {
     bytes: Bytes,
     hash_bits: u32,
     bucket_bits: u32,
@@ -79,7 +79,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    pub(super) fn open(bytes: Bytes) -> Result<Self, Malformed> {
+    pub(crate) fn open(bytes: Bytes) -> Result<Self, Malformed> {
         let mut input = Input::new(&bytes);
         if input.array::<8>()? != MAGIC {
             return Err(Malformed("an index of ids, version 1"));
@@ -96,12 +96,12 @@ impl Ids {
         Ok(Self { hash_bits, bucket_bits, page_bits, rice_bits, pages, body, bytes })
     }
 
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Returns the pages that hold a token with this hash, perhaps.
-    pub(super) fn pages(&self, hash: u64) -> Result<PageSet, Malformed> {
+    pub(crate) fn pages(&self, hash: u64) -> Result<PageSet, Malformed> {
         let mut found = PageSet::none(self.pages);
         let wanted = if self.hash_bits == 0 { 0 } else { hash >> (64 - self.hash_bits) };
         let low_bits = self.hash_bits - self.bucket_bits;

@@ -13,8 +13,11 @@ mod words;
 mod tests;
 
 pub(crate) use builder::IndexBuilder;
+pub(crate) use ids::Ids;
 pub(crate) use page_set::PageSet;
-pub(crate) use search::BlockIndex;
+pub(crate) use search::{Sections, Unusable, pages_of};
+pub(crate) use trigrams::Trigrams;
+pub(crate) use words::Words;
 
 /// Pages that share a trigram filter. Two make it half as large as one does, and a hit costs one page more.
 pub(crate) const PAGES_PER_GROUP: u32 = 2;

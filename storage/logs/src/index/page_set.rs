@@ -31,6 +31,11 @@ impl PageSet {
         self.words.get(page as usize / 64).is_some_and(|word| word >> (page % 64) & 1 == 1)
     }
 
+    /// Iterates over the pages, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.pages).filter(|page| self.contains(*page))
+    }
+
     pub(crate) fn intersect(&mut self, other: &Self) {
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
     }

@@ -1,8 +1,7 @@
 //! Finds the pages that may hold a needle.
 
-use std::fmt;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use storage_api::Needle;
 
 use super::PageSet;
@@ -16,69 +15,66 @@ use crate::token::{Token, caseless_pieces, fold, for_each_token, for_each_trigra
 /// Shortest token at a needle's edge that is looked up whole. Shorter ones are part of longer ones nearly everywhere.
 const EDGE_BYTES_MIN: usize = 6;
 
-/// The open indexes of a block.
-pub(crate) struct BlockIndex {
-    ids: Ids,
-    trigrams: Trigrams,
-    words: Words,
-    tokens_bytes_max: Vec<u32>,
-}
+/// The indexes of a block, each of which is only loaded when it is asked for.
+pub(crate) trait Sections {
+    /// Returns how many pages the block has.
+    fn pages(&self) -> u32;
 
-impl fmt::Debug for BlockIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockIndex").field("size_bytes", &self.size_bytes()).finish()
-    }
+    /// Returns the length of a page's longest token, in bytes.
+    fn token_bytes_max(&self, page: u32) -> u32;
+
+    fn ids(&self) -> Result<Arc<Ids>, Unusable>;
+
+    fn trigrams(&self) -> Result<Arc<Trigrams>, Unusable>;
+
+    fn words(&self) -> Result<Arc<Words>, Unusable>;
 }
 
 /// Why an index is of no use; the block is searched without it.
 #[derive(Debug)]
-pub(crate) struct Unusable(pub(crate) String);
+pub(crate) struct Unusable {
+    pub(crate) reason: String,
+    /// The error that says so already.
+    pub(crate) cause: Option<storage_api::Error>,
+}
 
 impl From<Malformed> for Unusable {
     fn from(Malformed(expected): Malformed) -> Self {
-        Self(format!("expected {expected}"))
+        Self { reason: format!("expected {expected}"), cause: None }
     }
 }
 
-impl BlockIndex {
-    /// Opens the indexes from their bytes, whose checksums were verified.
-    pub(crate) fn open(
-        ids: Bytes,
-        trigrams: Bytes,
-        words: &[(String, Bytes)],
-        tokens_bytes_max: Vec<u32>,
-    ) -> Result<Self, Unusable> {
-        let words = Words::open(words).map_err(|error| Unusable(error.to_string()))?;
-        Ok(Self { ids: Ids::open(ids)?, trigrams: Trigrams::open(trigrams)?, words, tokens_bytes_max })
+impl From<storage_api::Error> for Unusable {
+    fn from(error: storage_api::Error) -> Self {
+        Self { reason: error.to_string(), cause: Some(error) }
     }
+}
 
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.ids.size_bytes() + self.trigrams.size_bytes() + self.words.size_bytes()
-    }
-
-    fn pages_len(&self) -> u32 {
-        u32::try_from(self.tokens_bytes_max.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Returns the pages that may hold rows which fulfil all `needles`.
-    pub(crate) fn pages(&self, needles: &[Needle]) -> Result<PageSet, Unusable> {
-        let mut pages = PageSet::all(self.pages_len());
-        for needle in needles {
-            self.narrow(&mut pages, needle)?;
-            if pages.is_empty() {
-                break;
-            }
+/// Returns the pages that may hold rows which fulfil all `needles`.
+pub(crate) fn pages_of(sections: &dyn Sections, needles: &[Needle]) -> Result<PageSet, Unusable> {
+    let search = Search { sections };
+    let mut pages = PageSet::all(sections.pages());
+    for needle in needles {
+        search.narrow(&mut pages, needle)?;
+        if pages.is_empty() {
+            break;
         }
-        Ok(pages)
     }
+    Ok(pages)
+}
 
+struct Search<'a> {
+    sections: &'a dyn Sections,
+}
+
+impl Search<'_> {
     fn narrow(&self, pages: &mut PageSet, needle: &Needle) -> Result<(), Unusable> {
         match needle {
             Needle::Line(text) => self.narrow_line(pages, text),
             Needle::LineFold(text) => caseless_pieces(text).try_for_each(|piece| self.narrow_line(pages, piece)),
             Needle::Field { name, value } => self.narrow_field(pages, name, value),
             Needle::Any(needles) => {
-                let mut any = PageSet::none(self.pages_len());
+                let mut any = PageSet::none(self.sections.pages());
                 for needle in needles {
                     let mut one = pages.clone();
                     self.narrow(&mut one, needle)?;
@@ -91,33 +87,43 @@ impl BlockIndex {
     }
 
     /// Lines that hold `text`: tokens with a border on both sides are whole in the line too; the first and the last one
-    /// may be part of a longer one.
+    /// may be part of a longer one. Small indexes are asked first, and no other one when no page is left.
     fn narrow_line(&self, pages: &mut PageSet, text: &str) -> Result<(), Unusable> {
         let mut folded = Vec::new();
         fold(text, &mut folded);
         let mut tokens = Vec::new();
         for_each_token(&folded, |token| tokens.push(token));
-        for token in tokens {
-            let is_inner = token.start > 0 && token.end < folded.len();
-            let length = token.end - token.start;
-            if is_inner {
-                pages.intersect(&self.token_pages(&folded, token)?);
-            } else if length >= EDGE_BYTES_MIN {
-                let mut found = self.token_pages(&folded, token)?;
-                for (page, longest) in (0_u32..).zip(&self.tokens_bytes_max) {
-                    if *longest as usize > length {
-                        found.insert(page);
-                    }
-                }
-                pages.intersect(&found);
-            }
+        let is_inner = |token: &Token| token.start > 0 && token.end < folded.len();
+        let (mut inner, edges): (Vec<Token>, Vec<Token>) = tokens.into_iter().partition(is_inner);
+        inner.sort_by_key(|token| token.is_id());
+        for token in inner {
+            self.narrow_token(pages, &folded, token)?;
         }
         let mut trigrams = Vec::new();
         for_each_trigram(&folded, |trigram| trigrams.push(trigram));
         trigrams.sort_unstable();
         trigrams.dedup();
         if !trigrams.is_empty() && !pages.is_empty() {
-            *pages = self.trigrams.pages(&trigrams, pages)?;
+            *pages = self.sections.trigrams()?.pages(&trigrams, pages)?;
+        }
+        for token in edges {
+            self.narrow_edge(pages, &folded, token)?;
+        }
+        Ok(())
+    }
+
+    /// Pages that hold a token at a needle's edge. Where there are longer tokens, it may be part of one.
+    fn narrow_edge(&self, pages: &mut PageSet, folded: &[u8], token: Token) -> Result<(), Unusable> {
+        let length = token.end - token.start;
+        if length < EDGE_BYTES_MIN {
+            return Ok(());
+        }
+        let mut longer = PageSet::none(self.sections.pages());
+        let has_longer = |page: &u32| self.sections.token_bytes_max(*page) as usize > length;
+        pages.iter().filter(has_longer).for_each(|page| longer.insert(page));
+        if longer != *pages {
+            self.narrow_token(pages, folded, token)?;
+            pages.unite(&longer);
         }
         Ok(())
     }
@@ -131,18 +137,27 @@ impl BlockIndex {
         fold(value, &mut folded);
         let mut tokens = Vec::new();
         for_each_token(&folded, |token| tokens.push(token));
+        tokens.sort_by_key(|token| token.is_id());
         for token in tokens {
-            pages.intersect(&self.token_pages(&folded, token)?);
+            self.narrow_token(pages, &folded, token)?;
         }
         Ok(())
     }
 
-    fn token_pages(&self, folded: &[u8], token: Token) -> Result<PageSet, Unusable> {
-        let bytes = folded.get(token.start..token.end).unwrap_or_default();
-        if token.is_id() {
-            return Ok(self.ids.pages(token_hash(bytes))?);
+    /// Pages that hold a whole token.
+    fn narrow_token(&self, pages: &mut PageSet, folded: &[u8], token: Token) -> Result<(), Unusable> {
+        if pages.is_empty() {
+            return Ok(());
         }
-        let word = String::from_utf8_lossy(bytes);
-        self.words.pages(&word, self.pages_len()).map_err(|error| Unusable(error.to_string()))
+        let bytes = folded.get(token.start..token.end).unwrap_or_default();
+        let found = if token.is_id() {
+            self.sections.ids()?.pages(token_hash(bytes))?
+        } else {
+            let word = String::from_utf8_lossy(bytes);
+            let found = self.sections.words()?.pages(&word, self.sections.pages());
+            found.map_err(|error| Unusable { reason: error.to_string(), cause: None })?
+        };
+        pages.intersect(&found);
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The index never misses a page: compared with brute force, on awkward needles and on real lines.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use storage_api::Needle;
 
@@ -23,7 +25,33 @@ const ROW: RowView<'static> = RowView {
     dropped_attributes_count: 0,
 };
 
-fn index(pages: &[Vec<String>]) -> BlockIndex {
+/// Open indexes.
+struct Opened {
+    ids: Arc<Ids>,
+    trigrams: Arc<Trigrams>,
+    words: Arc<Words>,
+    tokens_bytes_max: Vec<u32>,
+}
+
+impl Sections for Opened {
+    fn pages(&self) -> u32 {
+        u32::try_from(self.tokens_bytes_max.len()).unwrap()
+    }
+    fn token_bytes_max(&self, page: u32) -> u32 {
+        self.tokens_bytes_max[page as usize]
+    }
+    fn ids(&self) -> Result<Arc<Ids>, Unusable> {
+        Ok(Arc::clone(&self.ids))
+    }
+    fn trigrams(&self) -> Result<Arc<Trigrams>, Unusable> {
+        Ok(Arc::clone(&self.trigrams))
+    }
+    fn words(&self) -> Result<Arc<Words>, Unusable> {
+        Ok(Arc::clone(&self.words))
+    }
+}
+
+fn index(pages: &[Vec<String>]) -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let mut builder = IndexBuilder::create(dir.path()).unwrap();
     for page in pages {
@@ -36,13 +64,18 @@ fn index(pages: &[Vec<String>]) -> BlockIndex {
         .map(|entry| entry.unwrap())
         .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap().into()))
         .collect();
-    BlockIndex::open(built.ids.into(), built.trigrams.into(), &words, built.tokens_bytes_max).unwrap()
+    Opened {
+        ids: Ids::open(built.ids.into()).unwrap().into(),
+        trigrams: Trigrams::open(built.trigrams.into()).unwrap().into(),
+        words: Words::open(&words).unwrap().into(),
+        tokens_bytes_max: built.tokens_bytes_max,
+    }
 }
 
 /// Checks one needle and returns how many pages the index gives.
 #[track_caller]
-fn check(index: &BlockIndex, pages: &[Vec<String>], needle: &Needle) -> u32 {
-    let found = index.pages(std::slice::from_ref(needle)).unwrap();
+fn check(index: &Opened, pages: &[Vec<String>], needle: &Needle) -> u32 {
+    let found = pages_of(index, std::slice::from_ref(needle)).unwrap();
     for (number, page) in pages.iter().enumerate() {
         let holds = page.iter().any(|line| matches(line, needle));
         assert!(!holds || found.contains(u32::try_from(number).unwrap()), "{needle:?} misses page {number}");
@@ -154,7 +187,7 @@ fn rare_needles_leave_few_pages() {
     assert!(few(&id) <= 8, "a trace id");
     let field = Needle::Field { name: "trace_id".to_owned(), value: id };
     assert!(check(&index, &pages, &field) <= 8);
-    assert_eq!(index.pages(&[Needle::Line("zq".to_owned())]).unwrap().len(), 200, "too short for any index");
+    assert_eq!(pages_of(&index, &[Needle::Line("zq".to_owned())]).unwrap().len(), 200, "too short for any index");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn probes(trigram: u32, length: usize) -> impl Iterator<Item = usize> {
 
 /// Encoded filters.
 #[derive(Debug)]
-pub(super) struct Trigrams {
+pub(crate) struct Trigrams {
     bytes: Bytes,
     pages: u32,
     pages_per_group: u32,
@@ -74,7 +74,7 @@ pub(super) struct Trigrams {
 }
 
 impl Trigrams {
-    pub(super) fn open(bytes: Bytes) -> Result<Self, Malformed> {
+    pub(crate) fn open(bytes: Bytes) -> Result<Self, Malformed> {
         let mut input = Input::new(&bytes);
         if input.array::<8>()? != MAGIC {
             return Err(Malformed("trigram filters, version 1"));
@@ -87,12 +87,12 @@ impl Trigrams {
         Ok(Self { pages, pages_per_group, groups, bytes })
     }
 
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Returns the pages whose group has all `trigrams`, perhaps, out of `among`.
-    pub(super) fn pages(&self, trigrams: &[u32], among: &PageSet) -> Result<PageSet, Malformed> {
+    pub(crate) fn pages(&self, trigrams: &[u32], among: &PageSet) -> Result<PageSet, Malformed> {
         let mut found = PageSet::none(self.pages);
         for group in 0..self.groups {
             let pages = group * self.pages_per_group..((group + 1) * self.pages_per_group).min(self.pages);

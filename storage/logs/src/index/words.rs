@@ -166,7 +166,7 @@ fn stopped() -> tantivy::TantivyError {
 }
 
 /// An open index, all in memory.
-pub(super) struct Words {
+pub(crate) struct Words {
     reader: Arc<InvertedIndexReader>,
     field: Field,
     size_bytes: usize,
@@ -174,7 +174,7 @@ pub(super) struct Words {
 
 impl Words {
     /// Opens the index from its files, whose checksums were verified.
-    pub(super) fn open(files: &[(String, bytes::Bytes)]) -> tantivy::Result<Self> {
+    pub(crate) fn open(files: &[(String, bytes::Bytes)]) -> tantivy::Result<Self> {
         let directory = RamDirectory::create();
         for (name, bytes) in files {
             tantivy::Directory::atomic_write(&directory, Path::new(name), bytes)?;
@@ -189,12 +189,12 @@ impl Words {
         Ok(Self { reader, field, size_bytes: files.iter().map(|(_, bytes)| bytes.len()).sum() })
     }
 
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes
     }
 
     /// Returns the pages that hold `word`, folded.
-    pub(super) fn pages(&self, word: &str, pages: u32) -> std::io::Result<PageSet> {
+    pub(crate) fn pages(&self, word: &str, pages: u32) -> std::io::Result<PageSet> {
         let mut found = PageSet::none(pages);
         let term = Term::from_field_text(self.field, word);
         if let Some(mut postings) = self.reader.read_postings(&term, IndexRecordOption::Basic)? {

@@ -202,7 +202,7 @@ fn single_pages_are_read_as_arrow_reads_them() {
         }
         assert_eq!(*block.times(page).unwrap(), columns.timestamps());
         let severities: Vec<u8> = (0..columns.timestamps().len()).map(|row| columns.severity(row).0).collect();
-        assert_eq!(*block.severities(page).unwrap(), severities);
+        assert_eq!(*block.severities_of(page..page + 1).unwrap()[0], severities);
     }
 }
 

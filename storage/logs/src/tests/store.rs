@@ -575,3 +575,65 @@ fn no_part_of_the_head_is_large_however_well_its_lines_compress() {
     assert_eq!(read.iter().map(storage_api::LogRows::len).sum::<usize>(), 4 * 5012);
     assert!(parts.len() < 4 * 2 + 4 * 2 + 4, "{} parts", parts.len());
 }
+
+#[test]
+fn new_blocks_are_loaded_before_a_query_asks() {
+    let fixture = Fixture::new();
+    let telemetry = Telemetry::new();
+    let store = fixture.open_with(&telemetry);
+    store.append(batch("a", vec![record(1, "a quokka"), record(2, "id 0123456789abcdef")])).unwrap();
+    store.flush().unwrap();
+    store.warm(&|| true);
+    assert_eq!(store.cache.size_bytes(), 0, "it was told to stop");
+    store.warm(&|| false);
+    let warm = store.cache.size_bytes();
+    assert!(warm > 0);
+    let dir = fixture.blocks_dir().join("000000000001-000000000001");
+    for name in ["ids.idx", "trigrams.idx", "counts.idx"] {
+        std::fs::remove_file(dir.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(dir.join("words")).unwrap();
+    for needle in ["quokka", " 0123456789abcdef", "none of it"] {
+        let found = read(&store, TimeRange::ALL, vec![], needle).len();
+        assert_eq!(found, usize::from(needle != "none of it"), "{needle}");
+    }
+    let counts = store.counts(&[], TimeRange::ALL, None, &QueryContext::default()).unwrap();
+    assert_eq!(counts.iter().map(|count| count.records).sum::<u64>(), 2);
+    assert_eq!(store.cache.size_bytes(), warm, "all that was asked for was there");
+    assert_eq!(metric(&telemetry, "daybook_logs_corrupt_blocks_total{reason=\"index\"}"), 0.0);
+}
+
+#[test]
+fn what_is_loaded_before_a_query_asks_pushes_nothing_out() {
+    let mut fixture = Fixture::new();
+    fixture.options.cache_bytes_max = 6000;
+    let store = fixture.open();
+    for i in 0..8 {
+        store.append(batch("a", vec![record(i, "a quokka"), record(i, &noise(i, 200))])).unwrap();
+        store.flush().unwrap();
+    }
+    store.warm(&|| false);
+    let warm = store.cache.size_bytes();
+    assert!((1..=6000).contains(&warm), "{warm} bytes");
+    store.warm(&|| false);
+    assert_eq!(store.cache.size_bytes(), warm);
+    assert_eq!(read(&store, TimeRange::ALL, vec![], "quokka").len(), 8);
+}
+
+#[test]
+fn an_index_that_a_query_does_not_need_may_be_damaged() {
+    let fixture = Fixture::new();
+    let telemetry = Telemetry::new();
+    let store = fixture.open_with(&telemetry);
+    store.append(batch("a", vec![record(1, "a quokka here"), record(2, "id 0123456789abcdef.")])).unwrap();
+    store.flush().unwrap();
+    let path = fixture.blocks_dir().join("000000000001-000000000001/ids.idx");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let corrupt = || metric(&telemetry, "daybook_logs_corrupt_blocks_total{reason=\"index\"}");
+    assert_eq!(read(&store, TimeRange::ALL, vec![], " quokka ").len(), 1);
+    assert_eq!(corrupt(), 0.0, "words are in another index");
+    assert_eq!(read(&store, TimeRange::ALL, vec![], " 0123456789abcdef.").len(), 1, "without the index");
+    assert_eq!(corrupt(), 1.0);
+}
