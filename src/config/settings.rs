@@ -139,7 +139,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Scope::Server,
         "Longest time that data stay in the head before they are written to a block",
     ),
-    row("max-line-bytes", "2MiB", Kind::Size, Scope::Server, "Longest log line; longer ones are refused and counted"),
+    row("max-line-bytes", "8MiB", Kind::Size, Scope::Server, "Longest log line; longer ones are refused and counted"),
     row(
         "stream-labels",
         "",

@@ -41,7 +41,7 @@ impl Default for Options {
             retention: None,
             head_bytes_max: 128 << 20,
             full_head_wait: Duration::from_secs(10),
-            line_bytes_max: 2 << 20,
+            line_bytes_max: 8 << 20,
             attributes_bytes_max: 1 << 20,
             attributes_max: 1024,
             origin_bytes_max: 256 << 10,
