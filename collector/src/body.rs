@@ -70,13 +70,19 @@ pub(crate) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// Reads a whole body of at most `limit_bytes` in at most `limit`. On a refusal the rest is read and thrown away, up to
-/// a limit.
-pub(crate) async fn read(body: Body, limit_bytes: u64, limit: Duration, admission: &mut Admission) -> Result<Vec<u8>> {
+/// Reads a whole body of at most `limit_bytes` in at most `limit` into `space`. On a refusal the rest is read and thrown
+/// away, up to a limit.
+pub(crate) async fn read(
+    body: Body,
+    space: Vec<u8>,
+    limit_bytes: u64,
+    limit: Duration,
+    admission: &mut Admission,
+) -> Result<Vec<u8>> {
     let expected_bytes = body.size_hint().lower().min(limit_bytes).min(RESERVED_BYTES_MAX);
     let mut stream = body.into_data_stream();
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    let read = tokio::time::timeout(limit, read_all(&mut stream, expected_bytes, limit_bytes, admission)).await;
+    let read = tokio::time::timeout(limit, read_all(&mut stream, space, expected_bytes, limit_bytes, admission)).await;
     let read = read.unwrap_or(Err(Refusal::BodyTimeout { limit_ms }));
     if matches!(read, Err(Refusal::TooLarge { .. } | Refusal::Overloaded { .. })) {
         drain(stream).await;
@@ -86,13 +92,15 @@ pub(crate) async fn read(body: Body, limit_bytes: u64, limit: Duration, admissio
 
 async fn read_all(
     stream: &mut BodyDataStream,
+    mut bytes: Vec<u8>,
     expected_bytes: u64,
     limit_bytes: u64,
     admission: &mut Admission,
 ) -> Result<Vec<u8>> {
     admission.grow(expected_bytes)?;
     let mut paid_bytes = expected_bytes;
-    let mut bytes = Vec::with_capacity(usize::try_from(expected_bytes).unwrap_or(0));
+    bytes.clear();
+    bytes.reserve(usize::try_from(expected_bytes).unwrap_or(0));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| Refusal::BodyBroken { cause: error.to_string() })?;
         if bytes.len() as u64 + chunk.len() as u64 > limit_bytes {
@@ -124,8 +132,8 @@ pub(crate) async fn drain(mut stream: BodyDataStream) {
     drop(tokio::time::timeout(DRAIN_TIME_MAX, all).await);
 }
 
-/// Space for decompressed bodies, kept from one request to the next: a fresh one is zeroed first, which costs more than
-/// decompressing into it.
+/// Space for bodies, as they come or decompressed, kept from one request to the next: the system zeroes what is fresh,
+/// which costs more than reading or decompressing into it.
 #[derive(Debug, Default)]
 pub(crate) struct Spaces(Mutex<Vec<Vec<u8>>>);
 
@@ -137,15 +145,25 @@ const SPACE_BYTES_MAX: usize = 1 << 20;
 impl Spaces {
     /// Runs `work` with a space, whose content is of no meaning.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        let mut space = self.0.lock().pop().unwrap_or_default();
+        let mut space = self.take();
         let result = work(&mut space);
+        self.keep(space);
+        result
+    }
+
+    /// Returns a space, whose content is of no meaning.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    /// Keeps a space for who needs one next.
+    pub(crate) fn keep(&self, space: Vec<u8>) {
         if space.capacity() <= SPACE_BYTES_MAX {
             let mut spaces = self.0.lock();
             if spaces.len() < SPACES_MAX {
                 spaces.push(space);
             }
         }
-        result
     }
 }
 

@@ -65,7 +65,8 @@ pub(crate) struct Inner {
     pub(crate) otlp_metrics: OtlpMetricsMemory,
     /// Spaces for the rows of metrics.
     pub(crate) rows: RowSpaces,
-    /// Spaces for decompressed bodies.
+    /// Spaces for bodies as they come, and for decompressed ones.
+    bodies: Spaces,
     pub(crate) spaces: Spaces,
     gate: Gate,
 }
@@ -105,6 +106,7 @@ impl Collector {
             write_keys_2,
             otlp_metrics: OtlpMetricsMemory::default(),
             rows: RowSpaces::default(),
+            bodies: Spaces::default(),
             spaces: Spaces::default(),
             gate,
         }))
@@ -144,18 +146,21 @@ impl Collector {
         };
         let timeout = Duration::from_millis(inner.config.body_timeout_ms);
         let gone = Gone { stats: Some(&inner.stats), place };
-        let read = body::read(body, inner.config.max_body_bytes, timeout, &mut admission).await;
+        let space = inner.bodies.take();
+        let read = body::read(body, space, inner.config.max_body_bytes, timeout, &mut admission).await;
         gone.stayed();
         let bytes = read?;
         inner.stats.wire_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
         let inner = Arc::clone(inner);
         let work = move || {
             let limit_bytes = inner.config.max_decoded_bytes;
-            inner.spaces.with(|space| {
+            let result = inner.spaces.with(|space| {
                 let bytes = body::decompress(&bytes, encoding, limit_bytes, &mut admission, space)?;
                 inner.stats.decoded_bytes.with(&[place.as_str()]).inc_by(bytes.len() as u64);
                 work(&inner, bytes, &mut admission)
-            })
+            });
+            inner.bodies.keep(bytes);
+            result
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, place = place.as_str(), "an ingest request ended abnormally");

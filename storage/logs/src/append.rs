@@ -35,7 +35,7 @@ struct Encoder<'a> {
     store: &'a LogStore,
     arrival: i64,
     is_timed: bool,
-    writer: BatchWriter,
+    writer: BatchWriter<'a>,
     hash: Box<Xxh3>,
     parts: Vec<Part>,
     group: Group,
@@ -93,7 +93,7 @@ impl<'a> Encoder<'a> {
             store,
             arrival,
             is_timed: true,
-            writer: BatchWriter::new(arrival),
+            writer: BatchWriter::new(arrival, &store.packers),
             hash: Box::new(Xxh3::new()),
             parts: Vec::new(),
             group: Group::default(),
@@ -127,7 +127,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn finish_part(&mut self) -> Result<()> {
-        let writer = std::mem::replace(&mut self.writer, BatchWriter::new(self.arrival));
+        let writer = std::mem::replace(&mut self.writer, BatchWriter::new(self.arrival, &self.store.packers));
         let hash = std::mem::replace(&mut self.hash, Box::new(Xxh3::new())).digest128();
         let hash = if self.is_timed { hash } else { NO_HASH };
         self.group.is_open = false;
@@ -138,7 +138,7 @@ impl<'a> Encoder<'a> {
             let size = writer.raw_bytes();
             return Err(Error::Invalid(format!("records of {size} bytes at once, the limit is {BATCH_BYTES_MAX}")));
         }
-        let packed = writer.finish(hash, &self.store.packers);
+        let packed = writer.finish(hash);
         let (bytes, batch) = packed.map_err(|error| Error::Invalid(format!("compressing a batch: {error}")))?;
         self.parts.push(Part { bytes, batch });
         Ok(())

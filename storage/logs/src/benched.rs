@@ -17,14 +17,14 @@ impl Encoder {
     /// Encodes and compresses a batch; returns its bytes in the write-ahead log.
     #[must_use]
     pub fn encode(&self, batch: &LogBatch) -> usize {
-        let mut writer = BatchWriter::new(0);
+        let mut writer = BatchWriter::new(0, &self.packers);
         for group in &batch.groups {
             writer.begin_group(&encode_stream(&group.stream), &encode_origin(&group.resource, &group.scope));
             for record in &group.records {
                 let Ok(()) = writer.push::<std::convert::Infallible>(record, |_| Ok(()));
             }
         }
-        writer.finish(NO_HASH, &self.packers).map_or(0, |(bytes, _)| bytes.len())
+        writer.finish(NO_HASH).map_or(0, |(bytes, _)| bytes.len())
     }
 }
 

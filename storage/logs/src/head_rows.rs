@@ -162,7 +162,8 @@ mod tests {
 
     /// A batch of a sender's lines, each at every `senders`th nanosecond.
     fn batch(sender: i64, senders: i64, lines: i64, padding: usize) -> (HeadBatch, Vec<(i64, u32)>) {
-        let mut writer = BatchWriter::new(0);
+        let packers = Packers::default();
+        let mut writer = BatchWriter::new(0, &packers);
         writer.begin_group(&encode_stream(&Labels::from_pairs([("app", "a")])), &[0; 7]);
         for i in 0..lines {
             let at = 1 + i * senders + sender;
@@ -170,7 +171,7 @@ mod tests {
             let record = LogRecord { timestamp: Timestamp(at), body, ..LogRecord::default() };
             writer.push(&record, |_| Ok::<_, ()>(())).unwrap();
         }
-        let (_, batch) = writer.finish(1, &Packers::default()).unwrap();
+        let (_, batch) = writer.finish(1).unwrap();
         let rows = batch.groups.iter().flat_map(|group| &group.rows).map(|row| (row.timestamp, row.offset)).collect();
         let origins = batch.groups.iter().map(|group| (group.start, u32::try_from(sender).unwrap())).collect();
         (HeadBatch { sections: batch.sections, origins }, rows)

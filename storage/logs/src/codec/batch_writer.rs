@@ -1,10 +1,12 @@
 //! Encodes a batch: records in sections, compressed, behind a directory of their groups.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use model::LogRecord;
 
 use super::batch::{Group, PACKED_BATCH, Row};
-use super::pack::Packers;
+use super::pack::{Packer, Packers};
 use super::record::{effective, encode_record};
 use super::section::{Held, Sections, to_u32};
 use super::{Batch, put_bytes, put_i64, put_varint};
@@ -20,14 +22,20 @@ pub(super) fn is_small(group_bytes: usize) -> bool {
     group_bytes < OWN_SECTION_BYTES_MIN
 }
 
-/// A batch that is being encoded.
+/// A batch that is being encoded. A section is compressed as soon as it is full, while it is in the processor's caches, and
+/// its memory is used for the next one.
 #[derive(Debug)]
-pub(crate) struct BatchWriter {
+pub(crate) struct BatchWriter<'p> {
     arrival: i64,
-    sections: Vec<Vec<u8>>,
-    /// The section that small groups are added to.
-    shared: Option<usize>,
+    packers: &'p Packers,
+    packer: Option<Packer>,
+    /// The finished sections as they are in the log, one behind the other.
+    packed: Vec<u8>,
+    sections: Vec<FinishedSection>,
     groups: Vec<OpenGroup>,
+    /// The section that small groups are added to, and those groups.
+    shared: Vec<u8>,
+    shared_groups: Vec<usize>,
     /// The records of the open group that are in no section yet, and their timestamps and places in here.
     open: Vec<u8>,
     open_rows: Vec<(i64, u32)>,
@@ -35,6 +43,17 @@ pub(crate) struct BatchWriter {
     origin: Vec<u8>,
     raw_bytes: usize,
     records: usize,
+    /// What ended the encoding.
+    error: Option<std::io::Error>,
+}
+
+#[derive(Debug)]
+struct FinishedSection {
+    raw_bytes: usize,
+    /// Its frame in what is packed.
+    place: Range<usize>,
+    /// Its content, when the head keeps that.
+    plain: Option<Bytes>,
 }
 
 /// Rows of one stream and origin in one section; places are those in the section.
@@ -48,20 +67,25 @@ struct OpenGroup {
     rows: Vec<(i64, u32)>,
 }
 
-impl BatchWriter {
+impl<'p> BatchWriter<'p> {
     /// Starts a batch that arrived at `arrival`.
-    pub(crate) fn new(arrival: i64) -> Self {
+    pub(crate) fn new(arrival: i64, packers: &'p Packers) -> Self {
         Self {
             arrival,
+            packers,
+            packer: None,
+            packed: Vec::new(),
             sections: Vec::new(),
-            shared: None,
             groups: Vec::new(),
+            shared: Vec::new(),
+            shared_groups: Vec::new(),
             open: Vec::new(),
             open_rows: Vec::new(),
             stream: Vec::new(),
             origin: Vec::new(),
             raw_bytes: 0,
             records: 0,
+            error: None,
         }
     }
 
@@ -113,69 +137,101 @@ impl BatchWriter {
             return;
         }
         self.raw_bytes += self.stream.len() + self.origin.len();
-        let mut rows = std::mem::take(&mut self.open_rows);
-        let bytes = self.open.len();
-        let (section, start) = if !is_small(bytes) {
-            self.sections.push(std::mem::take(&mut self.open));
-            (self.sections.len() - 1, 0)
-        } else {
-            let section = *self.shared.get_or_insert_with(|| {
-                self.sections.push(Vec::with_capacity(SECTION_BYTES));
-                self.sections.len() - 1
-            });
-            let mut start = 0;
-            if let Some(shared) = self.sections.get_mut(section) {
-                start = shared.len();
-                shared.append(&mut self.open);
-                if shared.len() >= SECTION_BYTES {
-                    self.shared = None;
-                }
-            }
-            rows.iter_mut().for_each(|row| row.1 += to_u32(start));
-            (section, start)
-        };
-        self.groups.push(OpenGroup {
-            section,
+        let mut group = OpenGroup {
+            section: 0,
             stream: self.stream.clone(),
             origin: self.origin.clone(),
-            start,
-            bytes,
-            rows,
-        });
+            start: 0,
+            bytes: self.open.len(),
+            rows: std::mem::take(&mut self.open_rows),
+        };
+        if is_small(group.bytes) {
+            // Which section it is in is known when that is finished.
+            self.shared.reserve(SECTION_BYTES + OWN_SECTION_BYTES_MIN - self.shared.len());
+            group.start = self.shared.len();
+            group.rows.iter_mut().for_each(|row| row.1 += to_u32(group.start));
+            self.shared.append(&mut self.open);
+            self.shared_groups.push(self.groups.len());
+            self.groups.push(group);
+            if self.shared.len() >= SECTION_BYTES {
+                self.close_shared();
+            }
+        } else {
+            group.section = self.sections.len();
+            self.groups.push(group);
+            let mut open = std::mem::take(&mut self.open);
+            self.pack(&open, None);
+            open.clear();
+            // One of a huge record is given back.
+            if open.capacity() <= 4 * SECTION_BYTES {
+                self.open = open;
+            }
+        }
+    }
+
+    /// Ends the section that small groups are added to.
+    fn close_shared(&mut self) {
+        if self.shared_groups.is_empty() {
+            return;
+        }
+        let section = self.sections.len();
+        for group in self.shared_groups.drain(..) {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.section = section;
+            }
+        }
+        let plain = Bytes::from(std::mem::take(&mut self.shared));
+        self.pack(&plain, Some(Bytes::clone(&plain)));
+    }
+
+    /// Compresses a section.
+    fn pack(&mut self, raw: &[u8], plain: Option<Bytes>) {
+        if self.error.is_some() {
+            return;
+        }
+        let mut packer = match self.packer.take().map_or_else(|| self.packers.lend(), Ok) {
+            Ok(packer) => packer,
+            Err(error) => {
+                self.error = Some(error);
+                return;
+            }
+        };
+        match packer.pack(raw) {
+            Ok(frame) => {
+                put_varint(&mut self.packed, raw.len() as u64);
+                put_bytes(&mut self.packed, frame);
+                let place = self.packed.len() - frame.len()..self.packed.len();
+                self.sections.push(FinishedSection { raw_bytes: raw.len(), place, plain });
+            }
+            Err(error) => self.error = Some(error),
+        }
+        self.packer = Some(packer);
     }
 
     /// Returns the batch, encoded for the log and ready for the head.
-    pub(crate) fn finish(mut self, hash: u128, packers: &Packers) -> std::io::Result<(Bytes, Batch)> {
+    pub(crate) fn finish(mut self, hash: u128) -> std::io::Result<(Bytes, Batch)> {
         self.end_group();
+        self.close_shared();
         let directory = self.directory();
-        let mut out = Vec::with_capacity(64 + (directory.len() + self.raw_bytes) / 3);
+        let mut packer = self.packer.take().map_or_else(|| self.packers.lend(), Ok)?;
+        let directory_frame = packer.pack(&directory)?;
+        let mut out = Vec::with_capacity(64 + directory_frame.len() + self.packed.len());
         out.push(PACKED_BATCH);
         put_i64(&mut out, self.arrival);
         out.extend_from_slice(&hash.to_le_bytes());
-        let mut places = Vec::with_capacity(self.sections.len());
-        packers.with(|packer| {
-            put_varint(&mut out, directory.len() as u64);
-            put_bytes(&mut out, packer.pack(&directory)?);
-            for section in &self.sections {
-                put_varint(&mut out, section.len() as u64);
-                let packed = packer.pack(section)?;
-                put_bytes(&mut out, packed);
-                places.push(out.len() - packed.len()..out.len());
-            }
-            Ok(())
-        })?;
-        let bytes = Bytes::from(out);
-        let mut is_shared = vec![false; self.sections.len()];
-        for group in self.groups.iter().filter(|group| is_small(group.bytes)) {
-            if let Some(is_shared) = is_shared.get_mut(group.section) {
-                *is_shared = true;
-            }
+        put_varint(&mut out, directory.len() as u64);
+        put_bytes(&mut out, directory_frame);
+        self.packers.take_back(packer);
+        if let Some(error) = self.error {
+            return Err(error);
         }
+        let before = out.len();
+        out.append(&mut self.packed);
+        let bytes = Bytes::from(out);
         let mut sections = Sections::default();
-        for ((raw, place), is_shared) in self.sections.into_iter().zip(places).zip(is_shared) {
-            let raw_bytes = raw.len();
-            sections
-                .push(raw_bytes, if is_shared { Held::Plain(raw.into()) } else { Held::Packed(bytes.slice(place)) });
+        for FinishedSection { raw_bytes, place, plain } in self.sections {
+            let packed = || Held::Packed(bytes.slice(before + place.start..before + place.end));
+            sections.push(raw_bytes, plain.map_or_else(packed, Held::Plain));
         }
         let groups = self.groups.into_iter().map(|group| {
             let base = sections.start(group.section);

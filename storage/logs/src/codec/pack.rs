@@ -32,6 +32,12 @@ impl Packer {
     }
 }
 
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").field("room", &self.room.capacity()).finish_non_exhaustive()
+    }
+}
+
 /// Compressors that wait for use: making one costs more than compressing a section.
 #[derive(Default)]
 pub(crate) struct Packers {
@@ -45,14 +51,17 @@ impl std::fmt::Debug for Packers {
 }
 
 impl Packers {
-    /// Lends a compressor to `work`.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Packer) -> std::io::Result<T>) -> std::io::Result<T> {
+    /// Lends a compressor.
+    pub(super) fn lend(&self) -> std::io::Result<Packer> {
         let idle = self.idle.lock().pop();
-        let mut packer = match idle {
-            Some(packer) => packer,
-            None => Packer { inner: Compressor::new(LEVEL)?, room: Vec::new() },
-        };
-        let result = work(&mut packer)?;
+        match idle {
+            Some(packer) => Ok(packer),
+            None => Ok(Packer { inner: Compressor::new(LEVEL)?, room: Vec::new() }),
+        }
+    }
+
+    /// Keeps a compressor for the next one who asks.
+    pub(super) fn take_back(&self, packer: Packer) {
         // A section of one huge record makes it large.
         if packer.room.capacity() <= ROOM_BYTES_MAX {
             let mut idle = self.idle.lock();
@@ -60,7 +69,6 @@ impl Packers {
                 idle.push(packer);
             }
         }
-        Ok(result)
     }
 }
 
