@@ -11,7 +11,7 @@ use super::heap::Heap;
 use super::select::{Reach, without_stale};
 use super::tally::weight_of;
 use super::window::{self, Window, WindowFn};
-use super::{Buckets, Evaluator, classic, label, slide, time};
+use super::{Buckets, Evaluator, classic, label, rate, slide, time};
 use crate::error::{Error, Result};
 use crate::functions::Function;
 use crate::parse::ast::{Borders, Expr, ExprKind, Span, ValueType};
@@ -337,17 +337,23 @@ impl Evaluator<'_> {
 
     /// Returns the results of functions for which a window need not be looked at as a whole; `None` for others.
     fn slid(&self, samples: &Samples, job: &WindowJob<'_>, reach: &WindowReach) -> Option<Vec<f64>> {
-        let wins: fn(f64, f64) -> bool = match job.name {
-            "max_over_time" => |new, old| new > old,
-            "min_over_time" => |new, old| new < old,
-            _ => return None,
-        };
         if self.tally.is_some() || samples.histograms.is_some() || reach.borders != Borders::Plain {
             return None;
         }
         let ends = (0..job.grid.len()).map(|i| reach.reach.time(i));
         let windows = ends.map(|end| (end.saturating_sub(reach.range_ms), end));
-        Some(slide::extremes(&samples.timestamps_ms, &samples.values, windows, wins))
+        let (times, values) = (&samples.timestamps_ms, &samples.values);
+        let change = |(is_counter, is_rate)| {
+            samples.starts_ms.is_none().then(|| rate::slid(times, values, windows.clone(), (is_counter, is_rate)))
+        };
+        match job.name {
+            "max_over_time" => Some(slide::extremes(times, values, windows, |new, old| new > old)),
+            "min_over_time" => Some(slide::extremes(times, values, windows, |new, old| new < old)),
+            "rate" => change((true, true)),
+            "increase" => change((true, false)),
+            "delta" => change((false, false)),
+            _ => None,
+        }
     }
 
     /// Slides the window over the steps. Returns `None` when no step has a result.

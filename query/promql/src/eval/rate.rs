@@ -6,7 +6,7 @@ use super::window::{Window, mixed_schemas, seconds};
 use crate::histogram::{Histogram, ResetHint};
 use crate::notes::Detail;
 use crate::parse::ast::Borders;
-use crate::value::Point;
+use crate::value::{ABSENT, Point};
 
 /// Computes the change over the window, extrapolated to its borders where samples reach close to them.
 /// Source: Prometheus' documentation of `rate` and `increase`.
@@ -32,11 +32,7 @@ pub(super) fn extrapolated(w: &Window<'_>, is_counter: bool, is_rate: bool) -> O
     } else {
         Point::Float(float_change(w, is_counter))
     };
-    let mut sampled = seconds(last - first);
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    let average = if w.len() > 1 { sampled / (w.len() - 1) as f64 } else { 0.0 };
-    let threshold = average * 1.1;
-    let mut to_start = seconds(first - w.start_ms);
+    let mut extent = Extent::new((first, last), w.len(), (w.start_ms, w.end_ms));
     if let Some(start) = start {
         // The counter was zero at a known time inside the window: no need to guess.
         change = match (change, w.get(0)) {
@@ -52,39 +48,112 @@ pub(super) fn extrapolated(w: &Window<'_>, is_counter: bool, is_rate: bool) -> O
             }
             (change, _) => change,
         };
-        sampled = seconds(last - start);
-        to_start = 0.0;
+        extent.sampled = seconds(last - start);
+        extent.to_start = None;
     }
-    let mut to_end = seconds(w.end_ms - last);
-    if to_start >= threshold && start.is_none() {
-        to_start = average / 2.0;
-    }
-    if is_counter {
-        to_start = to_start.min(to_zero(w, &change, sampled, to_start));
-    }
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    let mut factor = (sampled + to_start + to_end) / sampled;
-    if is_rate {
-        factor /= seconds(w.end_ms - w.start_ms);
-    }
+    let to_zero = if is_counter { to_zero(w, &change, extent.sampled) } else { None };
+    let factor = extent.factor(to_zero, is_rate);
     Some(match change {
         Point::Float(value) => Point::Float(value * factor),
         Point::Histogram(histogram) => Point::Histogram(Arc::new(histogram.scaled(factor))),
     })
 }
 
-/// Returns how long before the first sample the counter was at zero, going by its slope.
-fn to_zero(w: &Window<'_>, change: &Point, sampled: f64, otherwise: f64) -> f64 {
-    match change {
-        Point::Float(change) if *change > 0.0 && w.values[0] >= 0.0 => sampled * (w.values[0] / change),
-        Point::Histogram(change) if change.count > 0.0 => match w.histogram(0) {
-            Some(first) if first.count >= 0.0 => sampled * (first.count / change.count),
-            _ => otherwise,
-        },
-        _ => otherwise,
+/// Where the samples of a window lie in it, in seconds.
+struct Extent {
+    /// From the first sample to the last one.
+    sampled: f64,
+    /// The mean distance of samples.
+    average: f64,
+    /// From the window's start to the first sample; `None` where what is sampled begins at a known time.
+    to_start: Option<f64>,
+    /// From the last sample to the window's end.
+    to_end: f64,
+    /// From the window's start to its end.
+    window: f64,
+}
+
+impl Extent {
+    fn new((first, last): (i64, i64), samples: usize, (start_ms, end_ms): (i64, i64)) -> Self {
+        let sampled = seconds(last - first);
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        let average = if samples > 1 { sampled / (samples - 1) as f64 } else { 0.0 };
+        Self {
+            sampled,
+            average,
+            to_start: Some(seconds(first - start_ms)),
+            to_end: seconds(end_ms - last),
+            window: seconds(end_ms - start_ms),
+        }
     }
+
+    /// Returns what the change between the samples is multiplied by; `to_zero` is how long before the first sample the
+    /// counter was at zero.
+    fn factor(&self, to_zero: Option<f64>, is_rate: bool) -> f64 {
+        let threshold = self.average * 1.1;
+        let reached = |gap: f64| if gap >= threshold { self.average / 2.0 } else { gap };
+        let to_start = self.to_start.map_or(0.0, reached);
+        let to_start = to_zero.map_or(to_start, |to_zero| to_start.min(to_zero));
+        let factor = (self.sampled + to_start + reached(self.to_end)) / self.sampled;
+        if is_rate { factor / self.window } else { factor }
+    }
+}
+
+/// Returns how long before the first sample the counter was at zero, going by its slope.
+fn to_zero(w: &Window<'_>, change: &Point, sampled: f64) -> Option<f64> {
+    match change {
+        Point::Float(change) => float_to_zero(*w.values.first()?, *change, sampled),
+        Point::Histogram(change) => {
+            let first = w.histogram(0)?;
+            (change.count > 0.0 && first.count >= 0.0).then(|| sampled * (first.count / change.count))
+        }
+    }
+}
+
+fn float_to_zero(first: f64, change: f64, sampled: f64) -> Option<f64> {
+    (change > 0.0 && first >= 0.0).then(|| sampled * (first / change))
+}
+
+/// Returns what [`extrapolated`] does for each window over floats without start times, absent where there is nothing. A
+/// window reaches from `start` (not inside) to `end` (inside); neither falls from one window to the next. Where the counter
+/// was reset is looked for once, not in each window.
+pub(super) fn slid(
+    times: &[i64],
+    values: &[f64],
+    windows: impl Iterator<Item = (i64, i64)>,
+    (is_counter, is_rate): (bool, bool),
+) -> Vec<f64> {
+    let mut resets: Vec<usize> = Vec::new();
+    if is_counter {
+        let pairs = (1_usize..).zip(values.windows(2));
+        resets.extend(pairs.filter(|(_, pair)| pair[1] < pair[0]).map(|(i, _)| i));
+    }
+    let (mut from, mut to, mut next_reset) = (0, 0, 0);
+    let mut results = Vec::with_capacity(windows.size_hint().0);
+    for (start_ms, end_ms) in windows {
+        while times.get(to).is_some_and(|at| *at <= end_ms) {
+            to += 1;
+        }
+        while from < to && times[from] <= start_ms {
+            from += 1;
+        }
+        while resets.get(next_reset).is_some_and(|at| *at <= from) {
+            next_reset += 1;
+        }
+        if to - from < 2 {
+            results.push(ABSENT);
+            continue;
+        }
+        let first = values[from];
+        let mut change = values[to - 1] - first;
+        for reset in resets[next_reset..].iter().take_while(|at| **at < to) {
+            change += values[reset - 1];
+        }
+        let extent = Extent::new((times[from], times[to - 1]), to - from, (start_ms, end_ms));
+        let to_zero = if is_counter { float_to_zero(first, change, extent.sampled) } else { None };
+        results.push(change * extent.factor(to_zero, is_rate));
+    }
+    results
 }
 
 /// Returns the first sample's start, where it lies inside the window and before the sample.
@@ -254,4 +323,54 @@ fn instant_histogram(
     };
     change.hint = ResetHint::Gauge;
     Some(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::notes::Notes;
+    use crate::parse::ast::Span;
+
+    proptest! {
+        #[test]
+        fn sliding_gives_the_bits_of_each_window_alone(
+            samples in prop::collection::vec((1_i64..9, prop_oneof![8 => -2.0..50.0, 1 => Just(f64::NAN), 1 => Just(0.0)]), 0..50),
+            (range, step) in (1_i64..40, 1_i64..20),
+            is_counter: bool,
+            is_rate: bool,
+        ) {
+            let times: Vec<i64> = samples.iter().scan(0, |at, (gap, _)| { *at += gap; Some(*at) }).collect();
+            let values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
+            let windows = (0..30).map(|i| (i * step - range, i * step));
+            let slid = slid(&times, &values, windows.clone(), (is_counter, is_rate));
+            let (labels, notes) = (Labels::empty(), Notes::default());
+            for ((start_ms, end_ms), got) in windows.zip(slid) {
+                let from = times.partition_point(|at| *at <= start_ms);
+                let to = times.partition_point(|at| *at <= end_ms).max(from);
+                let alone = Window {
+                    labels: &labels,
+                    times: &times[from..to],
+                    values: &values[from..to],
+                    histograms: None,
+                    starts: None,
+                    start_ms,
+                    end_ms,
+                    step_at_ms: end_ms,
+                    params: [0.0; 2],
+                    borders: Borders::Plain,
+                    span: Span::default(),
+                    notes: &notes,
+                };
+                let expected = match extrapolated(&alone, is_counter, is_rate) {
+                    Some(Point::Float(value)) => value.to_bits(),
+                    Some(Point::Histogram(_)) => unreachable!("there is none"),
+                    None => ABSENT.to_bits(),
+                };
+                prop_assert_eq!(got.to_bits(), expected, "{} {}", got, f64::from_bits(expected));
+            }
+        }
+    }
 }
