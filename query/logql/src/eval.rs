@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::row;
 
 pub use logs::{Direction, LogEntry, LogQuery, select_logs};
+pub(crate) use logs::{Entry, Make, select_entries};
 pub use needles::log_select;
 
 /// The points in time of a metric query.

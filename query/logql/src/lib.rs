@@ -31,6 +31,7 @@ mod row;
 mod simplify;
 mod stage;
 mod template;
+mod written;
 
 pub use ast::*;
 pub use context::{ContextQuery, LineContext, line_context};
@@ -44,3 +45,4 @@ pub use pages::{Pager, Place};
 pub use parser::{parse, parse_log, parse_selector};
 pub use print::selector_text;
 pub use row::CategorizedLabels;
+pub use written::{LineWriter, PassedLine, SortedPairs, WrittenLine};

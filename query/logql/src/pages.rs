@@ -1,16 +1,22 @@
 //! Any number of lines, page by page: in order, each exactly once, in bounded memory.
 
+use std::borrow::Cow;
+
 use model::{TimeRange, Timestamp};
 use storage_api::{LogQuerier, QueryContext};
 
 use crate::ast::LogExpr;
 use crate::error::Result;
-use crate::eval::{Direction, LogEntry, LogQuery, log_select, select_logs};
+use crate::eval::{Direction, Entry, LogEntry, LogQuery, Make, log_select, select_entries};
 use crate::row::RowLabels;
 use crate::stage::Pipeline;
+use crate::written::{LineWriter, PassedLine, WrittenLine};
 
 /// Lines of a page at most; also what a window of time is meant to hold.
 const LINES_MAX: usize = 1 << 16;
+
+/// What is written of a line beside it, about: memory that need not grow.
+const WRITTEN_MORE_BYTES: usize = 640;
 
 /// The first window. Each one that holds few lines is followed by one that is longer.
 const WINDOW_NS: i64 = 60_000_000_000;
@@ -76,18 +82,45 @@ impl Pager {
     /// Returns the next lines, each with the place behind it. A page may be empty though there are more.
     ///
     /// # Errors
-    /// As [`select_logs`]; then nothing was read, and the same page can be asked for again.
+    /// As [`select_logs`](crate::select_logs); then nothing was read, and the same page can be asked for again.
     pub fn next_page(&mut self, logs: &dyn LogQuerier, context: &QueryContext) -> Result<Vec<(LogEntry, Place)>> {
+        self.next_entries(&LogEntry::make, logs, context)
+    }
+
+    /// Returns what is written of the next lines. It is written on several threads, and only what is written is held.
+    ///
+    /// # Errors
+    /// As [`next_page`](Self::next_page).
+    pub fn next_written(
+        &mut self,
+        writer: &dyn LineWriter,
+        logs: &dyn LogQuerier,
+        context: &QueryContext,
+    ) -> Result<Vec<(WrittenLine, Place)>> {
+        let make = |timestamp, line: Cow<'_, str>, labels: &RowLabels<'_>| {
+            let mut bytes = Vec::with_capacity(line.len() + WRITTEN_MORE_BYTES);
+            writer.write(&mut bytes, &PassedLine { timestamp, line: &line, labels });
+            WrittenLine { timestamp, bytes }
+        };
+        self.next_entries(&make, logs, context)
+    }
+
+    fn next_entries<E: Entry>(
+        &mut self,
+        make: &Make<'_, E>,
+        logs: &dyn LogQuerier,
+        context: &QueryContext,
+    ) -> Result<Vec<(E, Place)>> {
         let Some(place) = self.place else { return Ok(Vec::new()) };
         if place.done >= self.lines_max {
-            return self.next_of_one_time(place, logs, context);
+            return self.next_of_one_time(place, make, logs, context);
         }
         let window = self.window(place);
         let limit = self.lines_max.saturating_add(place.done);
         let query = LogQuery { log: &self.log, range: window, limit, direction: self.direction, interval_ns: 0 };
-        let mut entries = select_logs(&query, logs, context)?;
+        let mut entries = select_entries(&query, make, logs, context)?;
         let is_full = entries.len() >= limit;
-        let is_done = |entry: &LogEntry| entry.timestamp.0 == place.at_ns;
+        let is_done = |entry: &E| entry.timestamp().0 == place.at_ns;
         let done = entries.iter().take(place.done).take_while(|entry| is_done(entry)).count();
         entries.drain(..done);
         let page = with_places(entries, place);
@@ -150,17 +183,18 @@ impl Pager {
     }
 
     /// Reads on among many lines of one time, of which not all can be held at once.
-    fn next_of_one_time(
+    fn next_of_one_time<E: Entry>(
         &mut self,
         place: Place,
+        make: &Make<'_, E>,
         logs: &dyn LogQuerier,
         context: &QueryContext,
-    ) -> Result<Vec<(LogEntry, Place)>> {
+    ) -> Result<Vec<(E, Place)>> {
         let window = one_time(place.at_ns);
         let mut entries = Vec::new();
         let mut passed = 0_usize;
         let wanted = self.lines_max;
-        rows_at(&self.log, window, (self.direction, Rows::Some), logs, context, &mut |row| {
+        entries_at(&self.log, window, (self.direction, Rows::Some, make), logs, context, &mut |row| {
             let Some(entry) = row.entry else { return true };
             passed += 1;
             if passed > place.done {
@@ -182,11 +216,11 @@ fn one_time(at_ns: i64) -> TimeRange {
     TimeRange::new(Timestamp(at_ns), Timestamp(at_ns.saturating_add(1)))
 }
 
-fn with_places(entries: Vec<LogEntry>, from: Place) -> Vec<(LogEntry, Place)> {
+fn with_places<E: Entry>(entries: Vec<E>, from: Place) -> Vec<(E, Place)> {
     let mut place = from;
     let mut page = Vec::with_capacity(entries.len());
     for entry in entries {
-        let at_ns = entry.timestamp.0;
+        let at_ns = entry.timestamp().0;
         place = if at_ns == place.at_ns { Place { done: place.done + 1, ..place } } else { Place { at_ns, done: 1 } };
         page.push((entry, place));
     }
@@ -203,15 +237,15 @@ pub(crate) enum Rows {
 }
 
 /// A row of the store as it comes by.
-pub(crate) struct Row<'a> {
+pub(crate) struct Row<'a, E = LogEntry> {
     pub(crate) stream: &'a model::Labels,
     /// As it is stored.
     pub(crate) line: &'a str,
     /// What the pipeline made of it, if it passed.
-    pub(crate) entry: Option<LogEntry>,
+    pub(crate) entry: Option<E>,
 }
 
-/// Calls `each` with the rows of a short time, one after the other in the order that [`select_logs`] has them in within one
+/// Calls `each` with the rows of a short time, one after the other in the order that [`select_logs`](crate::select_logs) has them in within one
 /// time, until it says `false`.
 pub(crate) fn rows_at(
     log: &LogExpr,
@@ -220,6 +254,18 @@ pub(crate) fn rows_at(
     logs: &dyn LogQuerier,
     context: &QueryContext,
     each: &mut dyn FnMut(Row<'_>) -> bool,
+) -> Result<()> {
+    entries_at(log, range, (direction, which, &LogEntry::make), logs, context, each)
+}
+
+/// Does what [`rows_at`] does, and gives what `make` makes of the rows that pass.
+fn entries_at<E: Entry>(
+    log: &LogExpr,
+    range: TimeRange,
+    (direction, which, make): (Direction, Rows, &Make<'_, E>),
+    logs: &dyn LogQuerier,
+    context: &QueryContext,
+    each: &mut dyn FnMut(Row<'_, E>) -> bool,
 ) -> Result<()> {
     let pipeline = Pipeline::new(log)?;
     let mut select = log_select(log, range, true, logs, context)?;
@@ -241,11 +287,8 @@ pub(crate) fn rows_at(
             let mut entry = None;
             if pipeline.passes(line) {
                 labels.reset_row(&rows, row, true);
-                entry = pipeline.process(timestamp, line, &mut labels).map(|line| LogEntry {
-                    timestamp,
-                    line: line.into_owned(),
-                    labels: labels.categorized(),
-                });
+                let passed = pipeline.process(timestamp, line, &mut labels);
+                entry = passed.map(|line| make(timestamp, line, &labels));
             }
             if !each(Row { stream: part.stream(), line, entry }) {
                 return Ok(());

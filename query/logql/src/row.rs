@@ -65,13 +65,19 @@ impl CategorizedLabels {
 
 /// Makes a label set of pairs in any order; unlike [`Labels::from_pairs`] it keeps empty values, which mean something here.
 pub(crate) fn set<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
+    Labels::from_sorted(sorted(pairs))
+}
+
+/// Sorts pairs by name; of repeated names the last one wins.
+fn sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<(&'a str, &'a str)> {
     let mut pairs: Vec<(&str, &str)> = pairs.into_iter().collect();
     pairs.sort_by(|a, b| a.0.cmp(b.0));
-    // Of repeated names the last one wins.
-    pairs.reverse();
-    pairs.dedup_by(|a, b| a.0 == b.0);
-    pairs.reverse();
-    Labels::from_sorted(pairs)
+    if pairs.windows(2).any(|two| two[0].0 == two[1].0) {
+        pairs.reverse();
+        pairs.dedup_by(|a, b| a.0 == b.0);
+        pairs.reverse();
+    }
+    pairs
 }
 
 impl<'a> RowLabels<'a> {
@@ -245,6 +251,19 @@ impl<'a> RowLabels<'a> {
         }
     }
 
+    /// Returns all labels, errors included, by name.
+    pub(crate) fn all_sorted(&self) -> Vec<(&str, &str)> {
+        let stream = self.stream_pairs.iter().filter(|(name, _)| !self.deleted.iter().any(|deleted| deleted == name));
+        sorted(stream.copied().chain(self.beside()).chain(pairs(&self.parsed)).chain(self.errors()))
+    }
+
+    /// Returns what [`categorized`](Self::categorized) does, each by name.
+    pub(crate) fn categorized_sorted(&self) -> [Vec<(&str, &str)>; 3] {
+        let is_whole = self.parsed.is_empty() && self.deleted.is_empty();
+        let stream = if is_whole { self.stream_pairs.clone() } else { self.stream_left().collect() };
+        [stream, sorted(self.beside()), sorted(pairs(&self.parsed).chain(self.errors()))]
+    }
+
     /// Says without making a label set whether the row belongs to `series`; `false` when that is not easily seen.
     pub(crate) fn is_in(&self, series: &Labels, grouping: &SeriesLabels) -> bool {
         if !self.error.is_empty() {
@@ -379,6 +398,11 @@ mod tests {
         row.set_parsed("level", "warn");
         row.delete("trace_id");
         let labels = row.categorized();
+        assert!(row.all_sorted().into_iter().eq(labels.all().iter()));
+        let parts = row.categorized_sorted();
+        for (pairs, labels) in parts.iter().zip([&labels.stream, &labels.metadata, &labels.parsed]) {
+            assert!(pairs.iter().copied().eq(labels.iter()), "{pairs:?} {labels}");
+        }
         assert_eq!(labels.all().to_string(), r#"{app="a", app_extracted="other", level="warn"}"#);
         assert_eq!(labels.stream.to_string(), r#"{app="a"}"#);
         assert_eq!(row.get("trace_id"), None);

@@ -3,39 +3,35 @@
 //! Lines are read page by page; each page waits for its turn like a query, and no turn is held while the client reads.
 //! What waits to be read is one page, accounted for with all other answers.
 
-use std::fmt::Write;
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::extract;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
-use chrono::{DateTime, SecondsFormat};
 use futures_util::stream;
-use model::{Labels, TimeRange, Timestamp};
-use query_logql::{LogEntry, Pager, Place};
+use model::{TimeRange, Timestamp};
+use query_logql::{Pager, Place, WrittenLine};
 use runtime::Reservation;
-use serde::{Serialize, Serializer};
 use storage_api::{Limits, QueryContext};
 
 use super::error::LokiError;
+use super::export_line::{ExportWriter, Form};
 use super::params::{Params, SINCE_QUERY_NS};
 use super::{Answer, State};
 
 /// Most memory of a page.
 const PAGE_BYTES_MAX: u64 = 128 << 20;
 
+/// Most bytes of a cursor and what is around it.
+const CURSOR_BYTES_MAX: usize = 56;
+
 /// How much is handed to the connection at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Warnings come before the first line, or not at all.
 const WARNING: HeaderName = HeaderName::from_static("warning");
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    JsonLines,
-    Csv,
-}
 
 /// What is read on.
 struct Export {
@@ -156,11 +152,11 @@ impl Export {
             let (form, categorize, left) = (self.form, self.categorize, self.left);
             let work = move |context: &QueryContext| {
                 let mut pager = pager.lock().unwrap_or_else(PoisonError::into_inner);
-                match pager.next_page(logs.as_ref(), context) {
+                match pager.next_written(&ExportWriter { form, categorize }, logs.as_ref(), context) {
                     Ok(mut lines) => {
                         lines.truncate(left.unwrap_or(usize::MAX));
                         let count = lines.len();
-                        Ok(Some((encode_page(lines, form, categorize)?, count, context.take_warnings())))
+                        Ok(Some((join_page(lines, form), count, context.take_warnings())))
                     }
                     Err(query_logql::Error::Storage(
                         storage_api::Error::Limit { .. } | storage_api::Error::Timeout { .. },
@@ -178,95 +174,16 @@ impl Export {
     }
 }
 
-fn encode_page(lines: Vec<(LogEntry, Place)>, form: Form, categorize: bool) -> Result<Vec<u8>, LokiError> {
-    let mut out = Vec::new();
-    let mut row = String::new();
-    for (entry, place) in lines {
-        let timestamp = DateTime::from_timestamp_nanos(entry.timestamp.0).to_rfc3339_opts(SecondsFormat::Nanos, true);
-        let cursor = format!("{}.{}", place.at_ns, place.done);
-        match form {
-            Form::JsonLines => {
-                let labels = &entry.labels;
-                let (all, none) = (labels.all(), Labels::empty());
-                let (labels, structured_metadata, parsed) =
-                    if categorize { (&labels.stream, &labels.metadata, &labels.parsed) } else { (&all, &none, &none) };
-                let line = Line {
-                    timestamp: &timestamp,
-                    labels: Pairs(labels),
-                    structured_metadata: Pairs(structured_metadata),
-                    parsed: Pairs(parsed),
-                    line: &entry.line,
-                    cursor: &cursor,
-                };
-                serde_json::to_writer(&mut out, &line).map_err(|error| LokiError::internal(error.to_string()))?;
-                out.push(b'\n');
-            }
-            Form::Csv => {
-                row.clear();
-                let labels = if categorize { entry.labels.stream } else { entry.labels.all() };
-                for (i, field) in [&timestamp, &series(&labels), &entry.line, &cursor].into_iter().enumerate() {
-                    row.push_str(if i > 0 { "," } else { "" });
-                    push_field(&mut row, field);
-                }
-                row.push('\n');
-                out.extend_from_slice(row.as_bytes());
-            }
-        }
+/// Puts pages together of lines that were written already: only their cursors depend on those before them.
+fn join_page(lines: Vec<(WrittenLine, Place)>, form: Form) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.iter().map(|(line, _)| line.bytes.len() + CURSOR_BYTES_MAX).sum());
+    for (line, place) in lines {
+        out.extend_from_slice(&line.bytes);
+        // Writing to memory does not fail.
+        let _written = match form {
+            Form::JsonLines => writeln!(out, ",\"cursor\":\"{}.{}\"}}", place.at_ns, place.done),
+            Form::Csv => writeln!(out, ",{}.{}", place.at_ns, place.done),
+        };
     }
-    Ok(out)
-}
-
-/// An [`ExportedLine`](query_wire::loki::ExportedLine) that is written without being made.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Line<'a> {
-    timestamp: &'a str,
-    labels: Pairs<'a>,
-    #[serde(skip_serializing_if = "Pairs::is_empty")]
-    structured_metadata: Pairs<'a>,
-    #[serde(skip_serializing_if = "Pairs::is_empty")]
-    parsed: Pairs<'a>,
-    line: &'a str,
-    cursor: &'a str,
-}
-
-/// Labels as a JSON object.
-struct Pairs<'a>(&'a Labels);
-
-impl Pairs<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Pairs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter())
-    }
-}
-
-/// Writes labels as in a selector: `{app="web", level="info"}`.
-fn series(labels: &Labels) -> String {
-    let mut out = String::from("{");
-    for (i, (name, value)) in labels.iter().enumerate() {
-        let comma = if i > 0 { ", " } else { "" };
-        // Writing to a string does not fail.
-        let _written = write!(out, "{comma}{name}={value:?}");
-    }
-    out.push('}');
     out
-}
-
-/// Writes a field as RFC 4180 has it.
-fn push_field(out: &mut String, field: &str) {
-    if !field.contains(['"', ',', '\n', '\r']) {
-        out.push_str(field);
-        return;
-    }
-    out.push('"');
-    for (i, part) in field.split('"').enumerate() {
-        out.push_str(if i > 0 { "\"\"" } else { "" });
-        out.push_str(part);
-    }
-    out.push('"');
 }

@@ -9,6 +9,7 @@ mod detected;
 mod encode;
 mod error;
 mod export;
+mod export_line;
 mod index;
 mod labels;
 mod params;

@@ -50,6 +50,8 @@ const NAMES_MAX: usize = 1 << 16;
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     known: HashMap<Box<str>, Arc<str>>,
+    /// Those that are in the program: a few, each asked for with every row.
+    plain: Vec<(&'static str, Arc<str>)>,
 }
 
 impl Names {
@@ -68,11 +70,11 @@ impl Names {
 
     /// Returns a name that is one already.
     fn plain(&mut self, name: &'static str) -> Arc<str> {
-        if let Some(known) = self.known.get(name) {
+        if let Some((_, known)) = self.plain.iter().find(|(known, _)| std::ptr::eq(*known, name) || *known == name) {
             return Arc::clone(known);
         }
-        let made: Arc<str> = name.into();
-        self.known.insert(name.into(), Arc::clone(&made));
+        let made = self.label(name);
+        self.plain.push((name, Arc::clone(&made)));
         made
     }
 

@@ -1,5 +1,6 @@
 //! Log queries: the first or last lines that pass, in a stable order.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use model::{TimeRange, Timestamp};
@@ -54,7 +55,27 @@ pub struct LogEntry {
     pub labels: CategorizedLabels,
 }
 
+/// What a query gives of a row that passed.
+pub(crate) trait Entry: Send + Sized {
+    fn timestamp(&self) -> Timestamp;
+
+    fn size_bytes(&self) -> u64;
+}
+
+/// Makes an entry of a row: its time, its line as the pipeline left it, and its labels.
+pub(crate) type Make<'a, E> = dyn Fn(Timestamp, Cow<'_, str>, &RowLabels<'_>) -> E + Sync + 'a;
+
 impl LogEntry {
+    pub(crate) fn make(timestamp: Timestamp, line: Cow<'_, str>, labels: &RowLabels<'_>) -> Self {
+        Self { timestamp, line: line.into_owned(), labels: labels.categorized() }
+    }
+}
+
+impl Entry for LogEntry {
+    fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
     fn size_bytes(&self) -> u64 {
         let labels = self.labels.metadata.size_bytes() + self.labels.parsed.size_bytes();
         (std::mem::size_of::<Self>() + self.line.len() + labels) as u64
@@ -63,14 +84,14 @@ impl LogEntry {
 
 /// A kept line with its place: rows at one time keep the order (stream, part, row).
 #[derive(Debug)]
-struct Kept {
+struct Kept<E> {
     part: usize,
     row: usize,
-    entry: LogEntry,
+    entry: E,
 }
 
-fn place(a: &Kept, b: &Kept) -> Ordering {
-    (a.entry.timestamp, a.part, a.row).cmp(&(b.entry.timestamp, b.part, b.row))
+fn place<E: Entry>(a: &Kept<E>, b: &Kept<E>) -> Ordering {
+    (a.entry.timestamp(), a.part, a.row).cmp(&(b.entry.timestamp(), b.part, b.row))
 }
 
 /// Runs a log query and returns its lines in the direction asked for.
@@ -84,6 +105,16 @@ pub fn select_logs(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryC
     if query.interval_ns > 0 {
         return thinned(query, logs, context);
     }
+    select_entries(query, &LogEntry::make, logs, context)
+}
+
+/// Does what [`select_logs`] does, but for the interval, and gives what `make` makes of the rows.
+pub(crate) fn select_entries<E: Entry>(
+    query: &LogQuery<'_>,
+    make: &Make<'_, E>,
+    logs: &dyn LogQuerier,
+    context: &QueryContext,
+) -> Result<Vec<E>> {
     let pipeline = Pipeline::new(query.log)?;
     let select = log_select(query.log, query.range, true, logs, context)?;
     let mut parts = logs.select(&select, context)?;
@@ -98,7 +129,7 @@ pub fn select_logs(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryC
             Direction::Backward => (range.end.0.saturating_neg(), *i),
         }
     });
-    let scan = Scan { query, pipeline: &pipeline, field: wanted_field(query.log), context };
+    let scan = Scan { query, make, pipeline: &pipeline, field: wanted_field(query.log), context };
     scan.run(&parts, &order, query.limit)
 }
 
@@ -121,24 +152,25 @@ fn thinned(query: &LogQuery<'_>, logs: &dyn LogQuerier, context: &QueryContext) 
     Ok(out)
 }
 
-struct Scan<'a> {
+struct Scan<'a, E> {
     query: &'a LogQuery<'a>,
+    make: &'a Make<'a, E>,
     pipeline: &'a Pipeline,
     /// A metadata field that every wanted row has.
     field: Option<(&'a str, &'a str)>,
     context: &'a QueryContext,
 }
 
-impl Scan<'_> {
-    fn run(&self, parts: &[Box<dyn LogPart>], order: &[usize], limit: usize) -> Result<Vec<LogEntry>> {
+impl<E: Entry> Scan<'_, E> {
+    fn run(&self, parts: &[Box<dyn LogPart>], order: &[usize], limit: usize) -> Result<Vec<E>> {
         let forward = self.query.direction == Direction::Forward;
-        let mut kept: Vec<Kept> = Vec::new();
+        let mut kept: Vec<Kept<E>> = Vec::new();
         let mut rest = order;
         let mut batch = rayon::current_num_threads().max(1);
         while !rest.is_empty() && limit > 0 {
             self.context.check()?;
             // The worst line kept so far; a part that lies wholly behind it cannot matter.
-            let worst = (kept.len() >= limit).then(|| kept.last().map(|kept| kept.entry.timestamp)).flatten();
+            let worst = (kept.len() >= limit).then(|| kept.last().map(|kept| kept.entry.timestamp())).flatten();
             let useful = |i: &usize| {
                 let range = parts.get(*i).map_or(TimeRange::ALL, |part| part.range());
                 worst.is_none_or(|worst| if forward { range.start <= worst } else { range.end > worst })
@@ -149,7 +181,7 @@ impl Scan<'_> {
             }
             let (now, later) = rest.split_at(take);
             rest = later;
-            let found: Vec<Vec<Kept>> = now
+            let found: Vec<Vec<Kept<E>>> = now
                 .par_iter()
                 .map(|i| match parts.get(*i) {
                     Some(part) => self.part(*i, part.as_ref(), limit, worst),
@@ -167,7 +199,7 @@ impl Scan<'_> {
 
     /// Returns the part's first `limit` lines in the direction asked for, none of them behind `worst`. Their memory is accounted
     /// for as each is made: a stage may make a line much longer than it came.
-    fn part(&self, number: usize, part: &dyn LogPart, limit: usize, worst: Option<Timestamp>) -> Result<Vec<Kept>> {
+    fn part(&self, number: usize, part: &dyn LogPart, limit: usize, worst: Option<Timestamp>) -> Result<Vec<Kept<E>>> {
         let forward = self.query.direction == Direction::Forward;
         let mut range = self.query.range;
         match worst {
@@ -200,7 +232,7 @@ impl Scan<'_> {
             let line = rows.lines.get(row);
             labels.reset_row(&rows, row, true);
             if let Some(line) = self.pipeline.process(timestamp, line, &mut labels) {
-                let entry = LogEntry { timestamp, line: line.into_owned(), labels: labels.categorized() };
+                let entry = (self.make)(timestamp, line, &labels);
                 self.context.charge_memory(entry.size_bytes())?;
                 out.push(Kept { part: number, row, entry });
             }

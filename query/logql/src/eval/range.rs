@@ -366,11 +366,12 @@ impl Evaluator<'_> {
 /// Returns how many of the next parts are read at a time.
 fn batch_of(parts: &[Box<dyn LogPart>]) -> usize {
     let mut rows = 0_u64;
-    let fits = |part: &&Box<dyn LogPart>| {
-        rows = rows.saturating_add(part.rows_max());
+    let mut fits = |more: u64| {
+        rows = rows.saturating_add(more);
         rows <= BATCH_ROWS
     };
-    parts.iter().take_while(fits).count().max(BATCH_PARTS).min(parts.len())
+    let fitting = parts.iter().take_while(|part| fits(part.rows_max())).count();
+    fitting.max(BATCH_PARTS).min(parts.len())
 }
 
 struct Gatherer<'a> {
