@@ -109,35 +109,42 @@ fn unknown_class(translated: &str) -> String {
 /// Says what is wrong with a pattern, if anything.
 fn check(pattern: &str, translated: &str) -> Result<(), PatternError> {
     match ParserBuilder::new().octal(true).build().parse(translated) {
-        Ok(parsed) => match ast::visit(&parsed, NamedClasses) {
+        Ok(parsed) => match ast::visit(&parsed, Refused) {
             Ok(()) => Ok(()),
-            Err(span) => {
-                let part = translated.get(span.start.offset..span.end.offset).unwrap_or(translated);
-                Err(PatternError::Syntax { what: "invalid character class range", part: part.to_owned() })
+            Err((what, start, end)) => {
+                let part = translated.get(start..end).unwrap_or(translated);
+                Err(PatternError::Syntax { what, part: part.to_owned() })
             }
         },
         Err(error) => Err(explain(pattern, translated, &error)),
     }
 }
 
-/// Finds a class like `[[:wrong:]]`: `regex` takes an unknown name for a class in a class, Go refuses it.
-struct NamedClasses;
+/// Finds what `regex` takes and Go refuses: a class like `[[:wrong:]]`, which is a class in a class for the one, and
+/// `a**`, an operator behind an operator. Tells what is wrong, and where it begins and ends.
+struct Refused;
 
-impl ast::Visitor for NamedClasses {
+impl ast::Visitor for Refused {
     type Output = ();
-    type Err = ast::Span;
+    type Err = (&'static str, usize, usize);
 
-    fn finish(self) -> Result<(), ast::Span> {
+    fn finish(self) -> Result<(), Self::Err> {
         Ok(())
     }
 
-    fn visit_class_set_item_pre(&mut self, item: &ast::ClassSetItem) -> Result<(), ast::Span> {
+    fn visit_pre(&mut self, part: &ast::Ast) -> Result<(), Self::Err> {
+        let ast::Ast::Repetition(outer) = part else { return Ok(()) };
+        let ast::Ast::Repetition(inner) = outer.ast.as_ref() else { return Ok(()) };
+        Err(("invalid nested repetition operator", inner.op.span.start.offset, outer.op.span.end.offset))
+    }
+
+    fn visit_class_set_item_pre(&mut self, item: &ast::ClassSetItem) -> Result<(), Self::Err> {
         let ast::ClassSetItem::Bracketed(inner) = item else { return Ok(()) };
         let is_colon = |item: &ast::ClassSetItem| matches!(item, ast::ClassSetItem::Literal(literal) if literal.c == ':' && literal.kind == ast::LiteralKind::Verbatim);
         match &inner.kind {
             // What else is nested here are the negated classes of escapes.
             ast::ClassSet::Item(ast::ClassSetItem::Union(union)) if union.items.first().is_some_and(is_colon) => {
-                Err(inner.span)
+                Err(("invalid character class range", inner.span.start.offset, inner.span.end.offset))
             }
             _ => Ok(()),
         }
@@ -349,6 +356,8 @@ mod tests {
         check("x[a-", "missing closing ]: `[a-`");
         check("*a", "missing argument to repetition operator: `*`");
         check("a|+", "missing argument to repetition operator: `+`");
+        check("a**", "invalid nested repetition operator: `**`");
+        check("ab{2}+?c", "invalid nested repetition operator: `{2}+?`");
         check("[z-a]", "invalid character class range: `z-a`");
         check("[[:wrong:]]", "invalid character class range: `[:wrong:]`");
         check("a[x[:^no:]]", "invalid character class range: `[:^no:]`");

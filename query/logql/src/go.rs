@@ -111,19 +111,38 @@ pub(crate) fn parse_float(text: &str) -> Option<f64> {
     if lower == "nan" {
         return Some(f64::NAN);
     }
+    let lower = if lower.contains('_') { without_underscores(&lower)? } else { lower };
     if let Some(hex) = lower.strip_prefix("0x") {
         return parse_hex_float(hex).map(|value| sign * value);
     }
-    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+    if !lower.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return None;
     }
-    let value: f64 = digits.parse().ok()?;
+    let value: f64 = lower.parse().ok()?;
     value.is_finite().then_some(sign * value)
 }
 
-/// Says that a text is no number, as Go does, behind `what`.
-pub(crate) fn float_error(what: &str, text: &str) -> String {
-    format!("{what}: strconv.ParseFloat: parsing {}: invalid syntax", quote(text))
+/// Takes the underscores out of a number; `None` unless each stands between two digits, or behind `0x`.
+fn without_underscores(text: &str) -> Option<String> {
+    let is_hex = text.starts_with("0x");
+    let is_digit = |c: char| c.is_ascii_digit() || is_hex && (c.is_ascii_hexdigit() || c == 'x');
+    let chars: Vec<char> = text.chars().collect();
+    let digit_at = |i: usize| chars.get(i).copied().is_some_and(is_digit);
+    for (i, c) in chars.iter().enumerate() {
+        if *c == '_' && !(i > 0 && digit_at(i - 1) && digit_at(i + 1)) {
+            return None;
+        }
+    }
+    Some(chars.into_iter().filter(|c| *c != '_').collect())
+}
+
+/// Says why a text is no number, as Go does.
+pub(crate) fn float_error(text: &str) -> String {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_decimal = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    // What reads as infinite without being called so is too large.
+    let fault = if is_decimal && digits.parse::<f64>().is_ok() { "value out of range" } else { "invalid syntax" };
+    format!("strconv.ParseFloat: parsing {}: {fault}", quote(text))
 }
 
 fn parse_hex_float(text: &str) -> Option<f64> {
@@ -309,6 +328,9 @@ pub(crate) fn parse_prometheus_duration(text: &str) -> Result<i64, String> {
         }
         let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
+        if unit.is_empty() {
+            return Err(bad());
+        }
         let Some(i) = PROMETHEUS_UNITS.iter().position(|(name, _)| *name == unit) else {
             return Err(format!("unknown unit {} in duration {}", quote(unit), quote(text)));
         };
@@ -352,8 +374,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_numeric() && c != '.' && c != ',').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: String = number.chars().filter(|c| *c != ',').collect();
-    let value = parse_float(&number)
-        .ok_or_else(|| format!("strconv.ParseFloat: parsing {}: invalid syntax", quote(&number)))?;
+    let value = parse_float(&number).ok_or_else(|| float_error(&number))?;
     let unit = unit.trim().to_lowercase();
     let scale: f64 = match unit.as_str() {
         "" | "b" => 1.0,
@@ -451,5 +472,11 @@ mod tests {
         assert_eq!(float_v(0.090_909_090_909_090_91), "0.09090909090909091");
         assert_eq!(parse_float("0x1.8p3"), Some(12.0));
         assert_eq!(parse_float("0x1A"), None);
+        assert_eq!((parse_float("1_000.5"), parse_float("0x_1p4")), (Some(1000.5), Some(16.0)));
+        for bad in ["1__0", "_1", "1_", "1_.5", "1e_5", "1e400"] {
+            assert_eq!(parse_float(bad), None, "{bad}");
+        }
+        assert_eq!(float_error("1e400"), r#"strconv.ParseFloat: parsing "1e400": value out of range"#);
+        assert_eq!(float_error("1_"), r#"strconv.ParseFloat: parsing "1_": invalid syntax"#);
     }
 }

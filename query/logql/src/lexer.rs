@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Word(&'static str),
     /// The name of a function, with its bracket still to come.
     Function(&'static str),
+    /// What is no token, and why: nothing comes behind it.
+    Bad(String),
     /// The end of the text.
     End,
 }
@@ -39,6 +41,21 @@ pub(crate) enum Kind {
 pub(crate) struct Token {
     pub(crate) kind: Kind,
     pub(crate) at: Position,
+}
+
+impl Token {
+    /// Returns where Loki's errors place the token: its lexer has lost count of the line once it looked ahead.
+    pub(crate) fn told_at(&self) -> Position {
+        let looked_ahead = match &self.kind {
+            Kind::Duration(_) | Kind::Bytes(_) | Kind::Range(_) | Kind::Flag(_) => true,
+            Kind::Bad(message) => {
+                message.contains("duration") || message == "invalid character NUL" || message == "duration out of range"
+            }
+            Kind::Word(word) => word.len() == 2 && !word.starts_with(|c: char| c.is_ascii_alphabetic()),
+            Kind::Ident(_) | Kind::Str(_) | Kind::Number(_) | Kind::Function(_) | Kind::End => false,
+        };
+        Position { line: if looked_ahead { 0 } else { self.at.line }, column: self.at.column }
+    }
 }
 
 impl Kind {
@@ -53,7 +70,11 @@ impl Kind {
             Self::Range(_) => "RANGE".to_owned(),
             Self::Flag(_) => "FUNCTION_FLAG".to_owned(),
             Self::Word(word) => (*word).to_owned(),
+            Self::Bad(_) => "$unk".to_owned(),
             Self::Function("ip") => "ip".to_owned(),
+            Self::Function(name @ ("bytes" | "duration" | "duration_seconds")) => {
+                format!("{}_CONV", name.to_uppercase())
+            }
             Self::Function(name) => name.to_uppercase(),
             Self::End => "$end".to_owned(),
         }
@@ -149,10 +170,11 @@ const FUNCTIONS: [&str; 33] = [
     "ip",
 ];
 
-/// Cuts `text` into tokens; the last one is [`Kind::End`].
+/// Cuts `text` into tokens; the last one is [`Kind::End`], or [`Kind::Bad`] where strings or comments have no end, or
+/// numbers, escapes and ranges are malformed: what is wrong before that is told first.
 ///
 /// # Errors
-/// A text that is too long, strings or comments without end, malformed numbers, escapes and ranges.
+/// A text that is too long.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, ParseError> {
     if text.len() >= QUERY_BYTES_MAX {
         return Err(ParseError::whole(format!("input size too long ({} > {QUERY_BYTES_MAX})", text.len())));
@@ -160,8 +182,8 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, ParseError> {
     let mut lexer = Lexer { chars: text.chars().collect(), i: 0, at: Position { line: 1, column: 1 } };
     let mut tokens = Vec::new();
     loop {
-        let token = lexer.next()?;
-        let end = token.kind == Kind::End;
+        let token = lexer.next().unwrap_or_else(|error| Token { kind: Kind::Bad(error.message), at: error.at });
+        let end = matches!(token.kind, Kind::End | Kind::Bad(_));
         tokens.push(token);
         if end {
             return Ok(tokens);
@@ -370,7 +392,6 @@ impl Lexer {
             Some('e') if radix == 10 => float = true,
             Some('e') if radix != 16 => return fail("'e' exponent requires decimal mantissa"),
             Some('p') if radix == 16 => float = true,
-            Some('p') if radix == 10 => return fail("'p' exponent requires hexadecimal mantissa"),
             _ => return self.number_end(from, at, float),
         }
         self.bump();
@@ -457,7 +478,10 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Expect) {
         let shown = match tokens(text) {
-            Ok(tokens) => tokens.iter().map(|t| format!("{:?}@{}", t.kind, t.at.column)).collect::<Vec<_>>().join(" "),
+            Ok(tokens) => match tokens.last() {
+                Some(Token { kind: Kind::Bad(message), at }) => ParseError::new(*at, message).to_string(),
+                _ => tokens.iter().map(|t| format!("{:?}@{}", t.kind, t.at.column)).collect::<Vec<_>>().join(" "),
+            },
             Err(error) => error.to_string(),
         };
         expected.assert_eq(&shown);
@@ -495,7 +519,7 @@ mod tests {
         check("a [5m", expect!["parse error at line 1, col 3: missing closing ']' in duration"]);
         check("[]", expect!["parse error at line 1, col 1: empty duration string"]);
         check("\n \"\\q\"", expect!["parse error at line 2, col 2: invalid char escape"]);
-        check("1p3", expect!["parse error at line 1, col 1: 'p' exponent requires hexadecimal mantissa"]);
+        check("1p3", expect![[r#"Number("1")@1 Ident("p3")@2 End@4"#]]);
         check("/* x", expect!["parse error at line 1, col 1: comment not terminated"]);
         check(&"a".repeat(QUERY_BYTES_MAX), expect!["parse error : input size too long (131072 > 131072)"]);
     }

@@ -40,14 +40,17 @@ const EMPTY_COMPATIBLE: &str = "queries require at least one regexp or equality 
 /// # Errors
 /// Where the text stops being LogQL, what was found there and what was expected.
 pub fn parse(text: &str) -> Parsed<Expr> {
+    if text.is_empty() {
+        return Err(ParseError::whole("syntax error: unexpected $end"));
+    }
     let tokens = lexer::tokens(text)?;
     check_patterns(&tokens)?;
-    let mut parser = Parser { tokens, i: 0, depth: 0, chained: 0 };
+    let mut parser = Parser { tokens, i: 0, depth: 0, chained: 0, deferred: None };
     let expr = parser.expr(0)?;
-    match parser.peek() {
-        Kind::End => Ok(expr),
-        _ => Err(parser.unexpected(&[])),
+    if *parser.peek() != Kind::End {
+        return Err(parser.unexpected(&[]));
     }
+    parser.deferred.map_or(Ok(expr), Err)
 }
 
 /// Parses a query that must select lines.
@@ -104,9 +107,19 @@ struct Parser {
     i: usize,
     depth: usize,
     chained: usize,
+    /// A fault of what was read, told when the rest is well-formed.
+    deferred: Option<ParseError>,
 }
 
 impl Parser {
+    /// Notes a fault of an expression that has been read; `outside` says whether one was noted before it began. The
+    /// outermost fault is told, and of several side by side the first.
+    fn defer(&mut self, outside: bool, fault: impl Into<String>) {
+        if !outside {
+            self.deferred = Some(ParseError::whole(fault));
+        }
+    }
+
     fn peek(&self) -> &Kind {
         self.tokens.get(self.i).map_or(&Kind::End, |token| &token.kind)
     }
@@ -140,12 +153,21 @@ impl Parser {
     }
 
     fn unexpected(&self, expected: &[&str]) -> ParseError {
+        let at = self.tokens.get(self.i).or(self.tokens.last()).map_or_else(Position::default, Token::told_at);
+        if let Kind::Bad(message) = self.peek() {
+            return ParseError::new(at, message.clone());
+        }
         let mut message = format!("syntax error: unexpected {}", self.peek().name());
         if !expected.is_empty() {
             message.push_str(", expecting ");
             message.push_str(&expected.join(" or "));
         }
-        ParseError::new(self.at(), message)
+        ParseError::new(at, message)
+    }
+
+    /// Reads the bracket that closes an expression: operators might go on there, so nothing is said to be expected.
+    fn close(&mut self) -> Parsed<()> {
+        if self.eat(")") { Ok(()) } else { Err(self.unexpected(&[])) }
     }
 
     fn string(&mut self) -> Parsed<String> {
@@ -225,7 +247,7 @@ impl Parser {
             Kind::Word("(") => {
                 self.bump();
                 let inner = self.expr(0)?;
-                self.expect(")")?;
+                self.close()?;
                 Ok(inner)
             }
             Kind::Word(sign @ ("+" | "-")) => {
@@ -251,12 +273,8 @@ impl Parser {
 
     fn literal(&mut self) -> Parsed<f64> {
         let text = self.number()?;
-        go::parse_float(&text).ok_or_else(|| {
-            ParseError::whole(format!(
-                "unable to parse literal as a float: strconv.ParseFloat: parsing {}: invalid syntax",
-                go::quote(&text)
-            ))
-        })
+        go::parse_float(&text)
+            .ok_or_else(|| ParseError::whole(format!("unable to parse literal as a float: {}", go::float_error(&text))))
     }
 
     fn vector(&mut self) -> Parsed<MetricExpr> {
@@ -269,6 +287,7 @@ impl Parser {
     }
 
     fn label_replace(&mut self) -> Parsed<MetricExpr> {
+        let outside = self.deferred.is_some();
         self.bump();
         self.expect("(")?;
         let inner = self.metric()?;
@@ -281,13 +300,14 @@ impl Parser {
         let Ok([target, replacement, source, pattern]) = <[String; 4]>::try_from(texts) else {
             return Err(self.unexpected(&["STRING"]));
         };
-        crate::regex::anchored(&pattern)
-            .map_err(|error| ParseError::whole(format!("invalid regex in label_replace: {error}")))?;
+        if let Err(error) = crate::regex::anchored(&pattern) {
+            self.defer(outside, format!("invalid regex in label_replace: {}", error_of_anchored(&error, &pattern)));
+        }
         Ok(MetricExpr::LabelReplace(Box::new(LabelReplaceExpr { inner, target, replacement, source, pattern })))
     }
 
     fn aggregation(&mut self, op: AggregateOp) -> Parsed<MetricExpr> {
-        let name = op.as_str();
+        let outside = self.deferred.is_some();
         self.bump();
         let before = self.grouping()?;
         self.expect("(")?;
@@ -297,33 +317,15 @@ impl Parser {
             self.i += 2;
         }
         let inner = self.metric()?;
-        self.expect(")")?;
+        self.close()?;
         let grouping = if before.is_some() { before } else { self.grouping()? };
-        let parameter = match (op, parameter) {
-            (AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::ApproxTopK, None) => {
-                return Err(ParseError::whole(format!("parameter required for operation {name}")));
+        let parameter = match aggregate_parameter(op, parameter, grouping.as_ref()) {
+            Ok(parameter) => parameter,
+            Err(fault) => {
+                self.defer(outside, fault);
+                None
             }
-            (AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::ApproxTopK, Some(text)) => {
-                let invalid = || ParseError::whole(format!("invalid parameter {name}({text},"));
-                let value: u64 = text.parse().map_err(|_| invalid())?;
-                if value == 0 {
-                    let message = format!("invalid parameter (must be greater than 0) {name}({text}");
-                    return Err(ParseError::whole(message));
-                }
-                if op == AggregateOp::ApproxTopK && grouping.is_some() {
-                    return Err(ParseError::whole(format!("grouping not allowed for {name} aggregation")));
-                }
-                Some(value)
-            }
-            (_, Some(text)) => {
-                return Err(ParseError::whole(format!("unsupported parameter for operation {name}({text},")));
-            }
-            (_, None) => None,
         };
-        let sorts = matches!(op, AggregateOp::Sort | AggregateOp::SortDesc);
-        if sorts && grouping.as_ref().is_some_and(|grouping| !grouping.labels.is_empty()) {
-            return Err(ParseError::whole("sort and sort_desc doesn't allow grouping by "));
-        }
         Ok(MetricExpr::Aggregate(Box::new(AggregateExpr { op, parameter, grouping, inner })))
     }
 
@@ -353,7 +355,7 @@ impl Parser {
                 return Ok(labels);
             }
             if !self.eat(",") {
-                return Err(self.unexpected(&[")", ","]));
+                return Err(self.unexpected(&[",", ")"]));
             }
         }
     }
@@ -384,7 +386,7 @@ impl Parser {
 
     fn range_aggregation(&mut self, op: RangeOp) -> Parsed<MetricExpr> {
         let at = self.at();
-        let name = op.as_str();
+        let outside = self.deferred.is_some();
         self.bump();
         self.expect("(")?;
         let parameter = match self.peek() {
@@ -393,27 +395,25 @@ impl Parser {
                 self.expect(",")?;
                 Some(text)
             }
-            _ => None,
+            Kind::Word("{" | "(") => None,
+            _ => return Err(self.unexpected(&["NUMBER", "{", "("])),
         };
+        if !matches!(self.peek(), Kind::Word("{" | "(")) {
+            return Err(self.unexpected(&["{", "("]));
+        }
         let range = self.deeper(Self::log_range)?;
         self.expect(")")?;
         let grouping = self.grouping()?;
-        let parameter = match (op, parameter) {
-            (RangeOp::Quantile, None) => {
-                return Err(ParseError::whole(format!("parameter required for operation {name}")));
-            }
-            (RangeOp::Quantile, Some(text)) => {
-                let invalid = || ParseError::whole(format!("invalid parameter for operation {name}: {text}"));
-                Some(go::parse_float(&text).ok_or_else(invalid)?)
-            }
-            (_, Some(text)) => {
-                return Err(ParseError::whole(format!("parameter {text} not supported for operation {name}")));
-            }
-            (_, None) => None,
+        let (parameter, mut fault) = match range_parameter(op, parameter) {
+            Ok(parameter) => (parameter, None),
+            Err(fault) => (None, Some(fault)),
         };
         let Range { log, range_ns, offset_ns, unwrap } = range;
         let expr = RangeExpr { op, parameter, log, range_ns, offset_ns, unwrap, grouping, at };
-        check_range(&expr)?;
+        fault = fault.or_else(|| check_range(&expr).err());
+        if let Some(fault) = fault {
+            self.defer(outside, fault);
+        }
         Ok(MetricExpr::Range(Box::new(expr)))
     }
 
@@ -490,6 +490,10 @@ impl Parser {
             _ => Conversion::Number,
         };
         let name = if conversion == Conversion::Number {
+            if !matches!(self.peek(), Kind::Ident(_)) {
+                let conversions = ["IDENTIFIER", "BYTES_CONV", "DURATION_CONV", "DURATION_SECONDS_CONV"];
+                return Err(self.unexpected(&conversions));
+            }
             self.ident()?
         } else {
             self.bump();
@@ -502,12 +506,20 @@ impl Parser {
         while self.eat("|") {
             filters.push(self.label_filter(None)?);
         }
+        if filters.is_empty() && !matches!(self.peek(), Kind::Range(_) | Kind::Word(")")) {
+            return Err(self.unexpected(&["RANGE", "|"]));
+        }
         Ok(Some(Unwrap { name, conversion, filters }))
     }
 
     fn log_expr(&mut self) -> Parsed<LogExpr> {
         let mut log = self.selector()?;
         log.stages = self.pipeline()?;
+        // Only a window may follow what is unwrapped.
+        if self.is("|") {
+            self.bump();
+            return Err(self.unexpected(&[]));
+        }
         Ok(log)
     }
 
@@ -531,8 +543,8 @@ impl Parser {
                 return Err(self.unexpected(&["}", ","]));
             }
         }
-        if matchers.iter().all(Matcher::matches_empty) {
-            return Err(ParseError::whole(EMPTY_COMPATIBLE));
+        if matchers.iter().all(Matcher::matches_empty) && self.deferred.is_none() {
+            self.deferred = Some(ParseError::whole(EMPTY_COMPATIBLE));
         }
         Ok(LogExpr { matchers, stages: Vec::new(), at })
     }
@@ -556,11 +568,67 @@ fn matcher(name: String, op: MatchOp, value: String) -> Parsed<Matcher> {
     Matcher::new(name, op, value).map_err(|error| ParseError::whole(error.to_string()))
 }
 
+/// Tells what is wrong with a pattern as when its anchors are part of it.
+fn error_of_anchored(error: &str, pattern: &str) -> String {
+    if error.contains(": missing closing ]: `") {
+        format!("{})$`", error.strip_suffix('`').unwrap_or(error))
+    } else if error.contains(": missing closing ): `") || error.contains(": unexpected ): `") {
+        let what = error.split_once(": `").map_or(error, |(what, _)| what);
+        format!("{what}: `^(?:{pattern})$`")
+    } else {
+        error.to_owned()
+    }
+}
+
 struct Range {
     log: LogExpr,
     range_ns: i64,
     offset_ns: i64,
     unwrap: Option<Unwrap>,
+}
+
+/// Checks what is given to a function over series.
+fn aggregate_parameter(
+    op: AggregateOp,
+    parameter: Option<String>,
+    grouping: Option<&Grouping>,
+) -> Result<Option<u64>, String> {
+    let name = op.as_str();
+    let is_grouped = grouping.is_some_and(|grouping| !grouping.labels.is_empty());
+    match (op, parameter) {
+        (AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::ApproxTopK, None) => {
+            Err(format!("parameter required for operation {name}"))
+        }
+        (AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::ApproxTopK, Some(text)) => {
+            let value: u64 = text.parse().map_err(|_| format!("invalid parameter {name}({text},"))?;
+            if value == 0 {
+                return Err(format!("invalid parameter (must be greater than 0) {name}({text}"));
+            }
+            if op == AggregateOp::ApproxTopK && grouping.is_some() {
+                return Err(format!("grouping not allowed for {name} aggregation"));
+            }
+            Ok(Some(value))
+        }
+        (_, Some(text)) => Err(format!("unsupported parameter for operation {name}({text},")),
+        (AggregateOp::Sort | AggregateOp::SortDesc, None) if is_grouped => {
+            Err("sort and sort_desc doesn't allow grouping by ".to_owned())
+        }
+        (_, None) => Ok(None),
+    }
+}
+
+/// Checks what is given to a function over lines.
+fn range_parameter(op: RangeOp, parameter: Option<String>) -> Result<Option<f64>, String> {
+    let name = op.as_str();
+    match (op, parameter) {
+        (RangeOp::Quantile, None) => Err(format!("parameter required for operation {name}")),
+        (RangeOp::Quantile, Some(text)) => {
+            let invalid = || format!("invalid parameter for operation {name}: {text}");
+            go::parse_float(&text).map(Some).ok_or_else(invalid)
+        }
+        (_, Some(text)) => Err(format!("parameter {text} not supported for operation {name}")),
+        (_, None) => Ok(None),
+    }
 }
 
 fn precedence(op: BinaryOp) -> u8 {
@@ -601,19 +669,19 @@ fn binary_expr(op: BinaryOp, return_bool: bool, matching: Matching, left: Expr, 
 }
 
 /// Checks what functions allow: `unwrap`, grouping.
-fn check_range(expr: &RangeExpr) -> Parsed<()> {
+fn check_range(expr: &RangeExpr) -> Result<(), String> {
     use RangeOp::{Absent, Avg, Bytes, BytesRate, Count, First, Last, Max, Min, Quantile, Rate, Stddev, Stdvar};
     let RangeExpr { op, grouping, unwrap, .. } = expr;
     let name = op.as_str();
     if grouping.is_some() && !matches!(op, Avg | Stddev | Stdvar | Quantile | Max | Min | First | Last) {
-        return Err(ParseError::whole(format!("grouping not allowed for {name} aggregation")));
+        return Err(format!("grouping not allowed for {name} aggregation"));
     }
     let (bad, how) = match unwrap {
         Some(_) => (matches!(op, Count | Bytes | BytesRate), "with"),
         None => (!matches!(op, Count | Rate | Bytes | BytesRate | Absent), "without"),
     };
     if bad {
-        return Err(ParseError::whole(format!("invalid aggregation {name} {how} unwrap")));
+        return Err(format!("invalid aggregation {name} {how} unwrap"));
     }
     Ok(())
 }

@@ -467,8 +467,7 @@ impl Extractor {
 
 fn convert(conversion: Conversion, text: &str) -> Result<f64, String> {
     match conversion {
-        Conversion::Number => go::parse_float(text)
-            .ok_or_else(|| format!("strconv.ParseFloat: parsing {}: invalid syntax", go::quote(text))),
+        Conversion::Number => go::parse_float(text).ok_or_else(|| go::float_error(text)),
         #[expect(clippy::cast_precision_loss, reason = "as Go converts")]
         Conversion::Bytes => go::parse_bytes(text).map(|bytes| bytes as f64),
         #[expect(clippy::cast_precision_loss, reason = "as Go converts")]

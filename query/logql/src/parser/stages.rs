@@ -221,7 +221,9 @@ impl Parser {
             return Ok(inner);
         }
         if !matches!(self.peek(), Kind::Ident(_)) {
-            return Err(self.unexpected(&[]));
+            let joined = self.i.checked_sub(1).and_then(|i| self.tokens.get(i)).map(|token| &token.kind);
+            let is_joined = matches!(joined, Some(Kind::Word("or" | "and" | ",")));
+            return Err(self.unexpected(if is_joined { &["IDENTIFIER", "("] } else { &[] }));
         }
         let name = self.ident()?;
         let Kind::Word(word) = *self.peek() else { return Err(self.unexpected(&[])) };

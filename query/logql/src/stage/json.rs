@@ -75,7 +75,9 @@ fn members<'a>(
         match reader.token() {
             Some(b'}') => return Ok(Go::On),
             Some(b',') => reader.at += 1,
-            _ => return Err(OBJECT),
+            // Loki's parser takes a line that ends here for an array.
+            None => return Err("Value is array, but can't find closing ']' symbol"),
+            Some(_) => return Err(OBJECT),
         }
     }
 }
@@ -204,8 +206,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Resolves JSON's escapes; `None` when one is malformed.
-pub(crate) fn unescape_strict(text: &str) -> Option<String> {
+/// Resolves JSON's escapes; `None` when one is malformed, half a surrogate pair included.
+fn unescape_strict(text: &str) -> Option<String> {
+    unescape_with(text, None)
+}
+
+/// Resolves JSON's escapes, with U+FFFD for half a surrogate pair; `None` when one is malformed.
+pub(crate) fn unescape_lossy(text: &str) -> Option<String> {
+    unescape_with(text, Some(char::REPLACEMENT_CHARACTER))
+}
+
+fn unescape_with(text: &str, half: Option<char>) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
@@ -236,7 +247,7 @@ pub(crate) fn unescape_strict(text: &str) -> Option<String> {
                     None
                 };
                 let code = low.map_or(high, |low| 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00));
-                out.push(char::from_u32(code).unwrap_or('\u{fffd}'));
+                out.push(char::from_u32(code).or(half)?);
             }
             _ => return None,
         }

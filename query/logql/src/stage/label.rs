@@ -17,7 +17,7 @@ pub(crate) enum CompiledLabel {
     Number(String, Compare, f64),
     Duration(String, Compare, i64),
     Bytes(String, Compare, u64),
-    Ip { name: String, negative: bool, matcher: IpMatcher },
+    Ip { name: String, negative: bool, matcher: Result<IpMatcher, String> },
     And(Vec<CompiledLabel>),
     Or(Vec<CompiledLabel>),
 }
@@ -34,22 +34,31 @@ fn compare<T: PartialOrd>(compare: Compare, have: &T, want: &T) -> bool {
 }
 
 impl CompiledLabel {
+    /// Prepares a filter. A pattern that is no address is refused when it stands alone; beside others each line tells of
+    /// it, as in Loki.
     pub(crate) fn new(filter: &LabelFilter) -> Result<Self, String> {
+        match Self::compile(filter)? {
+            Self::Ip { matcher: Err(error), .. } => Err(error),
+            compiled => Ok(compiled),
+        }
+    }
+
+    fn compile(filter: &LabelFilter) -> Result<Self, String> {
         Ok(match filter {
             LabelFilter::Text(matcher) => Self::Text(matcher.clone()),
             LabelFilter::Number { unread: Some(text), .. } => {
-                return Err(go::float_error("unable to parse literal as a float", text));
+                return Err(format!("unable to parse literal as a float: {}", go::float_error(text)));
             }
             LabelFilter::Number { name, compare, value, .. } => Self::Number(name.clone(), *compare, *value),
             LabelFilter::Duration { name, compare, nanos } => Self::Duration(name.clone(), *compare, *nanos),
             LabelFilter::Bytes { name, compare, bytes } => Self::Bytes(name.clone(), *compare, *bytes),
             LabelFilter::Ip { name, negative, pattern } => {
-                Self::Ip { name: name.clone(), negative: *negative, matcher: IpMatcher::new(pattern)? }
+                Self::Ip { name: name.clone(), negative: *negative, matcher: IpMatcher::new(pattern) }
             }
             LabelFilter::And(left, right) => {
                 let mut all = Vec::new();
                 for side in [left, right] {
-                    match Self::new(side)? {
+                    match Self::compile(side)? {
                         Self::And(inner) => all.extend(inner),
                         other => all.push(other),
                     }
@@ -59,7 +68,7 @@ impl CompiledLabel {
             LabelFilter::Or(left, right) => {
                 let mut any = Vec::new();
                 for side in [left, right] {
-                    match Self::new(side)? {
+                    match Self::compile(side)? {
                         Self::Or(inner) => any.extend(inner),
                         other => any.push(other),
                     }
@@ -89,7 +98,7 @@ impl CompiledLabel {
                 match go::parse_float(text) {
                     Some(have) => compare(*op, &have, want),
                     None => {
-                        let details = format!("strconv.ParseFloat: parsing {}: invalid syntax", go::quote(text));
+                        let details = go::float_error(text);
                         note(row, details)
                     }
                 }
@@ -115,7 +124,11 @@ impl CompiledLabel {
                 if !row.error.is_empty() {
                     return true;
                 }
-                row.get(name).is_some_and(|text| matcher.is_in(text) != *negative)
+                match (row.get(name), matcher) {
+                    (None, _) => false,
+                    (Some(text), Ok(matcher)) => matcher.is_in(text) != *negative,
+                    (Some(_), Err(error)) => note(row, error.clone()),
+                }
             }
             Self::And(inner) => inner.iter().all(|filter| filter.keeps(row)),
             Self::Or(inner) => inner.iter().any(|filter| filter.keeps(row)),

@@ -151,7 +151,7 @@ impl<'a> Pairs<'a> {
         if !escaped {
             return Some(Ok((key, Cow::Borrowed(inner))));
         }
-        match super::json::unescape_strict(inner) {
+        match super::json::unescape_lossy(inner) {
             Some(value) => Some(Ok((key, Cow::Owned(value)))),
             None => Some(Err(format!("logfmt syntax error at pos {} : invalid quoted value", at + 2))),
         }
