@@ -218,16 +218,10 @@ impl Head {
                     detail: Detail::All,
                 }
             };
-            // Many rows have the same attributes as the one before.
-            let (mut attributes, mut encoded) = (String::new(), Vec::new());
+            let mut printed = Printed::default();
             let mut body = String::new();
             part.for_each(ARENA_BYTES, &mut |row, record| {
-                if record.encoded_attributes() != encoded.as_slice() {
-                    encoded.clear();
-                    encoded.extend_from_slice(record.encoded_attributes());
-                    attributes.clear();
-                    json::write_attributes(&mut attributes, record).map_err(corrupt)?;
-                }
+                let attributes = printed.attributes(record).map_err(corrupt)?;
                 let origin = part.origins.get(row.origin as usize);
                 let (body, body_type) = match &record.body {
                     BodyRef::Str(text) => (*text, BODY_STR),
@@ -244,7 +238,7 @@ impl Head {
                     severity_text: record.severity_text,
                     body,
                     body_type,
-                    attributes: &attributes,
+                    attributes,
                     resource: origin.map_or("", |origin| &origin.resource),
                     scope: origin.map_or("", |origin| &origin.scope),
                     trace_id: record.trace_id,
@@ -292,6 +286,37 @@ fn row_bytes(row: HeadRow, next: Option<&HeadRow>, batches: &[Arc<HeadBatch>]) -
     match near {
         Some(bytes @ 1..NEAR_BYTES) => bytes as usize,
         _ => batches.get(row.batch as usize).map_or(0, |batch| batch.sections.record_bytes(row.offset)),
+    }
+}
+
+/// Attributes that came lately, encoded and as typed JSON: many rows have the same ones as others shortly before.
+#[derive(Debug, Default)]
+struct Printed {
+    recent: [(Vec<u8>, String); 4],
+    /// The one that is replaced next.
+    oldest: usize,
+}
+
+impl Printed {
+    /// Returns a record's attributes as typed JSON; empty when there are none.
+    fn attributes(&mut self, record: &RecordView<'_>) -> Result<&str, Malformed> {
+        let encoded = record.encoded_attributes();
+        let place = match self.recent.iter().position(|(known, _)| known == encoded) {
+            Some(place) => place,
+            None => {
+                let place = self.oldest;
+                self.oldest = (self.oldest + 1) % self.recent.len();
+                if let Some((known, text)) = self.recent.get_mut(place) {
+                    // Not known before it is printed.
+                    known.clear();
+                    text.clear();
+                    json::write_attributes(text, record)?;
+                    known.extend_from_slice(encoded);
+                }
+                place
+            }
+        };
+        Ok(self.recent.get(place).map_or("", |(_, text)| text))
     }
 }
 

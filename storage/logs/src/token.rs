@@ -35,32 +35,28 @@ pub(crate) fn fold(text: &str, out: &mut Vec<u8>) {
 pub(crate) struct Token {
     pub(crate) start: usize,
     pub(crate) end: usize,
-    has_digit: bool,
-    all_digits: bool,
 }
 
-impl Token {
-    /// Says whether the token belongs into the index of ids, rather than that of words.
-    pub(crate) fn is_id(self) -> bool {
-        let length = self.end - self.start;
-        length > WORD_BYTES_MAX
-            || (self.has_digit && length >= ID_BYTES_MIN)
-            || (self.all_digits && length >= NUMBER_DIGITS_MIN)
+/// Says whether a token belongs into the index of ids, rather than that of words.
+pub(crate) fn is_id(token: &[u8]) -> bool {
+    let length = token.len();
+    if !(NUMBER_DIGITS_MIN..=WORD_BYTES_MAX).contains(&length) {
+        return length > WORD_BYTES_MAX;
     }
+    let digits = token.iter().filter(|byte| byte.is_ascii_digit()).count();
+    digits == length || (digits > 0 && length >= ID_BYTES_MIN)
 }
 
 const OTHER: u8 = 0;
-const LETTER: u8 = 1;
-const DIGIT: u8 = 2;
-const WIDE: u8 = 4;
+const PLAIN: u8 = 1;
+const WIDE: u8 = 2;
 
 const KINDS: [u8; 256] = {
     let mut kinds = [OTHER; 256];
     let mut byte = 0;
     while byte < 256 {
         kinds[byte] = match byte as u8 {
-            b'0'..=b'9' => DIGIT,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' => PLAIN,
             0x80..=0xff => WIDE,
             _ => OTHER,
         };
@@ -82,13 +78,11 @@ pub(crate) fn for_each_token(folded: &[u8], mut each: impl FnMut(Token)) {
             return;
         }
         let start = at;
-        let mut kinds = OTHER;
         // What follows the token, if it is no token itself.
         let mut after = 0;
         while let Some(&byte) = folded.get(at) {
             let kind = KINDS[usize::from(byte)];
-            if kind & (LETTER | DIGIT) != 0 {
-                kinds |= kind;
+            if kind == PLAIN {
                 at += 1;
             } else if kind == WIDE {
                 let (belongs, length) = wide(folded.get(at..).unwrap_or_default());
@@ -96,14 +90,13 @@ pub(crate) fn for_each_token(folded: &[u8], mut each: impl FnMut(Token)) {
                     after = length;
                     break;
                 }
-                kinds |= LETTER;
                 at += length;
             } else {
                 break;
             }
         }
         if at > start {
-            each(Token { start, end: at, has_digit: kinds & DIGIT != 0, all_digits: kinds == DIGIT });
+            each(Token { start, end: at });
         }
         at += after;
     }
@@ -159,7 +152,7 @@ mod tests {
         let mut found = Vec::new();
         for_each_token(&folded, |token| {
             let text = String::from_utf8(folded[token.start..token.end].to_vec()).unwrap();
-            found.push(if token.is_id() { format!("#{text}") } else { text });
+            found.push(if is_id(&folded[token.start..token.end]) { format!("#{text}") } else { text });
         });
         assert_eq!(found, expected);
     }

@@ -99,7 +99,17 @@ fn check(store: &LogStore, what: &str) {
 
 #[test]
 fn files_of_the_first_version_are_read_and_written_on() {
-    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1");
+    read_and_write_on("v1");
+}
+
+/// Version 2: bodies are delta-encoded, the delay of observation is kept, and the log is compressed.
+#[test]
+fn files_of_the_second_version_are_read_and_written_on() {
+    read_and_write_on("v2");
+}
+
+fn read_and_write_on(version: &str) {
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(version);
     let dir = tempfile::tempdir().unwrap();
     copy(&fixture, dir.path());
     let mut findings = Vec::new();

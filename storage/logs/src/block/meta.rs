@@ -10,8 +10,8 @@ use storage_api::{Error, Result};
 use super::files::{corrupt, write_file};
 
 /// The version that is written.
-pub(crate) const VERSION: u32 = 2;
-/// The first version, which is read as well.
+pub(crate) const VERSION: u32 = 3;
+/// The first version, which is read as well, as are those between.
 const VERSION_MIN: u32 = 1;
 /// The file's name.
 pub(crate) const META_FILE: &str = "meta.json";

@@ -2,26 +2,19 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use arrow::array::RecordBatch;
-use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 
-use super::checked_file::CheckedWriter;
-use super::rows::SCHEMA;
+use super::page::Page;
+use super::rows_file::{RowsFile, Written};
 
 /// Pages that wait for the thread at most, so that memory stays bounded.
 const WAITING_PAGES_MAX: usize = 2;
 
-type Rows = ArrowWriter<CheckedWriter>;
-type Written = (Vec<u8>, u64, u32);
-
 enum Work {
-    Page(RecordBatch),
+    Page(Box<Page>),
     EndGroup,
     Finish,
 }
@@ -30,20 +23,30 @@ enum Work {
 #[derive(Debug)]
 pub(super) struct RowsWriter {
     sender: Option<SyncSender<Work>>,
+    /// Pages that were written, empty again.
+    written: Receiver<Box<Page>>,
     thread: Option<JoinHandle<Result<Option<Written>, ParquetError>>>,
 }
 
 impl RowsWriter {
-    /// Makes the file, which must not be there.
-    pub(super) fn create(path: &Path, properties: WriterProperties) -> Result<Self, ParquetError> {
-        let rows = ArrowWriter::try_new(CheckedWriter::create(path)?, Arc::clone(&SCHEMA), Some(properties))?;
+    /// Makes the file, which must not be there; texts are compressed with `zstd_level`.
+    pub(super) fn create(path: &Path, zstd_level: i32) -> Result<Self, ParquetError> {
+        let rows = RowsFile::create(path, zstd_level)?;
         let (sender, receiver) = sync_channel(WAITING_PAGES_MAX);
-        let thread = std::thread::Builder::new().name("logs-rows".to_owned()).spawn(move || write(rows, &receiver))?;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        // Room for all pages there are, so that the thread never waits here.
+        let (give_back, written) = sync_channel(WAITING_PAGES_MAX + 2);
+        let thread = std::thread::Builder::new().name("logs-rows".to_owned());
+        let thread = thread.spawn(move || write(rows, &receiver, &give_back))?;
+        Ok(Self { sender: Some(sender), written, thread: Some(thread) })
+    }
+
+    /// Returns an empty page.
+    pub(super) fn page(&self) -> Box<Page> {
+        self.written.try_recv().unwrap_or_default()
     }
 
     /// Adds a page. An error may be that of an earlier page.
-    pub(super) fn push_page(&mut self, page: RecordBatch) -> Result<(), ParquetError> {
+    pub(super) fn push_page(&mut self, page: Box<Page>) -> Result<(), ParquetError> {
         self.send(Work::Page(page))
     }
 
@@ -89,12 +92,21 @@ impl Drop for RowsWriter {
 }
 
 /// Runs on the thread; returns nothing when the writer was dropped.
-fn write(mut rows: Rows, work: &Receiver<Work>) -> Result<Option<Written>, ParquetError> {
+fn write(
+    mut rows: RowsFile,
+    work: &Receiver<Work>,
+    give_back: &SyncSender<Box<Page>>,
+) -> Result<Option<Written>, ParquetError> {
     while let Ok(work) = work.recv() {
         match work {
-            Work::Page(page) => rows.write(&page)?,
-            Work::EndGroup => rows.flush()?,
-            Work::Finish => return Ok(Some(rows.into_inner()?.finish()?)),
+            Work::Page(mut page) => {
+                rows.push_page(&page)?;
+                page.clear();
+                // One too many, or one for nobody, goes.
+                drop(give_back.try_send(page));
+            }
+            Work::EndGroup => rows.end_group()?,
+            Work::Finish => return Ok(Some(rows.finish()?)),
         }
     }
     Ok(None)
@@ -106,19 +118,14 @@ fn stopped() -> ParquetError {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int32Array;
-    use arrow::datatypes::{DataType, Field, Schema};
-
     use super::*;
 
     #[test]
     fn a_failure_on_the_thread_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("rows");
-        let mut rows = RowsWriter::create(&path, WriterProperties::default()).unwrap();
-        let schema = Arc::new(Schema::new(vec![Field::new("other", DataType::Int32, false)]));
-        let wrong = RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from(vec![1]))]).unwrap();
-        let first = (0..10).find_map(|_| rows.push_page(wrong.clone()).err());
+        let mut rows = RowsWriter::create(&dir.path().join("rows"), 1).unwrap();
+        // No row group may be without rows of all columns.
+        let first = (0..10).find_map(|_| rows.push_page(Box::default()).and_then(|()| rows.end_group()).err());
         assert!(first.is_some_and(|error| !error.to_string().contains("stopped")), "the cause is told");
         assert!(rows.finish().is_err());
     }
@@ -126,9 +133,8 @@ mod tests {
     #[test]
     fn a_writer_that_is_dropped_ends_its_thread() {
         let dir = tempfile::tempdir().unwrap();
-        let mut rows = RowsWriter::create(&dir.path().join("rows"), WriterProperties::default()).unwrap();
-        rows.end_group().unwrap();
+        let rows = RowsWriter::create(&dir.path().join("rows"), 1).unwrap();
         drop(rows);
-        assert!(RowsWriter::create(&dir.path().join("rows"), WriterProperties::default()).is_err(), "no file twice");
+        assert!(RowsWriter::create(&dir.path().join("rows"), 1).is_err(), "no file twice");
     }
 }

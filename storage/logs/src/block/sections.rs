@@ -110,7 +110,8 @@ impl Block {
 
     fn load_trigrams(&self) -> Result<Arc<Trigrams>> {
         self.cache().get_or_load((self.dir(), Kind::Trigrams), || {
-            let trigrams = Trigrams::open(self.read_section(TRIGRAMS_FILE)?);
+            let pages = u32::try_from(self.catalog().pages.len()).unwrap_or(u32::MAX);
+            let trigrams = Trigrams::open(self.read_section(TRIGRAMS_FILE)?, pages);
             let trigrams = trigrams.map_err(|error| corrupt(self.dir(), format!("expected {}", error.0)))?;
             let size_bytes = trigrams.size_bytes();
             Ok((trigrams, size_bytes))

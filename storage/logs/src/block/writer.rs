@@ -6,10 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use model::Labels;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
 use storage_api::{Error, Result};
 
 use super::PAGE_ROWS;
@@ -18,7 +15,8 @@ use super::checked_file::CHECKSUMS_MAGIC;
 use super::counts::{COUNTS_FILE, CountsBuilder};
 use super::files::{corrupt, seal, sync_dir, sync_file, write_file};
 use super::meta::{BlockMeta, FileMeta, Sequence, VERSION};
-use super::rows::{OBSERVED_DELAY_COLUMN, PageColumns, RowView, line_of};
+use super::page::Page;
+use super::rows::{RowView, line_of};
 use super::rows_writer::RowsWriter;
 use crate::codec::{Malformed, encode_stream};
 use crate::index::IndexBuilder;
@@ -61,7 +59,7 @@ pub(crate) struct BlockWriter {
     index: IndexBuilder,
     catalog: Catalog,
     counts: CountsBuilder,
-    page: PageColumns,
+    page: Box<Page>,
     /// Pages and text of the open row group.
     group: u32,
     group_first_row: u32,
@@ -71,12 +69,38 @@ pub(crate) struct BlockWriter {
     stream: Option<OpenStream>,
     /// Resource and scope of the last row in this page; their tokens are in already.
     origin: (String, String),
-    /// Attributes of the last row with any of this page and stream; what they hold is noted and indexed.
-    attributes: String,
+    /// Attributes of the last rows with any of this page and stream; what they hold is noted and indexed.
+    attributes: Recent,
     /// Names of attributes of the open stream that are noted, by their place in the last row that had one there.
     shape: Vec<String>,
     origins: HashMap<(String, String), OriginFields>,
     names: Names,
+}
+
+/// Texts that came lately.
+#[derive(Debug, Default)]
+struct Recent {
+    texts: [String; 4],
+    /// The one that is replaced next.
+    oldest: usize,
+}
+
+impl Recent {
+    /// Says whether a text is none of those, and notes it.
+    fn is_new(&mut self, text: &str) -> bool {
+        if self.texts.iter().any(|known| known == text) {
+            return false;
+        }
+        if let Some(oldest) = self.texts.get_mut(self.oldest) {
+            text.clone_into(oldest);
+        }
+        self.oldest = (self.oldest + 1) % self.texts.len();
+        true
+    }
+
+    fn clear(&mut self) {
+        self.texts.iter_mut().for_each(String::clear);
+    }
 }
 
 struct OpenStream {
@@ -93,7 +117,7 @@ impl BlockWriter {
         let words = dir.join(WORDS_DIR);
         fs::create_dir_all(&words).map_err(|source| Error::io("creating", &words, source))?;
         let path = dir.join(ROWS_FILE);
-        let rows = RowsWriter::create(&path, properties(options.zstd_level));
+        let rows = RowsWriter::create(&path, options.zstd_level);
         let rows = rows.map_err(|error| write_error(&path, error))?;
         Ok(Self {
             index: IndexBuilder::create(&words).map_err(|error| write_error(&words, error))?,
@@ -102,7 +126,7 @@ impl BlockWriter {
             rows,
             catalog: Catalog::default(),
             counts: CountsBuilder::default(),
-            page: PageColumns::new(),
+            page: Box::default(),
             group: 0,
             group_first_row: 0,
             group_pages: 0,
@@ -110,7 +134,7 @@ impl BlockWriter {
             line_bytes: 0,
             stream: None,
             origin: Default::default(),
-            attributes: String::new(),
+            attributes: Recent::default(),
             shape: Vec::new(),
             origins: HashMap::new(),
             names: Names::default(),
@@ -176,8 +200,7 @@ impl BlockWriter {
         stream.info.rows += 1;
         self.counts.push(row.timestamp, row.severity_number, row.severity_text, line.len());
         self.line_bytes += line.len() as u64;
-        let pushed = self.page.push(stream.id, &stream.text, row);
-        pushed.map_err(|error| write_error(&self.dir.join(ROWS_FILE), error))?;
+        self.page.push(stream.id, &stream.text, row);
         self.index.push_line(&line);
         self.index_fields(row)?;
         self.catalog.rows += 1;
@@ -190,8 +213,7 @@ impl BlockWriter {
     /// Indexes what a query may ask for as a field.
     fn index_fields(&mut self, row: &RowView<'_>) -> Result<()> {
         let malformed = |expected: &str| Error::Invalid(format!("typed JSON: expected {expected}"));
-        if !row.attributes.is_empty() && row.attributes != self.attributes {
-            row.attributes.clone_into(&mut self.attributes);
+        if !row.attributes.is_empty() && self.attributes.is_new(row.attributes) {
             self.index_attributes(row.attributes).map_err(|error| malformed(error.0))?;
         }
         let mut room = [0; HEX_BYTES_MAX];
@@ -257,8 +279,8 @@ impl BlockWriter {
         let path = self.dir.join(ROWS_FILE);
         let is_short = self.page.len() < PAGE_ROWS as usize;
         self.group_text_bytes += self.page.text_bytes();
-        let batch = self.page.finish().map_err(|error| write_error(&path, error))?;
-        self.rows.push_page(batch).map_err(|error| write_error(&path, error))?;
+        let empty = self.rows.page();
+        self.rows.push_page(std::mem::replace(&mut self.page, empty)).map_err(|error| write_error(&path, error))?;
         self.index.finish_page().map_err(|error| write_error(&self.dir, error))?;
         self.origin = Default::default();
         self.attributes.clear();
@@ -349,36 +371,6 @@ fn list(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-/// Properties of `rows.parquet`; the level is that of the bodies, which are most of it.
-fn properties(zstd_level: i32) -> WriterProperties {
-    let zstd = |level: i32| Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default());
-    let column = |name: &str| ColumnPath::from(name);
-    let mut builder = WriterProperties::builder()
-        .set_compression(zstd(1))
-        .set_column_compression(column("body"), zstd(zstd_level))
-        // Lines that begin as the one before are common.
-        .set_column_encoding(column("body"), Encoding::DELTA_BYTE_ARRAY)
-        .set_write_batch_size(PAGE_ROWS as usize)
-        .set_data_page_row_count_limit(PAGE_ROWS as usize)
-        // Pages end after so many rows in all columns, never by size.
-        .set_data_page_size_limit(usize::MAX / 2)
-        .set_max_row_group_row_count(None)
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_created_by("daybook".to_owned());
-    for name in ["timestamp", OBSERVED_DELAY_COLUMN] {
-        builder = builder
-            .set_column_dictionary_enabled(column(name), false)
-            .set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in ["body", "attributes", "trace_id", "span_id"] {
-        builder = builder.set_column_dictionary_enabled(column(name), false);
-    }
-    for name in ["timestamp", "stream_id", "severity_number"] {
-        builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::Chunk);
-    }
-    builder.build()
 }
 
 /// Turns an error of a library into ours, and tells a full disk apart, however deep the system's word lies.

@@ -3,42 +3,45 @@
 use bytes::Bytes;
 
 use super::PageSet;
+use super::bits::{BitReader, BitWriter};
 use crate::codec::{Input, Malformed};
 
-const MAGIC: [u8; 8] = *b"DBKLIDS1";
+const MAGIC: [u8; 8] = *b"DBKLIDS2";
+/// The first version says in each bucket how many entries it has.
+const MAGIC_1: [u8; 8] = *b"DBKLIDS1";
 /// Hash bits beyond what tells the entries apart: one look-up in 16 finds a page that does not hold the token. Each bit
 /// takes half a byte for a common line.
 const SPARE_BITS: u32 = 4;
-/// Entries in a bucket, about.
-const BUCKET_ENTRIES: usize = 64;
+/// Entries in a bucket at most, about: finding one takes a microsecond.
+const BUCKET_ENTRIES: usize = 256;
 
 /// Encodes entries: the upper half is the hash, the lower half the page.
-pub(super) fn encode(mut entries: Vec<u64>, pages: u32) -> Vec<u8> {
+pub(super) fn encode(entries: Vec<u64>, pages: u32) -> Vec<u8> {
     let count_bits = bits_for(entries.len() as u64);
     let hash_bits = (count_bits + SPARE_BITS).min(32);
-    let shift = 64 - hash_bits;
-    for entry in &mut entries {
-        *entry = (*entry >> shift << 32) | (*entry & 0xffff_ffff);
-    }
-    entries.sort_unstable();
-    entries.dedup();
     let bucket_bits = bits_for((entries.len() / BUCKET_ENTRIES) as u64).min(hash_bits);
     let page_bits = bits_for(u64::from(pages));
     let rice_bits = hash_bits.saturating_sub(count_bits);
     let low_bits = hash_bits - bucket_bits;
+    let (mut entries, ends) = by_bucket(entries, bucket_bits);
 
-    let mut offsets = Vec::with_capacity((1 << bucket_bits) + 1);
-    let mut body: Vec<u8> = Vec::new();
-    let mut rest = entries.as_slice();
-    for bucket in 0..1_u64 << bucket_bits {
+    let mut offsets = Vec::with_capacity(ends.len() + 1);
+    let mut body: Vec<u8> = Vec::with_capacity(entries.len() * 5 / 2);
+    let mut start = 0;
+    for (bucket, end) in (0_u64..).zip(ends) {
         offsets.push(u32::try_from(body.len()).unwrap_or(u32::MAX));
-        let length = rest.partition_point(|entry| entry >> 32 >> low_bits <= bucket);
-        let (mine, others) = rest.split_at(length);
-        rest = others;
+        let mine = entries.get_mut(start..end).unwrap_or_default();
+        start = end;
+        for entry in mine.iter_mut() {
+            *entry = (*entry >> (64 - hash_bits) << 32) | (*entry & 0xffff_ffff);
+        }
+        mine.sort_unstable();
         let mut bits = BitWriter::new(&mut body);
-        bits.unary_free_count(mine.len() as u64);
-        let mut last = bucket << low_bits;
-        for entry in mine {
+        let (mut last, mut last_entry) = (bucket << low_bits, None);
+        for entry in mine.iter().copied() {
+            if last_entry.replace(entry) == Some(entry) {
+                continue;
+            }
             let (hash, page) = (entry >> 32, entry & 0xffff_ffff);
             bits.rice(hash - last, rice_bits);
             bits.put(page, page_bits);
@@ -61,6 +64,32 @@ pub(super) fn encode(mut entries: Vec<u64>, pages: u32) -> Vec<u8> {
     out
 }
 
+/// Puts entries in the order of the upper bits of their hashes, and returns where each bucket ends.
+fn by_bucket(entries: Vec<u64>, bucket_bits: u32) -> (Vec<u64>, Vec<usize>) {
+    let bucket = |entry: u64| usize::try_from(entry.checked_shr(64 - bucket_bits).unwrap_or(0)).unwrap_or(0);
+    let mut places = vec![0_usize; 1 << bucket_bits];
+    for entry in &entries {
+        if let Some(count) = places.get_mut(bucket(*entry)) {
+            *count += 1;
+        }
+    }
+    let mut sum = 0;
+    for place in &mut places {
+        (*place, sum) = (sum, sum + *place);
+    }
+    let mut sorted = vec![0; entries.len()];
+    for entry in entries {
+        if let Some(place) = places.get_mut(bucket(entry)) {
+            if let Some(slot) = sorted.get_mut(*place) {
+                *slot = entry;
+            }
+            // In the end each has moved to the end of its bucket.
+            *place += 1;
+        }
+    }
+    (sorted, places)
+}
+
 /// Returns how many bits tell `count` things apart.
 fn bits_for(count: u64) -> u32 {
     64 - count.saturating_sub(1).leading_zeros()
@@ -76,14 +105,18 @@ pub(crate) struct Ids {
     rice_bits: u32,
     pages: u32,
     body: usize,
+    /// Whether buckets begin with how many entries they have.
+    is_counted: bool,
 }
 
 impl Ids {
     pub(crate) fn open(bytes: Bytes) -> Result<Self, Malformed> {
         let mut input = Input::new(&bytes);
-        if input.array::<8>()? != MAGIC {
-            return Err(Malformed("an index of ids, version 1"));
+        let magic = input.array::<8>()?;
+        if magic != MAGIC && magic != MAGIC_1 {
+            return Err(Malformed("an index of ids, version 1 or 2"));
         }
+        let is_counted = magic == MAGIC_1;
         let [hash_bits, bucket_bits, page_bits, rice_bits] = input.array::<4>()?.map(u32::from);
         let pages = input.u32()?;
         if hash_bits > 32 || bucket_bits > hash_bits || page_bits > 32 || rice_bits > 32 {
@@ -93,7 +126,7 @@ impl Ids {
         if body > bytes.len() {
             return Err(Malformed("a whole directory of buckets"));
         }
-        Ok(Self { hash_bits, bucket_bits, page_bits, rice_bits, pages, body, bytes })
+        Ok(Self { hash_bits, bucket_bits, page_bits, rice_bits, pages, body, is_counted, bytes })
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
@@ -110,11 +143,12 @@ impl Ids {
         let mut directory = Input::new(self.bytes.get(at..at + 8).ok_or(Malformed("a bucket's offset"))?);
         let (start, end) = (directory.u32()? as usize, directory.u32()? as usize);
         let bytes = self.bytes.get(self.body + start..self.body + end).ok_or(Malformed("a bucket inside the file"))?;
-        let mut bits = BitReader { bytes, at: 0 };
-        let count = bits.take(32)?;
+        let mut bits = BitReader::new(bytes);
+        let count = if self.is_counted { bits.take(32)? } else { u64::MAX };
         let mut last = bucket << low_bits;
         for _ in 0..count {
-            last += bits.rice(self.rice_bits)?;
+            let Some(more) = bits.rice(self.rice_bits)? else { break };
+            last = last.saturating_add(more);
             let page = bits.take(self.page_bits)?;
             if last > wanted {
                 break;
@@ -124,75 +158,6 @@ impl Ids {
             }
         }
         Ok(found)
-    }
-}
-
-struct BitWriter<'a> {
-    out: &'a mut Vec<u8>,
-    word: u64,
-    used: u32,
-}
-
-impl<'a> BitWriter<'a> {
-    fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, word: 0, used: 0 }
-    }
-
-    fn put(&mut self, value: u64, bits: u32) {
-        self.word |= value << self.used;
-        self.used += bits;
-        while self.used >= 8 {
-            self.out.push(self.word.to_le_bytes()[0]);
-            self.word >>= 8;
-            self.used -= 8;
-        }
-    }
-
-    fn rice(&mut self, value: u64, bits: u32) {
-        for _ in 0..value >> bits {
-            self.put(1, 1);
-        }
-        self.put(0, 1);
-        self.put(value & ((1 << bits) - 1), bits);
-    }
-
-    fn unary_free_count(&mut self, count: u64) {
-        self.put(count, 32);
-    }
-
-    fn finish(mut self) {
-        if self.used > 0 {
-            self.put(0, 8 - self.used);
-        }
-    }
-}
-
-struct BitReader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl BitReader<'_> {
-    fn take(&mut self, bits: u32) -> Result<u64, Malformed> {
-        let mut value = 0;
-        let mut got = 0;
-        while got < bits {
-            let byte = u64::from(*self.bytes.get(self.at / 8).ok_or(Malformed("more bits"))?);
-            let skip = (self.at % 8) as u32;
-            let now = (8 - skip).min(bits - got);
-            value |= (byte >> skip & ((1 << now) - 1)) << got;
-            got += now;
-            self.at += now as usize;
-        }
-        Ok(value)
-    }
-
-    fn rice(&mut self, bits: u32) -> Result<u64, Malformed> {
-        let mut high = 0;
-        while self.take(1)? == 1 {
-            high += 1;
-        }
-        Ok(high << bits | self.take(bits)?)
     }
 }
 

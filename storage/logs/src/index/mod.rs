@@ -1,8 +1,11 @@
 //! The three indexes of a block, all at page granularity. Each says only "perhaps": the page is decoded and its rows
 //! are tested by whoever asked. Layout: docs/format/logs-block.md.
 
+mod bits;
 mod builder;
+mod filters;
 mod ids;
+mod marks;
 mod page_set;
 mod search;
 mod seen;
@@ -18,6 +21,3 @@ pub(crate) use page_set::PageSet;
 pub(crate) use search::{Sections, Unusable, pages_of};
 pub(crate) use trigrams::Trigrams;
 pub(crate) use words::Words;
-
-/// Pages that share a trigram filter. Two make it half as large as one does, and a hit costs one page more.
-pub(crate) const PAGES_PER_GROUP: u32 = 2;

@@ -27,6 +27,18 @@ impl PageSet {
         }
     }
 
+    /// Adds the pages from `start` to before `end`, which the block has.
+    pub(crate) fn insert_run(&mut self, start: u32, end: u32) {
+        let (mut at, end) = (start, end.min(self.pages));
+        while at < end {
+            let length = (64 - at % 64).min(end - at);
+            if let Some(word) = self.words.get_mut(at as usize / 64) {
+                *word |= u64::MAX >> (64 - length) << (at % 64);
+            }
+            at += length;
+        }
+    }
+
     pub(crate) fn contains(&self, page: u32) -> bool {
         self.words.get(page as usize / 64).is_some_and(|word| word >> (page % 64) & 1 == 1)
     }

@@ -10,7 +10,7 @@ use super::trigrams::Trigrams;
 use super::words::Words;
 use crate::codec::Malformed;
 use crate::metadata::NOT_INDEXED;
-use crate::token::{Token, caseless_pieces, fold, for_each_token, for_each_trigram, token_hash};
+use crate::token::{Token, caseless_pieces, fold, for_each_token, for_each_trigram, is_id, token_hash};
 
 /// Shortest token at a needle's edge that is looked up whole. Shorter ones are part of longer ones nearly everywhere.
 const EDGE_BYTES_MIN: usize = 6;
@@ -95,7 +95,7 @@ impl Search<'_> {
         for_each_token(&folded, |token| tokens.push(token));
         let is_inner = |token: &Token| token.start > 0 && token.end < folded.len();
         let (mut inner, edges): (Vec<Token>, Vec<Token>) = tokens.into_iter().partition(is_inner);
-        inner.sort_by_key(|token| token.is_id());
+        inner.sort_by_key(|token| is_id(folded.get(token.start..token.end).unwrap_or_default()));
         for token in inner {
             self.narrow_token(pages, &folded, token)?;
         }
@@ -137,7 +137,7 @@ impl Search<'_> {
         fold(value, &mut folded);
         let mut tokens = Vec::new();
         for_each_token(&folded, |token| tokens.push(token));
-        tokens.sort_by_key(|token| token.is_id());
+        tokens.sort_by_key(|token| is_id(folded.get(token.start..token.end).unwrap_or_default()));
         for token in tokens {
             self.narrow_token(pages, &folded, token)?;
         }
@@ -150,7 +150,7 @@ impl Search<'_> {
             return Ok(());
         }
         let bytes = folded.get(token.start..token.end).unwrap_or_default();
-        let found = if token.is_id() {
+        let found = if is_id(bytes) {
             self.sections.ids()?.pages(token_hash(bytes))?
         } else {
             let word = String::from_utf8_lossy(bytes);

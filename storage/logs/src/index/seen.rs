@@ -8,6 +8,18 @@ const SLOTS_MIN: usize = 1 << 14;
 const WITH_TRIGRAMS: u64 = 1;
 /// Longest token that is hashed here; longer ones are hashed as the index does it.
 const SHORT_BYTES_MAX: usize = 16;
+/// Bytes that there have to be behind a token of [`Seen::note_with_room`].
+pub(super) const ROOM_BEHIND: usize = SHORT_BYTES_MAX;
+/// The bits of the first so many bytes.
+const KEEP: [u128; SHORT_BYTES_MAX + 1] = {
+    let mut keep = [u128::MAX; SHORT_BYTES_MAX + 1];
+    let mut bytes = 0;
+    while bytes < SHORT_BYTES_MAX {
+        keep[bytes] = (1 << (bytes * 8)) - 1;
+        bytes += 1;
+    }
+    keep
+};
 const MIX_A: u64 = 0x2d35_8dcc_aa6c_78a5;
 const MIX_B: u64 = 0x8bb8_4b93_962e_acc9;
 
@@ -41,6 +53,21 @@ impl Seen {
     #[inline]
     pub(super) fn note(&mut self, token: &[u8], in_line: bool) -> Known {
         self.note_hash(quick_hash(token), in_line)
+    }
+
+    /// Notes the token between two places of a text, which goes on for [`ROOM_BEHIND`] bytes behind any token.
+    #[inline]
+    pub(super) fn note_with_room(&mut self, text: &[u8], start: usize, end: usize, in_line: bool) -> Known {
+        let length = end - start;
+        let room = text.get(start..).and_then(|rest| rest.first_chunk::<SHORT_BYTES_MAX>());
+        let hash = match room {
+            Some(room) if length <= SHORT_BYTES_MAX => {
+                let both = u128::from_le_bytes(*room) & KEEP.get(length).copied().unwrap_or(u128::MAX);
+                mix(both as u64, (both >> 64) as u64, length)
+            }
+            _ => token_hash(text.get(start..end).unwrap_or_default()),
+        };
+        self.note_hash(hash, in_line)
     }
 
     #[inline]
@@ -102,14 +129,15 @@ fn quick_hash(token: &[u8]) -> u64 {
     if length > SHORT_BYTES_MAX {
         return token_hash(token);
     }
-    let (a, b) = if let (Some(first), Some(last)) = (token.first_chunk::<8>(), token.last_chunk::<8>()) {
-        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
-    } else if let (Some(first), Some(last)) = (token.first_chunk::<4>(), token.last_chunk::<4>()) {
-        (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
-    } else {
-        // Three bytes at most, all of them.
-        (token.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0)
-    };
+    let mut both = [0; SHORT_BYTES_MAX];
+    both.iter_mut().zip(token).for_each(|(to, from)| *to = *from);
+    let both = u128::from_le_bytes(both);
+    mix(both as u64, (both >> 64) as u64, length)
+}
+
+/// Hashes a token of at most sixteen bytes, followed by zeros.
+#[inline]
+fn mix(a: u64, b: u64, length: usize) -> u64 {
     let mixed = folded_product(a ^ MIX_A, b ^ MIX_B ^ (length as u64));
     folded_product(mixed ^ MIX_B, MIX_A ^ (length as u64))
 }
@@ -152,6 +180,18 @@ mod tests {
         seen.note(b"x", true);
         seen.clear();
         assert!(seen.slots.len() < large, "a large table shrinks again");
+    }
+
+    #[test]
+    fn a_token_is_the_same_wherever_it_lies() {
+        for length in 1..40 {
+            let token = vec![b'x'; length];
+            let text = [b"..".as_slice(), &token, b"yz", &[7; ROOM_BEHIND]].concat();
+            let mut seen = Seen::default();
+            assert_eq!(seen.note(&token, true), Known::No);
+            assert_eq!(seen.note_with_room(&text, 2, 2 + length, true), Known::InLine, "{length} bytes");
+            assert_eq!(seen.note_with_room(&text, 2, 3 + length, true), Known::No, "{length} bytes and one more");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn index(pages: &[Vec<String>]) -> Opened {
         .collect();
     Opened {
         ids: Ids::open(built.ids.into()).unwrap().into(),
-        trigrams: Trigrams::open(built.trigrams.into()).unwrap().into(),
+        trigrams: Trigrams::open(built.trigrams.into(), u32::try_from(pages.len()).unwrap()).unwrap().into(),
         words: Words::open(&words).unwrap().into(),
         tokens_bytes_max: built.tokens_bytes_max,
     }
