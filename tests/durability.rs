@@ -1,5 +1,6 @@
 //! Acknowledged means durable: `kill -9`, torn logs and damaged blocks.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use super::harness::{Builder, Random, Server, logs, now_ms, until};
 const KILLS: u32 = 200;
 /// Records in one request.
 const BATCH: i64 = 50;
+/// Of so many acknowledged requests with lines, one is followed by a delete of earlier ones.
+const DELETE_EVERY: u64 = 24;
 
 /// A sender of sequence-numbered records of one signal: record `n` is sent in order, at its own time, until acknowledged.
 struct Sender {
@@ -20,6 +23,46 @@ struct Sender {
     base_ms: i64,
     /// First sequence number that is not acknowledged.
     next: i64,
+    /// Those whose delete was acknowledged.
+    deleted: HashSet<i64>,
+    /// A delete that is not acknowledged yet.
+    deleting: Option<Delete>,
+    random: Random,
+}
+
+/// A delete of lines by time, and perhaps by their text.
+#[derive(Debug, Clone, Copy)]
+struct Delete {
+    from: i64,
+    /// Behind the last one.
+    to: i64,
+    /// Only lines that end with this digit.
+    digit: Option<i64>,
+}
+
+impl Delete {
+    /// Chooses among what was acknowledged.
+    fn choose(random: &mut Random, next: i64) -> Self {
+        let place =
+            |random: &mut Random, most: i64| i64::try_from(random.between(0, most.unsigned_abs())).expect("fits");
+        let from = place(random, next);
+        let digit = (random.between(0, 2) == 0).then(|| place(random, 10));
+        Self { from, to: (from + 1 + place(random, 3 * BATCH)).min(next), digit }
+    }
+
+    fn means(self) -> impl Iterator<Item = i64> {
+        (self.from..self.to).filter(move |seq| self.digit.is_none_or(|digit| seq % 10 == digit))
+    }
+
+    fn params(self, sender: &Sender) -> [(&'static str, String); 3] {
+        let filter = self.digit.map(|digit| format!(" |~ \"{digit}$\"")).unwrap_or_default();
+        let at = |seq: i64| ((sender.base_ms + seq) * 1_000_000).to_string();
+        [
+            ("query", format!("{{service_name=\"seq\", writer=\"{}\"}}{filter}", sender.writer)),
+            ("start", at(self.from)),
+            ("end", at(self.to - 1)),
+        ]
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +77,7 @@ struct Target {
     client: reqwest::Client,
     write: String,
     push: String,
+    delete: String,
 }
 
 impl Target {
@@ -42,6 +86,7 @@ impl Target {
             client: server.client().clone(),
             write: server.url("/api/v1/write"),
             push: server.url("/loki/api/v1/push"),
+            delete: server.url("/loki/api/v1/delete"),
         }
     }
 }
@@ -66,9 +111,26 @@ impl Sender {
         }
     }
 
-    /// Sends batches until the server is gone. A batch without an answer is sent again after the restart.
+    /// Sends a delete, if one is due; says whether the server is still there.
+    async fn delete(&mut self, target: &Target) -> bool {
+        let Some(delete) = self.deleting else { return true };
+        match target.client.post(&target.delete).query(&delete.params(self)).send().await {
+            Ok(response) if response.status() == 204 => {
+                self.deleted.extend(delete.means());
+                self.deleting = None;
+                true
+            }
+            Ok(response) => panic!("delete: {} {:?}", response.status(), response.text().await),
+            Err(_) => false,
+        }
+    }
+
+    /// Sends batches and deletes until the server is gone. What has no answer is sent again after the restart.
     async fn send_until_killed(mut self, target: Target) -> Self {
         loop {
+            if !self.delete(&target).await {
+                return self;
+            }
             let (headers, body) = self.request();
             let url = if self.signal == Signal::Metrics { &target.write } else { &target.push };
             let mut request = target.client.post(url).body(body);
@@ -76,7 +138,12 @@ impl Sender {
                 request = request.header(name, value);
             }
             match request.send().await {
-                Ok(response) if response.status().is_success() => self.next += BATCH,
+                Ok(response) if response.status().is_success() => {
+                    self.next += BATCH;
+                    if self.signal == Signal::Logs && self.random.between(0, DELETE_EVERY) == 0 {
+                        self.deleting = Some(Delete::choose(&mut self.random, self.next));
+                    }
+                }
                 // The small heads are full: told to come back later, a sender does.
                 Ok(response) if matches!(response.status().as_u16(), 429 | 503) => {
                     assert!(response.headers().contains_key("retry-after"), "{response:?}");
@@ -109,19 +176,37 @@ impl Sender {
                 lines.into_iter().map(|(at, line)| (at / 1_000_000 - self.base_ms, seq(&line))).collect()
             }
         };
-        for (place, (at, seq)) in found.iter().enumerate() {
-            let expected = i64::try_from(place).expect("fits");
-            assert_eq!((*at, *seq), (expected, expected), "{:?} {}: lost or doubled here", self.signal, self.writer);
+        let who = format!("{:?} {}", self.signal, self.writer);
+        let found_all: HashSet<i64> = found.iter().map(|(_, seq)| *seq).collect();
+        // A delete in flight deleted all that it means, or nothing.
+        let open: Vec<i64> = self.deleting.iter().flat_map(|delete| delete.means()).collect();
+        let open: Vec<i64> = open.into_iter().filter(|seq| !self.deleted.contains(seq)).collect();
+        let still = open.iter().filter(|seq| found_all.contains(seq)).count();
+        assert!(still == 0 || still == open.len(), "{who}: {still} of {} are left of a delete", open.len());
+        let gone: HashSet<i64> = open.into_iter().filter(|_| still == 0).collect();
+        let mut expected = (0..).filter(|seq| !self.deleted.contains(seq) && !gone.contains(seq));
+        for (at, seq) in &found {
+            let expected = expected.next().expect("numbers do not end");
+            assert_eq!((*at, *seq), (expected, expected), "{who}: lost, doubled, or deleted and there, here");
         }
-        let found = i64::try_from(found.len()).expect("fits");
-        assert!(found >= self.next, "{:?}: {} acknowledged, {found} found", self.signal, self.next);
-        assert!(found <= self.next + BATCH, "{:?}: more than was sent: {found}", self.signal);
+        let behind = expected.next().expect("numbers do not end");
+        assert!(behind >= self.next, "{who}: {} acknowledged, all from {behind} on is missing", self.next);
+        // The batch in flight is there as a whole, or not at all.
+        assert!([self.next, self.next + BATCH].contains(&behind), "{who}: {} acknowledged, {behind} found", self.next);
     }
 }
 
 fn senders() -> Vec<Sender> {
     let base_ms = now_ms() - 3_600_000;
-    let sender = |(writer, signal)| Sender { signal, writer, base_ms, next: 0 };
+    let sender = |(writer, signal)| Sender {
+        signal,
+        writer,
+        base_ms,
+        next: 0,
+        deleted: HashSet::new(),
+        deleting: None,
+        random: Random::new(writer as u64 + 1),
+    };
     [Signal::Metrics, Signal::Metrics, Signal::Logs, Signal::Logs].into_iter().enumerate().map(sender).collect()
 }
 
@@ -159,8 +244,9 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
         sender.check(&server).await;
         assert!(sender.next > 0, "{:?}: the load never got through", sender.signal);
     }
-    let sent: Vec<_> = senders.iter().map(|sender| sender.next).collect();
-    println!("{KILLS} kills, acknowledged records per sender: {sent:?}");
+    let sent: Vec<_> = senders.iter().map(|sender| (sender.next, sender.deleted.len())).collect();
+    println!("{KILLS} kills, acknowledged records, and deleted ones of them, per sender: {sent:?}");
+    assert!(senders.iter().any(|sender| !sender.deleted.is_empty()), "no delete ever got through");
     server.stop().await;
     server.restart().await;
     for sender in &senders {

@@ -13,6 +13,7 @@ mod import;
 mod limits;
 mod logs_api;
 mod logs_delete;
+mod logs_hostile;
 mod logs_limits;
 mod native_histograms;
 mod parquet;

@@ -1,9 +1,11 @@
 //! The labels of one row while it goes through a pipeline.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use model::Labels;
 use storage_api::LogRows;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ast::Grouping;
 use crate::level::{DETECTED_LEVEL, detect, plain};
@@ -21,8 +23,10 @@ const SIZE_ERROR: &str = "LabelsTooLargeErr";
 /// Most bytes of labels that stages may make of one row. A line's own fields are never more than the line; but expressions
 /// and groups that each take the whole line, thousands of them, would be.
 const PARSED_BYTES_MAX: usize = 64 << 20;
-/// Most labels that stages may make of one row: each is compared with all before it.
+/// Most labels that stages may make of one row.
 const PARSED_MAX: usize = 10_000;
+/// From so many on, hashes tell whether a name is new: a line with thousands of fields is not compared with itself.
+const HASHED_FROM: usize = 32;
 
 /// The labels of one row: the stream's, those beside the line, those taken out of it, and its error.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(crate) struct RowLabels<'a> {
     extracted: Vec<Cow<'a, str>>,
     /// Bytes of all values that were set as parsed.
     parsed_bytes: usize,
+    /// The hashes of all parsed and extracted names, once there are [`HASHED_FROM`].
+    hashes: HashSet<u64>,
     pub(crate) error: &'static str,
     pub(crate) error_details: String,
 }
@@ -90,6 +96,7 @@ impl<'a> RowLabels<'a> {
             deleted: Vec::new(),
             extracted: Vec::new(),
             parsed_bytes: 0,
+            hashes: HashSet::new(),
             error: "",
             error_details: String::new(),
         }
@@ -102,6 +109,7 @@ impl<'a> RowLabels<'a> {
         self.deleted.clear();
         self.extracted.clear();
         self.parsed_bytes = 0;
+        self.hashes.clear();
         self.error = "";
         self.error_details.clear();
         for (name, value) in metadata {
@@ -168,7 +176,13 @@ impl<'a> RowLabels<'a> {
 
     /// Says whether an earlier stage, or an earlier key of the same line, made this label.
     pub(crate) fn is_extracted(&self, name: &str) -> bool {
-        self.parsed.iter().any(|(have, _)| have == name) || self.extracted.iter().any(|have| have == name)
+        self.may_be_known(name)
+            && (self.parsed.iter().any(|(have, _)| have == name) || self.extracted.iter().any(|have| have == name))
+    }
+
+    /// Says `false` when no parsed or extracted label has this name.
+    fn may_be_known(&self, name: &str) -> bool {
+        self.parsed.len() < HASHED_FROM || self.hashes.is_empty() || self.hashes.contains(&xxh3_64(name.as_bytes()))
     }
 
     /// Sets a label as parsed; it hides those of the same name.
@@ -180,9 +194,19 @@ impl<'a> RowLabels<'a> {
             return self.fail(SIZE_ERROR, limits);
         }
         self.metadata.retain(|(have, _)| *have != name);
-        match self.parsed.iter_mut().find(|(have, _)| *have == name) {
+        let known = self.may_be_known(&name).then(|| self.parsed.iter_mut().find(|(have, _)| *have == name)).flatten();
+        match known {
             Some((_, have)) => *have = value,
-            None => self.parsed.push((name, value)),
+            None => {
+                if !self.hashes.is_empty() {
+                    self.hashes.insert(xxh3_64(name.as_bytes()));
+                }
+                self.parsed.push((name, value));
+                if self.parsed.len() == HASHED_FROM && self.hashes.is_empty() {
+                    let names = self.parsed.iter().map(|(name, _)| name).chain(&self.extracted);
+                    self.hashes.extend(names.map(|name| xxh3_64(name.as_bytes())));
+                }
+            }
         }
     }
 
@@ -423,6 +447,23 @@ mod tests {
         row.reset(std::iter::empty());
         row.set_parsed("x", "y");
         assert_eq!((row.error, row.get("x")), ("", Some("y")));
+    }
+
+    #[test]
+    fn many_labels_are_known_by_name_whatever_was_deleted_between() {
+        let stream = Labels::empty();
+        let mut row = RowLabels::new(&stream);
+        for i in 0..100 {
+            row.set_parsed(format!("l{i}"), "a");
+            if i % 10 == 0 {
+                row.delete(&format!("l{i}"));
+            }
+        }
+        (0..100).for_each(|i| assert!(row.is_extracted(&format!("l{i}")), "{i}"));
+        assert!(!row.is_extracted("l100"));
+        row.set_parsed("l55", "b");
+        row.set_parsed("l50", "b");
+        assert_eq!((row.parsed.len(), row.get("l55"), row.get("l50")), (91, Some("b"), Some("b")));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use parse::{Arg, Branch, Command, Node, Pipe};
 use value::Value;
 
 /// Longest text that a template may make, in bytes.
-const OUTPUT_BYTES_MAX: usize = 4 << 20;
+const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Most bytes that one execution may make on its way to its text: values of arguments and variables, items of loops. Each
 /// step counts as [`STEP_BYTES`] at least, so that loops in loops end, too.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use model::Labels;
 use query_logql::{LogEntry, MetricResult, Series, Steps};
 use query_wire::loki::{
-    CATEGORIZE_LABELS, Entry, EntryLabels, LabelMap, MatrixSeries, Point, QueryData, QueryResult, Stats, Stream,
-    Summary, VectorSample,
+    CATEGORIZE_LABELS, Chunk, Entry, EntryLabels, LabelMap, MatrixSeries, Point, Querier, QueryData, QueryResult,
+    Stats, Store, Stream, Summary, VectorSample,
 };
 use storage_api::QueryContext;
 
@@ -71,6 +71,9 @@ pub(super) fn metric(result: MetricResult, steps: Steps) -> QueryResult {
 /// Completes an answer with what it took.
 pub(super) fn data(result: QueryResult, categorize: bool, context: &QueryContext) -> QueryData {
     let (rows, bytes, _, _) = context.used();
+    // Those that are counted beside blocks pass without being read.
+    let passed = context.passed();
+    let rows = rows.max(passed);
     let seconds = context.elapsed().as_secs_f64();
     let per_second = |n: u64| {
         #[expect(
@@ -95,7 +98,12 @@ pub(super) fn data(result: QueryResult, categorize: bool, context: &QueryContext
         total_lines_processed: rows,
         exec_time: seconds,
         total_entries_returned: returned,
+        total_post_filter_lines: passed,
         ..Summary::default()
     };
-    QueryData { result, encoding_flags: encoding_flags(categorize), stats: Stats { summary } }
+    let chunk =
+        Chunk { decompressed_bytes: bytes, decompressed_lines: rows, post_filter_lines: passed, ..Chunk::default() };
+    let querier = Querier { store: Store { chunk, ..Store::default() } };
+    let stats = Stats { summary, querier, ..Stats::default() };
+    QueryData { result, encoding_flags: encoding_flags(categorize), stats }
 }

@@ -338,6 +338,25 @@ async fn answers_tell_what_they_took() {
     assert_eq!(summary["totalLinesProcessed"], 5);
     assert_eq!(summary["totalEntriesReturned"], 5);
     assert!(summary["execTime"].as_f64().unwrap() > 0.0);
+    let took = async |path: &str, query: &str| {
+        let json = Server::filled().json(path, &[("query", query)]).await;
+        let stats = &json["data"]["stats"];
+        let chunk = &stats["querier"]["store"]["chunk"];
+        assert_eq!(chunk["decompressedLines"], stats["summary"]["totalLinesProcessed"]);
+        assert_eq!(chunk["decompressedBytes"], stats["summary"]["totalBytesProcessed"]);
+        assert_eq!(chunk["postFilterLines"], stats["summary"]["totalPostFilterLines"]);
+        assert_eq!(stats["ingester"]["totalReached"], 0);
+        let count = |name: &str| stats["summary"][name].as_u64().unwrap();
+        (count("totalLinesProcessed"), count("totalPostFilterLines"))
+    };
+    let all = took("query_range", r#"{app="web"}"#).await;
+    assert_eq!(all, (5, 5));
+    assert_eq!(took("query_range", r#"{app="web"} |= "nowhere""#).await.1, 0);
+    let passing = took("query_range", r#"{app="web"} | logfmt | status="200""#).await;
+    assert!(passing.0 == 5 && passing.1 < 5, "{passing:?}");
+    assert_eq!(took("query", r#"sum(count_over_time({app="web"}[1m]))"#).await, (5, 5));
+    let counted = took("query", r#"sum(count_over_time({app="web"} | logfmt | status="200" [1m]))"#).await;
+    assert_eq!(counted.1, passing.1);
 }
 
 #[test]

@@ -64,6 +64,9 @@ pub(super) async fn label_values(
     params: Params,
 ) -> Result<Response> {
     let name = unescape(&name).unwrap_or(name);
+    if name.is_empty() {
+        return Err(Error::BadData(format!("invalid label name: {name:?}")));
+    }
     let (selectors, range, limit) = (params.selectors()?, range(&params)?, params.limit("limit")?);
     let metrics = Arc::clone(&services.metrics);
     let context = services.context();

@@ -129,6 +129,31 @@ async fn faults_are_named_as_prometheus_names_them() {
     check("/api/v1/query?query=up&timeout=x", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"timeout\": cannot parse \"x\" to a valid duration"}"#]]).await;
     check("/api/v1/labels?match[]=%7B%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"match[] must contain at least one non-empty matcher"}"#]]).await;
     check("/api/v1/series?match[]=%7B%7D", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"}"#]]).await;
+    check("/api/v1/series?match[]=sum(up)", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": 1:4: parse error: unexpected \"(\""}"#]]).await;
+    check(
+        "/api/v1/labels?match[]=up[5m]",
+        expect![[r#"400 {"status":"error","errorType":"bad_data","error":"1:3: parse error: unexpected \"[\""}"#]],
+    )
+    .await;
+    check(
+        "/api/v1/labels?match[]=1",
+        expect![[
+            r#"400 {"status":"error","errorType":"bad_data","error":"1:1: parse error: unexpected number \"1\""}"#
+        ]],
+    )
+    .await;
+    check("/api/v1/labels?match[]=", expect![[r#"400 {"status":"error","errorType":"bad_data","error":"unknown position: parse error: unexpected end of input"}"#]]).await;
+    check(
+        "/api/v1/labels?match[]=up%20offset%205m",
+        expect![[r#"400 {"status":"error","errorType":"bad_data","error":"1:4: parse error: unexpected <offset>"}"#]],
+    )
+    .await;
+    check("/api/v1/labels?match[]=sum", expect![[r#"200 {"status":"success","data":[]}"#]]).await;
+    check(
+        "/api/v1/label//values",
+        expect![[r#"400 {"status":"error","errorType":"bad_data","error":"invalid label name: \"\""}"#]],
+    )
+    .await;
     check("/api/v1/series?match[]=up&start=2&end=1", expect![[r#"200 {"status":"success","data":[]}"#]]).await;
     check(
         "/api/v1/series",

@@ -225,6 +225,70 @@ pub struct Stats {
     /// The sums.
     #[serde(default)]
     pub summary: Summary,
+    /// What was read, apart.
+    #[serde(default)]
+    pub querier: Querier,
+    /// Always 0: there is nobody else to ask.
+    #[serde(default)]
+    pub ingester: Ingester,
+}
+
+/// What a query read.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Querier {
+    /// What of the store.
+    pub store: Store,
+}
+
+/// What a query had of others that take lines; none are asked.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ingester {
+    /// How many were asked.
+    pub total_reached: u64,
+    /// Pieces of theirs that were matched.
+    pub total_chunks_matched: u64,
+    /// Batches that they sent.
+    pub total_batches: u64,
+    /// Lines that they sent.
+    pub total_lines_sent: u64,
+    /// What they read.
+    pub store: Store,
+}
+
+/// What was read of one store.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Store {
+    /// Always 0: blocks have no chunks.
+    pub total_chunks_ref: u64,
+    /// Always 0: nothing is downloaded.
+    pub total_chunks_downloaded: u64,
+    /// Always 0: nothing is downloaded.
+    pub chunks_download_time: u64,
+    /// Lines and bytes.
+    pub chunk: Chunk,
+}
+
+/// Lines and bytes that were read.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Chunk {
+    /// Always 0: the head is counted with the blocks.
+    pub head_chunk_bytes: u64,
+    /// Always 0: the head is counted with the blocks.
+    pub head_chunk_lines: u64,
+    /// Bytes of lines read.
+    pub decompressed_bytes: u64,
+    /// Lines read.
+    pub decompressed_lines: u64,
+    /// Always 0: it is not known of a part of a page.
+    pub compressed_bytes: u64,
+    /// Always 0: lines are stored once.
+    pub total_duplicates: u64,
+    /// Lines that passed the filters.
+    pub post_filter_lines: u64,
 }
 
 /// What a query took, in all.
@@ -237,7 +301,7 @@ pub struct Summary {
     pub lines_processed_per_second: u64,
     /// Bytes of lines read.
     pub total_bytes_processed: u64,
-    /// Lines read.
+    /// Lines read, or counted beside blocks.
     pub total_lines_processed: u64,
     /// Seconds it took.
     pub exec_time: f64,

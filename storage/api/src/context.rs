@@ -52,6 +52,7 @@ struct Inner {
     bytes: AtomicU64,
     memory_bytes: AtomicU64,
     rows: AtomicU64,
+    passed: AtomicU64,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -70,6 +71,7 @@ impl QueryContext {
             bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             rows: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             warnings: Mutex::new(Vec::new()),
         }))
     }
@@ -156,6 +158,17 @@ impl QueryContext {
     /// Counts `n` log rows that were read, for statistics only.
     pub fn count_rows(&self, n: u64) {
         self.0.rows.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts `n` log rows that passed all filters of a query, for statistics only.
+    pub fn count_passed(&self, n: u64) {
+        self.0.passed.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Returns how many log rows passed all filters.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.0.passed.load(Ordering::Relaxed)
     }
 
     /// Returns (log rows read, bytes decoded, samples charged, series charged), for statistics.

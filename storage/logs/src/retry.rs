@@ -23,13 +23,20 @@ pub(crate) struct Remembered {
     pub(crate) arrival: i64,
     /// The first and the last timestamp of its records.
     pub(crate) times: (i64, i64),
+    /// A bit for each of its streams; several may share one.
+    pub(crate) streams: u64,
 }
 
 impl Remembered {
-    /// Says whether it may have records from the first to the last of these times.
-    pub(crate) fn overlaps(&self, (first, last): (i64, i64)) -> bool {
-        self.times.0 <= last && first <= self.times.1
+    /// Says whether it may have records of one of these streams, from the first to the last of these times.
+    pub(crate) fn overlaps(&self, (first, last): (i64, i64), streams: u64) -> bool {
+        self.times.0 <= last && first <= self.times.1 && self.streams & streams != 0
     }
+}
+
+/// Returns the bit of a stream, by its encoded labels.
+pub(crate) fn stream_bit(encoded: &[u8]) -> u64 {
+    1 << (xxhash_rust::xxh3::xxh3_64(encoded) % 64)
 }
 
 /// The hashes of recent batches.
@@ -134,7 +141,7 @@ mod tests {
     use super::*;
 
     fn at(hash: u128, first: i64, last: i64) -> Remembered {
-        Remembered { hash, arrival: 0, times: (first, last) }
+        Remembered { hash, arrival: 0, times: (first, last), streams: 0b110 }
     }
 
     fn batch(hash: u128) -> Remembered {
@@ -186,9 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn times_overlap_with_both_ends_inside() {
+    fn a_batch_is_touched_by_deletes_in_its_streams_and_times() {
         let one = at(1, 10, 20);
-        assert!(one.overlaps((20, 30)) && one.overlaps((0, 10)) && one.overlaps((15, 15)) && one.overlaps((0, 99)));
-        assert!(!one.overlaps((21, 30)) && !one.overlaps((0, 9)));
+        for times in [(20, 30), (0, 10), (15, 15), (0, 99)] {
+            assert!(one.overlaps(times, 0b010) && one.overlaps(times, u64::MAX) && !one.overlaps(times, 0b1001));
+        }
+        assert!(!one.overlaps((21, 30), u64::MAX) && !one.overlaps((0, 9), u64::MAX));
     }
 }

@@ -18,7 +18,7 @@ use crate::stage::Pipeline;
 const BATCH_PARTS_MAX: usize = 64;
 
 /// Rows between two looks at the query's deadline: few, as a stage may take long for a row.
-pub(crate) const CHECK_EVERY_ROWS: usize = 64;
+pub(crate) const CHECK_EVERY_ROWS: usize = 16;
 
 /// Which lines come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +237,7 @@ impl<E: Entry> Scan<'_, E> {
                 out.push(Kept { part: number, row, entry });
             }
         }
+        self.context.count_passed(out.len() as u64);
         Ok(out)
     }
 }

@@ -313,6 +313,7 @@ impl Evaluator<'_> {
                 for (cut, records) in &tally.records {
                     let Some((from, to)) = windows_of.get(*cut).copied() else { continue };
                     if from < to {
+                        self.context.count_passed(*records);
                         sums.push((from, to, i64::try_from(*records).unwrap_or(i64::MAX)));
                     }
                 }
@@ -418,7 +419,7 @@ impl Gatherer<'_> {
         let rows = part.read_rows(&RowSelect { field, ..self.select }, context)?;
         let mut out = Pieces { seed: self.seed, ..Pieces::default() };
         let mut labels = RowLabels::new(part.stream());
-        let mut samples: u64 = 0;
+        let (mut samples, mut passed): (u64, u64) = (0, 0);
         for (row, timestamp) in rows.timestamps.iter().copied().enumerate() {
             if row % CHECK_EVERY_ROWS == 0 {
                 context.check()?;
@@ -430,6 +431,7 @@ impl Gatherer<'_> {
             let line = if self.select.with_lines { rows.lines.get(row) } else { "" };
             labels.reset_row(&rows, row, self.with_level);
             let Some(value) = self.extractor.process(timestamp, line, &mut labels) else { continue };
+            passed += 1;
             let known = out.series.len();
             let piece = out.of(&labels, self.extractor.series(), self.sums)?;
             match piece {
@@ -453,6 +455,7 @@ impl Gatherer<'_> {
                 out.held += size;
             }
         }
+        context.count_passed(passed);
         context.charge_samples(samples)?;
         Ok(out)
     }

@@ -8,6 +8,9 @@ use crate::error::ParseError;
 use crate::lexer::Kind;
 use crate::{go, pattern, regex};
 
+/// Most expressions of a `json` or `logfmt` stage: each goes through the whole line.
+const EXTRACTIONS_MAX: usize = 1_000;
+
 /// What joins two label filters; it decides how far the right one reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joint {
@@ -143,6 +146,10 @@ impl Parser {
         loop {
             let name = self.ident()?;
             let expression = if self.eat("=") { self.string()? } else { name.clone() };
+            if out.len() == EXTRACTIONS_MAX {
+                let message = format!("a stage has more than {EXTRACTIONS_MAX} expressions");
+                return Err(ParseError::new(self.at(), message));
+            }
             out.push(Extraction { name, expression });
             if !self.eat(",") {
                 return Ok(out);

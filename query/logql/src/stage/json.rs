@@ -415,6 +415,9 @@ impl JsonPaths {
         let path = |extraction: &Extraction| {
             let path = path(&extraction.expression)
                 .map_err(|error| format!("cannot parse expression [{}]: {error}", extraction.expression))?;
+            if path.len() > DEPTH_MAX {
+                return Err(format!("an expression goes more than {DEPTH_MAX} levels deep"));
+            }
             Ok((extraction.name.clone(), path))
         };
         extractions.iter().map(path).collect::<Result<_, String>>().map(Self)

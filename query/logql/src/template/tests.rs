@@ -110,7 +110,7 @@ fn failing_and_hostile_templates_end_with_an_error() {
     check("{{ upper 1 }}", expect!["error: error calling upper: wrong type for value; expected string; got int"]);
     check(
         r#"{{ repeat 1000000000 "x" }}"#,
-        expect!["error: error calling repeat: the text is over the limit of 4194304 bytes"],
+        expect!["error: error calling repeat: the text is over the limit of 16777216 bytes"],
     );
     check(r#"{{ lt 1 "x" }}"#, expect!["error: error calling lt: incompatible types for comparison"]);
     check(
@@ -132,13 +132,13 @@ fn no_template_takes_gigabytes_or_hours() {
     let (xs, ys) = ("x".repeat(10_000), "y".repeat(10_000));
     fails(&format!(r#"{{{{ regexReplaceAll "" "{xs}" "{ys}" }}}}"#));
     fails(&format!(r#"{{{{ regexReplaceAllLiteral "x" "{xs}" "{ys}" }}}}"#));
-    fails(r#"{{ regexReplaceAll "(.*)" (repeat 1000000 "x") "$1$1$1$1$1" }}"#);
-    let long = r#"{{ $x := repeat 4000000 "x" }}"#;
+    fails(r#"{{ regexReplaceAll "(.*)" (repeat 5000000 "x") "$1$1$1$1$1" }}"#);
+    let long = r#"{{ $x := repeat 12000000 "x" }}"#;
     for call in ["print", "println", "html", "js", "urlquery", "printf \"%s%s\"", "eq"] {
         fails(&format!("{long}{{{{ {call} {}}}}}", "$x ".repeat(2_000)));
         fails(&format!("{long}{{{{ {call} $x $x }}}}{}", "{{ $x }}".repeat(2)));
     }
-    let variables: String = (0..200).map(|i| format!(r#"{{{{ $v{i} := repeat 4000000 "x" }}}}"#)).collect();
+    let variables: String = (0..200).map(|i| format!(r#"{{{{ $v{i} := repeat 12000000 "x" }}}}"#)).collect();
     fails(&variables);
     fails(&format!("{long}{{{{ $x {} }}}}", "| urlencode ".repeat(50)));
     // Loops in loops that write nothing.

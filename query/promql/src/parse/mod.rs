@@ -50,12 +50,14 @@ fn read(input: &str) -> Result<Expr, ParseError> {
     Ok(expr)
 }
 
-/// Reads a selector such as the API's `match[]` takes: `up{job="node"}`, without `offset` or `@`.
+/// Reads a selector such as the API's `match[]` takes: `up{job="node"}`, and nothing behind it.
 ///
 /// # Errors
-/// [`ParseError`] as [`parse`], and when the expression is anything but a selector.
+/// [`ParseError`] as [`parse`], and where the text goes on or is anything but a selector.
 pub fn parse_selector(input: &str) -> Result<Selector, ParseError> {
-    selector_of(parse(input)?, input)
+    let mut expr = read_selector(input).map_err(|error| error.locate(input))?;
+    check::check(&mut expr, input).map_err(|error| error.locate(input))?;
+    selector_of(expr, input)
 }
 
 /// As [`parse_selector`], but takes selectors of everything, such as `{}`, as the API does where series are deleted.
@@ -63,15 +65,21 @@ pub fn parse_selector(input: &str) -> Result<Selector, ParseError> {
 /// # Errors
 /// As [`parse_selector`].
 pub fn parse_any_selector(input: &str) -> Result<Selector, ParseError> {
-    match parse(input) {
-        Err(error) if error.is_empty_selector() => selector_of(read(input)?, input),
-        parsed => selector_of(parsed?, input),
-    }
+    selector_of(read_selector(input).map_err(|error| error.locate(input))?, input)
+}
+
+/// Reads a selector that may select everything.
+fn read_selector(input: &str) -> Result<Expr, ParseError> {
+    let (tokens, error) = lexer::tokens(input);
+    let mut parser = parser::Parser::new(tokens, error);
+    let expr = parser.lone_selector()?;
+    let next = parser.peek();
+    if next.kind == Kind::End { Ok(expr) } else { Err(parser.unexpected(next, "", "")) }
 }
 
 fn selector_of(expr: Expr, input: &str) -> Result<Selector, ParseError> {
     match expr.kind {
-        ast::ExprKind::Selector(selector) if selector.offset.is_none() && selector.at.is_none() => Ok(selector),
+        ast::ExprKind::Selector(selector) => Ok(selector),
         _ => Err(ParseError::new(expr.span, "expected a series selector").locate(input)),
     }
 }

@@ -426,7 +426,7 @@ pub(super) fn is_label_name(text: &str) -> bool {
 const CALLABLE: [&str; 6] = ["start", "end", "step", "range", "min_of", "max_of"];
 
 /// Says whether an expression can begin with this token.
-fn starts_expr(token: Token<'_>) -> bool {
+pub(super) fn starts_expr(token: Token<'_>) -> bool {
     const NEVER: [&str; 6] = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
     match token.kind {
         Kind::Identifier | Kind::MetricIdentifier | Kind::Number | Kind::Duration | Kind::Text => true,

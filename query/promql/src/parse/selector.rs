@@ -6,12 +6,22 @@ use super::ast::{At, Borders, Duration, Expr, ExprKind, Selector, Subquery};
 use super::duration::EXPECTED;
 use super::error::ParseError;
 use super::lexer::{Kind, Token};
-use super::parser::{Parsed, Parser};
+use super::parser::{Parsed, Parser, starts_expr};
 use crate::number::format_float;
 
 const MATCHING: &str = "label matching";
 
 impl Parser<'_> {
+    /// Reads a selector where nothing else can stand: `sum` is a name there.
+    pub(super) fn lone_selector(&mut self) -> Parsed<Expr> {
+        let token = self.peek();
+        let is_name = matches!(token.kind, Kind::MetricIdentifier | Kind::Identifier | Kind::Keyword);
+        if token.is("{") || is_name && starts_expr(token) {
+            return self.selector();
+        }
+        Err(self.unexpected(token, "", ""))
+    }
+
     /// Reads `name`, `name{…}` or `{…}`.
     pub(super) fn selector(&mut self) -> Parsed<Expr> {
         let start = self.peek();

@@ -58,7 +58,8 @@ pub(super) async fn read(State(services): State<Services>, request: Request) -> 
 
 /// Reads a request.
 fn decode(body: &[u8]) -> Result<(Vec<Query>, Form)> {
-    let snappy = |error: snap::Error| Error::BadData(format!("snappy: {error}"));
+    // All that Go's decoder says of a body, whatever is wrong with it.
+    let snappy = |_: snap::Error| Error::BadData("snappy: corrupt input".to_owned());
     let length = snap::raw::decompress_len(body).map_err(snappy)?;
     if length > REQUEST_BYTES_MAX {
         let text = format!("snappy: decoded length {length} exceeds limit {REQUEST_BYTES_MAX}");

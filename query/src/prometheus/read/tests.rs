@@ -404,7 +404,8 @@ async fn what_cannot_be_read_is_refused_in_words() {
         assert_eq!((status, kind.as_str()), (StatusCode::BAD_REQUEST, "text/plain; charset=utf-8"), "{body}");
         assert!(body.starts_with(text), "{body}");
     };
-    check(send(b"\xff\xff\xff\xff\x7f".to_vec(), Limits::default()).await, "snappy: ");
+    check(send(b"\xff\xff\xff\xff\x7f".to_vec(), Limits::default()).await, "snappy: corrupt input");
+    check(send(b"\x05\xff\xff".to_vec(), Limits::default()).await, "snappy: corrupt input");
     check(send(b"\x80\x80\x80\x40".to_vec(), Limits::default()).await, "snappy: decoded length 134217728 exceeds");
     check(
         send(snap::raw::Encoder::new().compress_vec(b"\x0a\xff").unwrap(), Limits::default()).await,

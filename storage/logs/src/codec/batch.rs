@@ -9,7 +9,7 @@ use super::record::peek_timestamp;
 use super::section::{Held, Sections, record_at, to_u32};
 use super::value::{decode_pairs, encode_pairs};
 use super::{DEPTH_MAX, Input, Malformed, RecordRef, put_text, put_varint, put_zigzag};
-use crate::retry::Remembered;
+use crate::retry::{Remembered, stream_bit};
 
 /// A batch as it is, the first version; it is read only.
 const PLAIN_BATCH: u8 = 1;
@@ -75,7 +75,8 @@ impl Batch {
     pub(crate) fn remembered(&self, arrival: i64) -> Remembered {
         let times = self.groups.iter().flat_map(|group| &group.rows).map(|row| row.timestamp);
         let times = times.fold((i64::MAX, i64::MIN), |(first, last), at| (first.min(at), last.max(at)));
-        Remembered { hash: self.hash, arrival, times }
+        let streams = self.groups.iter().fold(0, |bits, group| bits | stream_bit(&group.stream));
+        Remembered { hash: self.hash, arrival, times, streams }
     }
 }
 
@@ -109,8 +110,9 @@ pub(crate) fn encode_checkpoint(batches: &[Remembered]) -> Vec<u8> {
     let mut out = vec![CHECKPOINT];
     put_varint(&mut out, batches.len() as u64);
     let mut last_arrival = 0;
-    for Remembered { hash, arrival, times: (first, last) } in batches {
+    for Remembered { hash, arrival, times: (first, last), streams } in batches {
         out.extend_from_slice(&hash.to_le_bytes());
+        out.extend_from_slice(&streams.to_le_bytes());
         put_zigzag(&mut out, arrival.wrapping_sub(last_arrival));
         put_zigzag(&mut out, first.wrapping_sub(*arrival));
         put_zigzag(&mut out, last.wrapping_sub(*first));
@@ -120,27 +122,28 @@ pub(crate) fn encode_checkpoint(batches: &[Remembered]) -> Vec<u8> {
 }
 
 fn read_checkpoint(mut input: Input<'_>) -> Result<Entry, Malformed> {
-    let count = input.count(19)?;
+    let count = input.count(27)?;
     let mut batches = Vec::with_capacity(count);
     let mut last_arrival = 0_i64;
     for _ in 0..count {
-        let hash = input.u128()?;
+        let (hash, streams) = (input.u128()?, input.i64()?.cast_unsigned());
         let arrival = last_arrival.wrapping_add(input.zigzag()?);
         let first = arrival.wrapping_add(input.zigzag()?);
         let last = first.wrapping_add(input.zigzag()?);
-        batches.push(Remembered { hash, arrival, times: (first, last) });
+        batches.push(Remembered { hash, arrival, times: (first, last), streams });
         last_arrival = arrival;
     }
     input.end()?;
     Ok(Entry::Checkpoint { batches, is_whole: true })
 }
 
-/// Reads a checkpoint of the first version: its batches may have records of any time.
+/// Reads a checkpoint of the first version: its batches may have records of any stream and time.
 fn read_untimed_checkpoint(mut input: Input<'_>) -> Result<Entry, Malformed> {
     let count = input.count(24)?;
     let mut batches = Vec::with_capacity(count);
     for _ in 0..count {
-        batches.push(Remembered { hash: input.u128()?, arrival: input.i64()?, times: (i64::MIN, i64::MAX) });
+        let (hash, arrival) = (input.u128()?, input.i64()?);
+        batches.push(Remembered { hash, arrival, times: (i64::MIN, i64::MAX), streams: u64::MAX });
     }
     input.end()?;
     Ok(Entry::Checkpoint { batches, is_whole: false })

@@ -182,7 +182,8 @@ fn a_record_that_is_not_kept_leaves_no_trace() {
 
 #[test]
 fn a_checkpoint_comes_back_whole() {
-    let one = |hash: u128, arrival: i64, times: (i64, i64)| Remembered { hash, arrival, times };
+    let one =
+        |hash: u128, arrival: i64, times: (i64, i64)| Remembered { hash, arrival, times, streams: 1 << (hash % 64) };
     let stored = [one(1 << 90, -4, (i64::MIN, i64::MAX)), one(2, 9, (7, 8)), one(3, i64::MAX, (5, -5))];
     let bytes = Bytes::from(encode_checkpoint(&stored));
     let Entry::Checkpoint { batches, is_whole: true } = read_entry(&bytes).unwrap() else { panic!("a checkpoint") };
@@ -200,7 +201,7 @@ fn a_checkpoint_of_the_first_version_is_read() {
     let Entry::Checkpoint { batches, is_whole: false } = read_entry(&bytes.into()).unwrap() else {
         panic!("a checkpoint")
     };
-    assert_eq!(batches, [Remembered { hash: 77, arrival: -4, times: (i64::MIN, i64::MAX) }]);
+    assert_eq!(batches, [Remembered { hash: 77, arrival: -4, times: (i64::MIN, i64::MAX), streams: u64::MAX }]);
 }
 
 #[test]

@@ -12,9 +12,10 @@ use storage_api::{Error, LogAdmin, LogDelete, LogDeleteRequest, QueryContext, Re
 use super::{BlockRows, Deletes, Request, file};
 use crate::LogStore;
 use crate::block::{Block, Sequence};
+use crate::codec::encode_stream;
 use crate::part::BlockPart;
 use crate::query::block_parts;
-use crate::retry::Remembered;
+use crate::retry::{Remembered, stream_bit};
 use crate::store::State;
 
 /// Most requests whose rows still lie in blocks: each costs a set of rows in memory.
@@ -31,6 +32,8 @@ struct Found {
     rows: HashMap<Sequence, RoaringBitmap>,
     /// The first and the last of their times.
     times: Option<(i64, i64)>,
+    /// The bits of their streams.
+    streams: u64,
 }
 
 impl LogAdmin for LogStore {
@@ -51,7 +54,8 @@ impl LogAdmin for LogStore {
             if meant(&state, last).all(|block| found.rows.contains_key(&block.meta().sequence)) {
                 // What is sent again after a delete is wanted again; but a batch of which nothing was deleted may still be
                 // on its second way, after an answer that got lost.
-                let is_touched = |one: &&Remembered| found.times.is_some_and(|times| one.overlaps(times));
+                let is_touched =
+                    |one: &&Remembered| found.times.is_some_and(|times| one.overlaps(times, found.streams));
                 let touched: HashSet<u128> = known.iter().filter(is_touched).map(|one| one.hash).collect();
                 if !touched.is_empty() {
                     self.log_forgotten(&touched)?;
@@ -150,10 +154,13 @@ impl LogStore {
                 let passing = |part: &BlockPart| part.passing(delete.test.as_deref(), context);
                 let passing: Vec<Vec<(u32, Timestamp)>> =
                     self.cpu.install(|| parts.par_iter().map(passing).collect::<Result<_>>())?;
-                for (row, at) in passing.into_iter().flatten() {
-                    rows.insert(row);
-                    let (first, last) = found.times.unwrap_or((at.0, at.0));
-                    found.times = Some((first.min(at.0), last.max(at.0)));
+                for (part, passing) in parts.iter().zip(passing).filter(|(_, passing)| !passing.is_empty()) {
+                    found.streams |= stream_bit(&encode_stream(&part.stream));
+                    for (row, at) in passing {
+                        rows.insert(row);
+                        let (first, last) = found.times.unwrap_or((at.0, at.0));
+                        found.times = Some((first.min(at.0), last.max(at.0)));
+                    }
                 }
             }
             found.rows.insert(sequence, rows);

@@ -145,7 +145,11 @@ fn a_retry_of_what_was_not_deleted_is_stored_once_whatever_else_was() {
     // Stored, but the answer got lost; then lines of another time are deleted.
     store.append(numbered("a", 100..120)).unwrap();
     store.append(numbered("b", 1..10)).unwrap();
-    assert_eq!(delete(&store, TimeRange::new(Timestamp(3), Timestamp(7)), Vec::new(), "").records, 4);
+    store.append(numbered("other", 1..6)).unwrap();
+    let b = || vec![Matcher::equal("service_name", "b")];
+    assert_eq!(delete(&store, TimeRange::new(Timestamp(3), Timestamp(7)), b(), "").records, 4);
+    store.append(numbered("other", 1..6)).unwrap();
+    assert_eq!(delete(&store, TimeRange::ALL, vec![Matcher::equal("service_name", "other")], "").records, 5);
     for step in ["at once", "after a crash", "after a flush and a crash"] {
         store.append(numbered("a", 100..120)).unwrap();
         assert_eq!(lines(&store).len(), 20 + 5, "{step}");
