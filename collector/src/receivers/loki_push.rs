@@ -24,9 +24,6 @@ use crate::error::{Refusal, Result};
 
 const WHAT: &str = "the Loki push request";
 
-/// Names of metadata and labels that hold a severity, in the order they are looked at.
-const SEVERITY_NAMES: [&str; 6] = ["level", "severity", "detected_level", "severity_text", "lvl", "loglevel"];
-
 pub(super) async fn handle(collector: Collector, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
@@ -86,33 +83,12 @@ fn store(inner: &Inner, body: &[u8], json: bool, admission: &mut Admission) -> R
 struct Push<'p, 'i> {
     intake: &'p mut Intake<'i>,
     scope: Arc<Scope>,
-    /// The severity that the stream's labels tell; records that tell none themselves have it.
-    level: Severity,
     space: RecordSpace,
-    /// The last severity, of a record; one after the other mostly the same.
-    last: Severity,
-}
-
-/// A severity's text, and its number.
-#[derive(Debug, Default)]
-struct Severity {
-    text: String,
-    number: u8,
-}
-
-impl Severity {
-    fn set(&mut self, text: &str) {
-        if self.text != text {
-            text.clone_into(&mut self.text);
-            self.number = severity_number(text);
-        }
-    }
 }
 
 impl<'p, 'i> Push<'p, 'i> {
     fn new(intake: &'p mut Intake<'i>) -> Self {
-        let (level, last) = (Severity::default(), Severity::default());
-        Self { intake, scope: Arc::default(), level, space: RecordSpace::default(), last }
+        Self { intake, scope: Arc::default(), space: RecordSpace::default() }
     }
 
     /// Starts a stream; records of one whose labels are at fault are rejected.
@@ -123,7 +99,6 @@ impl<'p, 'i> Push<'p, 'i> {
         });
         let mut resource = Resource::default();
         if let Ok(stream) = &stream {
-            self.level.set(SEVERITY_NAMES.iter().find_map(|name| stream.get(name)).unwrap_or(""));
             resource.attributes = stream.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
         }
         self.group(&stream, resource);
@@ -133,50 +108,13 @@ impl<'p, 'i> Push<'p, 'i> {
         self.intake.group(stream, &Arc::new(resource), &self.scope);
     }
 
-    /// Takes the record that lies in the space, its metadata as attributes.
+    /// Takes the record that lies in the space, its metadata as attributes. No severity is made of a level beside the line:
+    /// it would come back as metadata that was not sent; a query tells the level of what is stored.
     fn record(&mut self, nanos: i64) {
         self.space.finish();
         let record = self.space.record_mut();
-        let found = record.attributes.iter().filter_map(|(name, value)| Some((severity_rank(name)?, value.as_str()?)));
-        // Of names of one rank the first one counts.
-        let told = found.min_by_key(|(rank, _)| *rank).map_or("", |(_, text)| text);
-        let severity = if told.is_empty() {
-            &self.level
-        } else {
-            self.last.set(told);
-            &self.last
-        };
         record.timestamp.0 = nanos;
-        record.severity_number = severity.number;
-        severity.text.clone_into(&mut record.severity_text);
         self.intake.record(record);
-    }
-}
-
-/// Returns the place of a name among those that hold a severity.
-fn severity_rank(name: &str) -> Option<usize> {
-    // Of all names few are as long as one of these.
-    if !matches!(name.len(), 3 | 5 | 8 | 13 | 14) {
-        return None;
-    }
-    SEVERITY_NAMES.iter().position(|wanted| *wanted == name)
-}
-
-/// Returns OTLP's severity number for the names that programs write; 0 for any other.
-fn severity_number(text: &str) -> u8 {
-    const BYTES_MAX: usize = "informational".len();
-    let mut lower = [0; BYTES_MAX];
-    let Some(lower) = lower.get_mut(..text.len()) else { return 0 };
-    lower.copy_from_slice(text.as_bytes());
-    lower.make_ascii_lowercase();
-    match std::str::from_utf8(lower).unwrap_or("") {
-        "trace" | "trc" => 1,
-        "debug" | "dbg" => 5,
-        "info" | "inf" | "information" | "informational" | "notice" => 9,
-        "warn" | "wrn" | "warning" => 13,
-        "error" | "err" | "eror" => 17,
-        "fatal" | "critical" | "crit" | "alert" | "emerg" | "emergency" | "panic" => 21,
-        _ => 0,
     }
 }
 

@@ -1,6 +1,5 @@
-//! Parsing of dates and severities.
+//! Parsing of dates.
 
-use super::severity_number;
 use super::time::parse_rfc3339;
 
 #[test]
@@ -19,9 +18,4 @@ fn dates_are_read() {
     ] {
         assert_eq!(parse_rfc3339(text), expected, "{text}");
     }
-}
-
-#[test]
-fn severities_are_known_in_any_case() {
-    assert_eq!([severity_number("WARNING"), severity_number("Error"), severity_number("x")], [13, 17, 0]);
 }
