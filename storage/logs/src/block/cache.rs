@@ -22,6 +22,9 @@ pub(super) enum Kind {
     Words,
     Trigrams,
     Ids,
+    /// The two largest indexes, of which only what is looked up is read: where there is no room for them.
+    TrigramsInParts,
+    IdsInParts,
 }
 
 /// Indexes, footers and counts of blocks that were used lately, up to a number of bytes, and beside them pages.
@@ -54,23 +57,25 @@ impl Cache {
         Self { limit, inner: Mutex::default(), corrupt_blocks, pages, scratches: Scratches::default() }
     }
 
+    /// Returns what is there already.
+    pub(super) fn get<T: Send + Sync + 'static>(&self, key: (&Path, Kind)) -> Option<Arc<T>> {
+        let mut inner = self.inner.lock();
+        inner.clock += 1;
+        let clock = inner.clock;
+        let entry = inner.entries.get_mut(&(key.0.to_owned(), key.1))?;
+        entry.used = clock;
+        Arc::clone(&entry.value).downcast::<T>().ok()
+    }
+
     pub(super) fn get_or_load<T: Send + Sync + 'static>(
         &self,
         key: (&Path, Kind),
         load: impl FnOnce() -> Result<(T, usize)>,
     ) -> Result<Arc<T>> {
-        let key = (key.0.to_owned(), key.1);
-        {
-            let mut inner = self.inner.lock();
-            inner.clock += 1;
-            let clock = inner.clock;
-            if let Some(entry) = inner.entries.get_mut(&key)
-                && let Ok(value) = Arc::clone(&entry.value).downcast::<T>()
-            {
-                entry.used = clock;
-                return Ok(value);
-            }
+        if let Some(known) = self.get(key) {
+            return Ok(known);
         }
+        let key = (key.0.to_owned(), key.1);
         let (value, size_bytes) = load()?;
         let value = Arc::new(value);
         let mut inner = self.inner.lock();

@@ -18,6 +18,11 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// Magic of the file of checksums.
 pub(super) const CHECKSUMS_MAGIC: [u8; 8] = *b"DBKLCRC1";
 
+/// Returns the checksums of a file with this content.
+pub(super) fn checksums_of(content: &[u8]) -> Vec<u8> {
+    content.chunks(CHUNK_BYTES).flat_map(|chunk| crc32c::crc32c(chunk).to_le_bytes()).collect()
+}
+
 /// Counts checksums while a file is written.
 #[derive(Debug)]
 pub(super) struct CheckedWriter {
@@ -81,7 +86,8 @@ pub(super) struct CheckedFile(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    file: File,
+    /// Opened for each read when there is none here.
+    file: Option<File>,
     path: PathBuf,
     size_bytes: u64,
     checksums: Vec<u8>,
@@ -95,7 +101,15 @@ impl CheckedFile {
         if size != size_bytes || checksums.len() as u64 != size_bytes.div_ceil(CHUNK_BYTES as u64) * 4 {
             return Err(damage(format!("it has {size} bytes, expected {size_bytes}")));
         }
-        Ok(Self(Arc::new(Inner { file, path: path.to_owned(), size_bytes, checksums })))
+        Ok(Self(Arc::new(Inner { file: Some(file), path: path.to_owned(), size_bytes, checksums })))
+    }
+
+    /// Makes one that is opened for each read: seldom read parts of many files need no descriptor each.
+    pub(super) fn unopened(path: &Path, size_bytes: u64, checksums: Vec<u8>) -> io::Result<Self> {
+        if checksums.len() as u64 != size_bytes.div_ceil(CHUNK_BYTES as u64) * 4 {
+            return Err(damage(format!("it has not a checksum for each part of {size_bytes} bytes")));
+        }
+        Ok(Self(Arc::new(Inner { file: None, path: path.to_owned(), size_bytes, checksums })))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -124,7 +138,10 @@ impl CheckedFile {
             out.resize(whole, 0);
         }
         let bytes = out.get_mut(..whole).unwrap_or_default();
-        self.0.file.read_exact_at(bytes, from)?;
+        match &self.0.file {
+            Some(file) => file.read_exact_at(bytes, from)?,
+            None => File::open(&self.0.path)?.read_exact_at(bytes, from)?,
+        }
         for (i, chunk_bytes) in (from / chunk..).zip(bytes.chunks(CHUNK_BYTES)) {
             let at = usize::try_from(i).unwrap_or(usize::MAX).saturating_mul(4);
             let expected = self.0.checksums.get(at..at.saturating_add(4));

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use storage_api::{Needle, Result};
 
 use super::cache::Kind;
+use super::checked_file::{CHECKSUMS_MAGIC, CheckedFile};
 use super::counts::COUNTS_FILE;
-use super::files::corrupt;
+use super::files::{corrupt, unseal};
 use super::meta::FileMeta;
-use super::reader::{Block, read_file};
-use super::writer::{IDS_FILE, TRIGRAMS_FILE, WORDS_DIR};
-use crate::index::{Ids, PageSet, Sections, Trigrams, Unusable, Words, pages_of};
+use super::reader::{Block, read_error, read_file};
+use super::writer::{IDS_CHECKSUMS_FILE, IDS_FILE, TRIGRAMS_CHECKSUMS_FILE, TRIGRAMS_FILE, WORDS_DIR};
+use crate::index::{Ids, PageSet, Place, ReadAt, Sections, Trigrams, Unusable, Words, pages_of};
 use crate::telemetry::Damage;
 
 /// What [`Block::warm`] loads, the most useful for its size first.
@@ -31,8 +32,7 @@ impl Block {
             Ok(pages) => Some(pages),
             Err(unusable) => {
                 self.index_is_lost.store(true, Ordering::Relaxed);
-                let error =
-                    unusable.cause.unwrap_or_else(|| corrupt(self.dir(), format!("its index: {}", unusable.reason)));
+                let error = self.unusable(unusable);
                 self.note_damage(Damage::Index, &error);
                 None
             }
@@ -62,6 +62,7 @@ impl Block {
                 Kind::Words => self.load_words().map(drop),
                 Kind::Trigrams => self.load_trigrams().map(drop),
                 Kind::Ids => self.load_ids().map(drop),
+                Kind::TrigramsInParts | Kind::IdsInParts => Ok(()),
             };
             if let Err(error) = loaded {
                 tracing::debug!(%error, ?kind, "a part of a block could not be loaded before a query asks for it");
@@ -85,6 +86,8 @@ impl Block {
             Kind::Words => self.words_files().map(|(_, file)| file.size_bytes).sum(),
             Kind::Trigrams => size(TRIGRAMS_FILE),
             Kind::Ids => size(IDS_FILE),
+            // Loaded only when there is no room for more.
+            Kind::TrigramsInParts | Kind::IdsInParts => u64::MAX,
         }
     }
 
@@ -99,23 +102,53 @@ impl Block {
         read_file(self.dir(), self.meta(), name).map(Bytes::from)
     }
 
+    /// Returns an index that is read in parts: when it is not in memory and has no room there. A look-up reads some KB of it,
+    /// so that a store with more blocks than fit needs not load each again for every query.
+    fn in_parts(&self, name: &str, checksums: &str, kind: Kind) -> Result<Option<Place>> {
+        let (Some(file), Some(_)) = (self.meta().file(name), self.meta().file(checksums)) else { return Ok(None) };
+        if self.cache().has(self.dir(), kind) || self.cache().has_room(file.size_bytes) {
+            return Ok(None);
+        }
+        let path = self.dir().join(checksums);
+        let checksums = unseal(CHECKSUMS_MAGIC, &path, &self.read_section(checksums)?)?;
+        let file_path = self.dir().join(name);
+        let opened = CheckedFile::unopened(&file_path, file.size_bytes, checksums);
+        let opened = opened.map_err(|source| read_error(&file_path, source))?;
+        Ok(Some(Place::File(Box::new(opened), file.size_bytes)))
+    }
+
     fn load_ids(&self) -> Result<Arc<Ids>> {
-        self.cache().get_or_load((self.dir(), Kind::Ids), || {
-            let ids = Ids::open(self.read_section(IDS_FILE)?);
-            let ids = ids.map_err(|error| corrupt(self.dir(), format!("expected {}", error.0)))?;
+        let open = |place| {
+            let ids = Ids::open(place).map_err(|unusable| self.unusable(unusable))?;
             let size_bytes = ids.size_bytes();
             Ok((ids, size_bytes))
-        })
+        };
+        if let Some(known) = self.cache().get((self.dir(), Kind::IdsInParts)) {
+            return Ok(known);
+        }
+        if let Some(place) = self.in_parts(IDS_FILE, IDS_CHECKSUMS_FILE, Kind::Ids)? {
+            return self.cache().get_or_load((self.dir(), Kind::IdsInParts), || open(place));
+        }
+        self.cache().get_or_load((self.dir(), Kind::Ids), || open(self.read_section(IDS_FILE)?.into()))
     }
 
     fn load_trigrams(&self) -> Result<Arc<Trigrams>> {
-        self.cache().get_or_load((self.dir(), Kind::Trigrams), || {
-            let pages = u32::try_from(self.catalog().pages.len()).unwrap_or(u32::MAX);
-            let trigrams = Trigrams::open(self.read_section(TRIGRAMS_FILE)?, pages);
-            let trigrams = trigrams.map_err(|error| corrupt(self.dir(), format!("expected {}", error.0)))?;
+        let open = |place| {
+            let trigrams = Trigrams::open(place, Sections::pages(self)).map_err(|unusable| self.unusable(unusable))?;
             let size_bytes = trigrams.size_bytes();
             Ok((trigrams, size_bytes))
-        })
+        };
+        if let Some(known) = self.cache().get((self.dir(), Kind::TrigramsInParts)) {
+            return Ok(known);
+        }
+        if let Some(place) = self.in_parts(TRIGRAMS_FILE, TRIGRAMS_CHECKSUMS_FILE, Kind::Trigrams)? {
+            return self.cache().get_or_load((self.dir(), Kind::TrigramsInParts), || open(place));
+        }
+        self.cache().get_or_load((self.dir(), Kind::Trigrams), || open(self.read_section(TRIGRAMS_FILE)?.into()))
+    }
+
+    fn unusable(&self, unusable: Unusable) -> storage_api::Error {
+        unusable.cause.unwrap_or_else(|| corrupt(self.dir(), format!("its index: {}", unusable.reason)))
     }
 
     fn load_words(&self) -> Result<Arc<Words>> {
@@ -126,6 +159,12 @@ impl Block {
             let size_bytes = words.size_bytes();
             Ok((words, size_bytes))
         })
+    }
+}
+
+impl ReadAt for CheckedFile {
+    fn read_at(&self, start: u64, length: usize) -> Result<Bytes> {
+        self.read_range(start, length).map_err(|source| read_error(self.path(), source))
     }
 }
 
@@ -148,5 +187,9 @@ impl Sections for Block {
 
     fn words(&self) -> Result<Arc<Words>, Unusable> {
         self.load_words().map_err(Unusable::from)
+    }
+
+    fn are_words_at_hand(&self) -> bool {
+        self.cache().has(self.dir(), Kind::Words) || self.cache().has_room(self.kept_bytes(Kind::Words))
     }
 }

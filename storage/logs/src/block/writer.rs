@@ -11,7 +11,7 @@ use storage_api::{Error, Result};
 
 use super::PAGE_ROWS;
 use super::catalog::{CATALOG_FILE, Catalog, PageInfo, StreamInfo};
-use super::checked_file::CHECKSUMS_MAGIC;
+use super::checked_file::{CHECKSUMS_MAGIC, checksums_of};
 use super::counts::{COUNTS_FILE, CountsBuilder};
 use super::files::{corrupt, seal, sync_dir, sync_file, write_file};
 use super::meta::{BlockMeta, FileMeta, Sequence, VERSION};
@@ -29,8 +29,12 @@ pub(super) const ROWS_FILE: &str = "rows.parquet";
 pub(super) const CHECKSUMS_FILE: &str = "rows.crc";
 /// The index of ids.
 pub(super) const IDS_FILE: &str = "ids.idx";
-/// The trigram filters.
+/// Its checksums.
+pub(super) const IDS_CHECKSUMS_FILE: &str = "ids.crc";
+/// The index of trigrams.
 pub(super) const TRIGRAMS_FILE: &str = "trigrams.idx";
+/// Its checksums.
+pub(super) const TRIGRAMS_CHECKSUMS_FILE: &str = "trigrams.crc";
 /// The folder of the index of words.
 pub(super) const WORDS_DIR: &str = "words";
 
@@ -321,6 +325,8 @@ impl BlockWriter {
             (CHECKSUMS_FILE, seal(CHECKSUMS_MAGIC, &checksums).map_err(sealing)?),
             (CATALOG_FILE, self.catalog.encode().map_err(sealing)?),
             (COUNTS_FILE, self.counts.encode().map_err(sealing)?),
+            (IDS_CHECKSUMS_FILE, seal(CHECKSUMS_MAGIC, &checksums_of(&built.ids)).map_err(sealing)?),
+            (TRIGRAMS_CHECKSUMS_FILE, seal(CHECKSUMS_MAGIC, &checksums_of(&built.trigrams)).map_err(sealing)?),
             (IDS_FILE, built.ids),
             (TRIGRAMS_FILE, built.trigrams),
         ] {

@@ -1,14 +1,14 @@
 //! Hashed tokens to pages: sorted hashes in buckets, Rice-coded, each with a page number of fixed width.
 
-use bytes::Bytes;
-
-use super::PageSet;
 use super::bits::{BitReader, BitWriter};
+use super::{PageSet, Place, Unusable};
 use crate::codec::{Input, Malformed};
 
 const MAGIC: [u8; 8] = *b"DBKLIDS2";
 /// The first version says in each bucket how many entries it has.
 const MAGIC_1: [u8; 8] = *b"DBKLIDS1";
+/// Bytes before the directory of buckets.
+const HEADER_BYTES: usize = 16;
 /// Hash bits beyond what tells the entries apart: one look-up in 16 finds a page that does not hold the token. Each bit
 /// takes half a byte for a common line.
 const SPARE_BITS: u32 = 4;
@@ -51,7 +51,7 @@ pub(super) fn encode(entries: Vec<u64>, pages: u32) -> Vec<u8> {
     }
     offsets.push(u32::try_from(body.len()).unwrap_or(u32::MAX));
 
-    let mut out = Vec::with_capacity(16 + offsets.len() * 4 + body.len());
+    let mut out = Vec::with_capacity(HEADER_BYTES + offsets.len() * 4 + body.len());
     out.extend_from_slice(&MAGIC);
     for bits in [hash_bits, bucket_bits, page_bits, rice_bits] {
         out.push(bits.to_le_bytes()[0]);
@@ -98,52 +98,55 @@ fn bits_for(count: u64) -> u32 {
 /// An encoded index of ids.
 #[derive(Debug)]
 pub(crate) struct Ids {
-    bytes: Bytes,
+    place: Place,
     hash_bits: u32,
     bucket_bits: u32,
     page_bits: u32,
     rice_bits: u32,
     pages: u32,
-    body: usize,
+    /// Where the buckets begin.
+    body: u64,
     /// Whether buckets begin with how many entries they have.
     is_counted: bool,
 }
 
 impl Ids {
-    pub(crate) fn open(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut input = Input::new(&bytes);
+    pub(crate) fn open(place: Place) -> Result<Self, Unusable> {
+        let header = place.get(0, HEADER_BYTES)?;
+        let mut input = Input::new(&header);
         let magic = input.array::<8>()?;
         if magic != MAGIC && magic != MAGIC_1 {
-            return Err(Malformed("an index of ids, version 1 or 2"));
+            return Err(Malformed("an index of ids, version 1 or 2").into());
         }
         let is_counted = magic == MAGIC_1;
         let [hash_bits, bucket_bits, page_bits, rice_bits] = input.array::<4>()?.map(u32::from);
         let pages = input.u32()?;
         if hash_bits > 32 || bucket_bits > hash_bits || page_bits > 32 || rice_bits > 32 {
-            return Err(Malformed("bit widths of at most 32"));
+            return Err(Malformed("bit widths of at most 32").into());
         }
-        let body = 16 + 4 * ((1_usize << bucket_bits) + 1);
-        if body > bytes.len() {
-            return Err(Malformed("a whole directory of buckets"));
+        let body = HEADER_BYTES as u64 + 4 * ((1 << bucket_bits) + 1);
+        if body > place.length() {
+            return Err(Malformed("a whole directory of buckets").into());
         }
-        Ok(Self { hash_bits, bucket_bits, page_bits, rice_bits, pages, body, is_counted, bytes })
+        Ok(Self { hash_bits, bucket_bits, page_bits, rice_bits, pages, body, is_counted, place })
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        self.bytes.len()
+        self.place.size_bytes()
     }
 
     /// Returns the pages that hold a token with this hash, perhaps.
-    pub(crate) fn pages(&self, hash: u64) -> Result<PageSet, Malformed> {
+    pub(crate) fn pages(&self, hash: u64) -> Result<PageSet, Unusable> {
         let mut found = PageSet::none(self.pages);
         let wanted = if self.hash_bits == 0 { 0 } else { hash >> (64 - self.hash_bits) };
         let low_bits = self.hash_bits - self.bucket_bits;
         let bucket = wanted >> low_bits;
-        let at = 16 + 4 * usize::try_from(bucket).map_err(|_| Malformed("a small bucket"))?;
-        let mut directory = Input::new(self.bytes.get(at..at + 8).ok_or(Malformed("a bucket's offset"))?);
-        let (start, end) = (directory.u32()? as usize, directory.u32()? as usize);
-        let bytes = self.bytes.get(self.body + start..self.body + end).ok_or(Malformed("a bucket inside the file"))?;
-        let mut bits = BitReader::new(bytes);
+        let ends = self.place.get(HEADER_BYTES as u64 + 4 * bucket, 8)?;
+        let mut ends = Input::new(&ends);
+        let (start, end) = (ends.u32()?, ends.u32()?);
+        let length = end.checked_sub(start).ok_or(Malformed("a bucket inside the file"))?;
+        let bytes = self.place.get(self.body + u64::from(start), length as usize)?;
+        let mut bits = BitReader::new(&bytes);
         let count = if self.is_counted { bits.take(32)? } else { u64::MAX };
         let mut last = bucket << low_bits;
         for _ in 0..count {

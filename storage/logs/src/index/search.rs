@@ -15,6 +15,9 @@ use crate::token::{Token, caseless_pieces, fold, for_each_token, for_each_trigra
 /// Shortest token at a needle's edge that is looked up whole. Shorter ones are part of longer ones nearly everywhere.
 const EDGE_BYTES_MIN: usize = 6;
 
+/// Pages that are rather read than words loaded for them only.
+const FEW_PAGES: usize = 4;
+
 /// The indexes of a block, each of which is only loaded when it is asked for.
 pub(crate) trait Sections {
     /// Returns how many pages the block has.
@@ -28,6 +31,9 @@ pub(crate) trait Sections {
     fn trigrams(&self) -> Result<Arc<Trigrams>, Unusable>;
 
     fn words(&self) -> Result<Arc<Words>, Unusable>;
+
+    /// Says whether words are in memory, or may stay there.
+    fn are_words_at_hand(&self) -> bool;
 }
 
 /// Why an index is of no use; the block is searched without it.
@@ -87,7 +93,8 @@ impl Search<'_> {
     }
 
     /// Lines that hold `text`: tokens with a border on both sides are whole in the line too; the first and the last one
-    /// may be part of a longer one. Small indexes are asked first, and no other one when no page is left.
+    /// may be part of a longer one. The trigrams are asked first, as they mostly know best, and no other index when no page
+    /// is left.
     fn narrow_line(&self, pages: &mut PageSet, text: &str) -> Result<(), Unusable> {
         let mut folded = Vec::new();
         fold(text, &mut folded);
@@ -95,16 +102,19 @@ impl Search<'_> {
         for_each_token(&folded, |token| tokens.push(token));
         let is_inner = |token: &Token| token.start > 0 && token.end < folded.len();
         let (mut inner, edges): (Vec<Token>, Vec<Token>) = tokens.into_iter().partition(is_inner);
-        inner.sort_by_key(|token| is_id(folded.get(token.start..token.end).unwrap_or_default()));
-        for token in inner {
-            self.narrow_token(pages, &folded, token)?;
-        }
         let mut trigrams = Vec::new();
         for_each_trigram(&folded, |trigram| trigrams.push(trigram));
         trigrams.sort_unstable();
         trigrams.dedup();
         if !trigrams.is_empty() && !pages.is_empty() {
             *pages = self.sections.trigrams()?.pages(&trigrams, pages)?;
+        }
+        inner.sort_by_key(|token| is_id(folded.get(token.start..token.end).unwrap_or_default()));
+        for token in inner {
+            // Reading some pages takes less time than loading an index for it.
+            if pages.iter().nth(FEW_PAGES).is_some() || self.sections.are_words_at_hand() {
+                self.narrow_token(pages, &folded, token)?;
+            }
         }
         for token in edges {
             self.narrow_edge(pages, &folded, token)?;

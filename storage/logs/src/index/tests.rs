@@ -49,6 +49,9 @@ impl Sections for Opened {
     fn words(&self) -> Result<Arc<Words>, Unusable> {
         Ok(Arc::clone(&self.words))
     }
+    fn are_words_at_hand(&self) -> bool {
+        true
+    }
 }
 
 fn index(pages: &[Vec<String>]) -> Opened {

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 
-use super::PageSet;
 use super::bits::{BitReader, BitWriter};
 use super::filters::Filters;
+use super::{PageSet, Place, Unusable};
 use crate::codec::{Input, Malformed, put_u32, put_varint};
 
 const MAGIC: [u8; 8] = *b"DBKLTRI2";
@@ -227,24 +227,25 @@ pub(crate) enum Trigrams {
 
 impl Trigrams {
     /// Opens the index of a block with so many pages.
-    pub(crate) fn open(bytes: Bytes, pages: u32) -> Result<Self, Malformed> {
-        if bytes.starts_with(&MAGIC) {
-            return Lists::open(bytes, pages).map(Self::Lists);
+    pub(crate) fn open(place: Place, pages: u32) -> Result<Self, Unusable> {
+        let length = usize::try_from(place.length()).map_err(|_| Malformed("a short index of trigrams"))?;
+        if place.get(0, MAGIC.len().min(length))?.as_ref() == MAGIC {
+            return Lists::open(place, pages).map(Self::Lists);
         }
-        Filters::open(bytes).map(Self::Filters)
+        Ok(Self::Filters(Filters::open(place.get(0, length)?)?))
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
         match self {
             Self::Filters(filters) => filters.size_bytes(),
-            Self::Lists(lists) => lists.bytes.len(),
+            Self::Lists(lists) => lists.place.size_bytes() + lists.directory.len(),
         }
     }
 
     /// Returns the pages that have all `trigrams`, perhaps, out of `among`.
-    pub(crate) fn pages(&self, trigrams: &[u32], among: &PageSet) -> Result<PageSet, Malformed> {
+    pub(crate) fn pages(&self, trigrams: &[u32], among: &PageSet) -> Result<PageSet, Unusable> {
         match self {
-            Self::Filters(filters) => filters.pages(trigrams, among),
+            Self::Filters(filters) => Ok(filters.pages(trigrams, among)?),
             Self::Lists(lists) => lists.pages(trigrams, among),
         }
     }
@@ -253,61 +254,64 @@ impl Trigrams {
 /// Lists of pages by trigram.
 #[derive(Debug)]
 pub(crate) struct Lists {
-    bytes: Bytes,
+    place: Place,
     pages: u32,
-    /// Where the directory ends.
-    directory_end: usize,
-    /// Where the lists begin.
-    lists: usize,
+    directory: Bytes,
+    /// Where the lists begin, and where they end.
+    lists: u64,
+    end: u64,
     unlisted: PageSet,
 }
 
 impl Lists {
-    fn open(bytes: Bytes, pages: u32) -> Result<Self, Malformed> {
-        let mut input = Input::new(&bytes);
+    fn open(place: Place, pages: u32) -> Result<Self, Unusable> {
+        let header = place.get(0, HEADER_BYTES)?;
+        let mut input = Input::new(&header);
         input.take(MAGIC.len())?;
         if input.u32()? != pages {
-            return Err(Malformed("as many pages as the block has"));
+            return Err(Malformed("as many pages as the block has").into());
         }
         let trigrams = input.u32()? as usize;
-        let (unlisted_bytes, lists_bytes) = (input.u32()? as usize, input.u32()? as usize);
+        let (unlisted_bytes, lists_bytes) = (input.u32()? as usize, input.u32()?);
         let directory_bytes = trigrams.div_ceil(BLOCK_TRIGRAMS) * 8;
-        input.take(directory_bytes)?;
-        let unlisted = decode_runs(input.take(unlisted_bytes)?, pages)?;
-        input.take(lists_bytes)?;
-        input.end()?;
-        let directory_end = HEADER_BYTES + directory_bytes;
-        Ok(Self { pages, directory_end, lists: directory_end + unlisted_bytes, unlisted, bytes })
+        let directory = place.get(HEADER_BYTES as u64, directory_bytes)?;
+        let unlisted_at = (HEADER_BYTES + directory_bytes) as u64;
+        let unlisted = decode_runs(&place.get(unlisted_at, unlisted_bytes)?, pages)?;
+        let lists = unlisted_at + unlisted_bytes as u64;
+        let end = lists + u64::from(lists_bytes);
+        if end != place.length() {
+            return Err(Malformed("lists up to the end of the file").into());
+        }
+        Ok(Self { pages, directory, lists, end, unlisted, place })
     }
 
     /// Returns the encoded list of a trigram.
-    fn list(&self, trigram: u32) -> Result<Option<&[u8]>, Malformed> {
-        let directory = self.bytes.get(HEADER_BYTES..self.directory_end).unwrap_or_default();
-        let (places, _) = directory.as_chunks::<8>();
-        let number = |place: &[u8; 8], at: usize| {
-            place.get(at..at + 4).map_or(0, |bytes| bytes.try_into().map_or(0, u32::from_le_bytes))
+    fn list(&self, trigram: u32) -> Result<Option<Bytes>, Unusable> {
+        let (places, _) = self.directory.as_chunks::<8>();
+        let split = |place: &[u8; 8]| {
+            let both = u64::from_le_bytes(*place);
+            (both as u32, self.lists + (both >> 32))
         };
-        let Some(block) = places.partition_point(|place| number(place, 0) <= trigram).checked_sub(1) else {
+        let after = places.partition_point(|place| split(place).0 <= trigram);
+        let Some((first, start)) = after.checked_sub(1).and_then(|block| places.get(block)).map(split) else {
             return Ok(None);
         };
-        let Some(place) = places.get(block) else { return Ok(None) };
-        let start = self.lists + number(place, 4) as usize;
-        let mut input = Input::new(self.bytes.get(start..).ok_or(Malformed("a list inside the file"))?);
-        let mut current = u64::from(number(place, 0));
-        for _ in 0..BLOCK_TRIGRAMS {
-            if input.is_empty() {
-                break;
-            }
+        let end = places.get(after).map_or(self.end, |place| split(place).1);
+        let length = end.checked_sub(start).and_then(|length| usize::try_from(length).ok());
+        let bytes = self.place.get(start, length.ok_or(Malformed("lists that ascend"))?)?;
+        let mut input = Input::new(&bytes);
+        let mut current = u64::from(first);
+        while !input.is_empty() {
             current = current.saturating_add(input.varint()?);
             let list = input.bytes()?;
             if current >= u64::from(trigram) {
-                return Ok((current == u64::from(trigram)).then_some(list));
+                return Ok((current == u64::from(trigram)).then(|| bytes.slice_ref(list)));
             }
         }
         Ok(None)
     }
 
-    fn pages(&self, trigrams: &[u32], among: &PageSet) -> Result<PageSet, Malformed> {
+    fn pages(&self, trigrams: &[u32], among: &PageSet) -> Result<PageSet, Unusable> {
         let mut found = among.clone();
         let mut lists = Vec::with_capacity(trigrams.len());
         for trigram in trigrams {
@@ -319,9 +323,9 @@ impl Lists {
                 }
             }
         }
-        lists.sort_unstable_by_key(|list| list.len());
+        lists.sort_unstable_by_key(Bytes::len);
         for list in lists.into_iter().take(LOOKED_UP_MAX) {
-            let mut pages = decode_runs(list, self.pages)?;
+            let mut pages = decode_runs(&list, self.pages)?;
             pages.unite(&self.unlisted);
             found.intersect(&pages);
             if found.is_empty() {

@@ -51,7 +51,18 @@ fn open_and_read(fixture: &Fixture, expected: &[String], what: &str) -> bool {
 
 #[test]
 fn every_damaged_file_is_seen() {
-    let fixture = Fixture::new();
+    damaged_files_are_seen(Fixture::new());
+}
+
+/// Indexes are read in parts then.
+#[test]
+fn every_damaged_file_is_seen_without_memory_to_keep_it() {
+    let mut fixture = Fixture::new();
+    fixture.options.cache_bytes_max = 0;
+    damaged_files_are_seen(fixture);
+}
+
+fn damaged_files_are_seen(fixture: Fixture) {
     let expected: Vec<String> = (0..50).map(|i| format!("line {i} with a needle{i}")).collect();
     let store = fixture.open();
     store.append(batch("a", (1..).zip(&expected).map(|(i, line)| record(i, line)).collect())).unwrap();
