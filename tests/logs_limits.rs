@@ -108,6 +108,62 @@ async fn many_label_values_are_listed_and_cost_little() {
 }
 
 #[tokio::test]
+async fn many_values_of_a_metadata_field_are_bounded() {
+    const VALUES: i64 = 6_000;
+    let builder = Builder::new().flag("query-max-series", "1000").flag("query-max-memory-bytes", "4MiB");
+    let server = builder.start().await;
+    let at = now_ms() * 1_000_000 - 1_000_000_000;
+    let long = "v".repeat(1_000);
+    let value = |i: i64| json!([(at + i).to_string(), "x", {"user": format!("u{i:06}"), "long": format!("{i}{long}")}]);
+    for chunk in (0..VALUES).collect::<Vec<_>>().chunks(2_000) {
+        let values: Vec<Value> = chunk.iter().map(|i| value(*i)).collect();
+        let body = json!({"streams": [{"stream": {"app": "a"}, "values": values}]});
+        let headers = [("content-type", "application/json")];
+        server.post(&server.url("/loki/api/v1/push"), &headers, body.to_string().into_bytes()).await.ok();
+    }
+    let start = at.to_string();
+    for flushed in [false, true] {
+        if flushed {
+            server.flush().await;
+        }
+        let ask = async |path: &str, query: &str, more: (&str, &str)| {
+            let params = [("query", query), ("start", &*start), more];
+            let answer = server.get(&format!("/loki/api/v1/{path}"), &params).await;
+            (answer.status, answer.text())
+        };
+        for query in [
+            "sum by (user) (count_over_time({app=\"a\"}[1h]))",
+            "count(sum by (user) (count_over_time({app=\"a\"}[1h])))",
+            "topk(3, sum by (user) (rate({app=\"a\"} |= \"x\" [1h])))",
+            "max by (user) (max_over_time({app=\"a\"} | label_format n=\"1\" | unwrap n [1h]))",
+        ] {
+            let (status, text) = ask("query", query, ("limit", "10")).await;
+            assert_eq!(status, 400, "{query}: {text}");
+            assert!(text.contains("--query-max-series"), "{query}: {text}");
+        }
+        let (status, text) = ask("query", "sum(count_over_time({app=\"a\"} | user=\"u000007\" [1h]))", ("", "")).await;
+        assert!(status == 200 && text.contains("\"1\""), "{text}");
+        // What is asked for is what is looked at, and told; what does not fit into memory is an error.
+        let (status, text) = ask("detected_fields", "{app=\"a\"}", ("line_limit", "500")).await;
+        let fields: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status} {text}"));
+        let fields = fields["fields"].as_array().expect("fields");
+        let user = fields.iter().find(|field| field["label"] == "user").expect("the field");
+        assert_eq!(user["cardinality"], 500);
+        let (_, text) = ask("detected_field/user/values", "{app=\"a\"}", ("limit", "7")).await;
+        let values: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(values["values"].as_array().map(Vec::len), Some(7), "{text}");
+        for path in ["detected_fields", "detected_field/long/values"] {
+            let (status, text) = ask(path, "{app=\"a\"}", ("line_limit", "6000")).await;
+            assert!(status == 400 && text.contains("--query-max-memory-bytes"), "{path}: {status} {text}");
+        }
+        let (_, text) = ask("labels", "{app=\"a\"}", ("", "")).await;
+        assert!(!text.contains("user"), "metadata are no labels: {text}");
+    }
+    let mut server = server;
+    assert!(server.is_alive());
+}
+
+#[tokio::test]
 async fn a_reader_that_stalls_is_told_how_many_lines_it_missed() {
     const LINES: i64 = 40_000;
     let server = Server::start().await;

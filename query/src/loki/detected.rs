@@ -18,6 +18,9 @@ const FIELDS_DEFAULT: usize = 1000;
 /// Lines looked at unless the request says otherwise.
 const LINES_DEFAULT: usize = 100;
 
+/// What a value takes beside its text, about.
+const VALUE_BYTES: usize = 64;
+
 /// Tells the streams' labels with how many values each has. Labels of nothing but ids are left out: nobody picks one.
 pub(super) async fn labels(extract::State(state): extract::State<State>, params: Params) -> Answer {
     let range = params.range(state.services.clock.now_nanos(), SINCE_LABELS_NS)?;
@@ -54,6 +57,17 @@ struct Found {
     json_path: Vec<String>,
 }
 
+impl Found {
+    /// Adds a value; one that is new counts for the query's memory.
+    fn add(&mut self, value: String, context: &QueryContext) -> Result<(), LokiError> {
+        let size_bytes = (value.len() + VALUE_BYTES) as u64;
+        if self.values.insert(value) {
+            context.charge_memory(size_bytes)?;
+        }
+        Ok(())
+    }
+}
+
 /// Looks at the newest lines.
 fn look(
     log: &LogExpr,
@@ -69,12 +83,12 @@ fn look(
         let special = |name: &str| name.starts_with("__");
         let known = entry.labels.metadata.iter().chain(entry.labels.parsed.iter());
         for (name, value) in known.filter(|(name, _)| !special(name)) {
-            found.entry(name.to_owned()).or_default().values.insert(value.to_owned());
+            found.entry(name.to_owned()).or_default().add(value.to_owned(), context)?;
         }
         for Field { name, value, parser, json_path } in query_logql::fields(&entry.line) {
             let name = if entry.labels.stream.get(&name).is_some() { format!("{name}_extracted") } else { name };
             let field = found.entry(name).or_default();
-            field.values.insert(value);
+            field.add(value, context)?;
             field.parsers.insert(parser);
             field.json_path = json_path;
         }

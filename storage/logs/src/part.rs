@@ -17,6 +17,9 @@ use crate::metadata::{Names, OWN_FIELDS, OriginFields, Pair, RowFields, SEVERITY
 use crate::query::page_times;
 use crate::telemetry::Damage;
 
+/// Most rows of a page that a stream has of it to be one of many that share it.
+const SHARED_ROWS_MAX: usize = 128;
+
 /// Fields that are columns of ids.
 const ID_FIELDS: [&str; 2] = ["trace_id", "span_id"];
 
@@ -312,15 +315,27 @@ impl Metadata {
                     continue;
                 }
             }
-            let fields = match self.detail {
-                Detail::Metadata => part.block.fields(page.page, &page.picks)?,
-                _ => None,
-            };
             let mut origins: HashMap<(&str, &str), Vec<Pair>> = HashMap::new();
             let mut wanted = Vec::with_capacity(page.picks.len());
-            if let Some(fields) = &fields {
-                for i in 0..page.picks.len() {
-                    let row = fields.row(i).ok_or_else(|| part.malformed("texts"))?;
+            // Where many streams share a page, it is decoded once for all of them.
+            let is_shared = part.is_shared(page.page) && part.rows_in(page.page).len() <= SHARED_ROWS_MAX;
+            let shared;
+            let own;
+            let fields = match self.detail {
+                Detail::Metadata if is_shared => {
+                    shared = part.block.shared_fields(page.page)?;
+                    shared.as_ref().as_ref().map(|fields| (fields, true))
+                }
+                Detail::Metadata => {
+                    own = part.block.fields(page.page, &page.picks)?;
+                    own.as_ref().map(|fields| (fields, false))
+                }
+                _ => None,
+            };
+            if let Some((fields, is_whole)) = fields {
+                for (i, pick) in page.picks.iter().enumerate() {
+                    let place = if is_whole { *pick as usize } else { i };
+                    let row = fields.row(place).ok_or_else(|| part.malformed("texts"))?;
                     wanted.push(self.push(part, &row, field, &mut names, &mut origins)?);
                 }
             } else {

@@ -14,8 +14,12 @@ use crate::pages::Pager;
 use crate::row::{CategorizedLabels, RowLabels};
 use crate::stage::Pipeline;
 
-/// Most parts whose lines are held at a time beside those that are kept.
+/// Most parts whose lines are held at a time beside those that are kept, but for small ones.
 const BATCH_PARTS_MAX: usize = 64;
+
+/// Most rows of small parts that are held at a time: where there are many streams with a few lines each, reading few of them
+/// at a time would sort what is kept over and over.
+const BATCH_ROWS_MAX: u64 = 1 << 16;
 
 /// Rows between two looks at the query's deadline: few, as a stage may take long for a row.
 pub(crate) const CHECK_EVERY_ROWS: usize = 16;
@@ -175,7 +179,13 @@ impl<E: Entry> Scan<'_, E> {
                 let range = parts.get(*i).map_or(TimeRange::ALL, |part| part.range());
                 worst.is_none_or(|worst| if forward { range.start <= worst } else { range.end > worst })
             };
-            let take = rest.iter().take(batch).take_while(|i| useful(i)).count();
+            let mut rows = 0_u64;
+            let mut fits = |(n, i): &(usize, &usize)| {
+                rows = rows.saturating_add(parts.get(**i).map_or(0, |part| part.rows_max()));
+                *n < BATCH_PARTS_MAX || rows <= BATCH_ROWS_MAX
+            };
+            let next = rest.iter().take(batch).enumerate().take_while(|one| fits(one));
+            let take = next.take_while(|(_, i)| useful(i)).count();
             if take == 0 {
                 break;
             }
@@ -192,7 +202,7 @@ impl<E: Entry> Scan<'_, E> {
             kept.sort_by(|a, b| if forward { place(a, b) } else { place(b, a) });
             let dropped = kept.drain(limit.min(kept.len())..);
             self.context.release_memory(dropped.map(|one| one.entry.size_bytes()).sum());
-            batch = (batch * 2).min(BATCH_PARTS_MAX);
+            batch = batch.saturating_mul(2);
         }
         Ok(kept.into_iter().map(|kept| kept.entry).collect())
     }

@@ -1,5 +1,7 @@
 //! Decodes what lies beside the lines of a few rows of a page.
 
+use std::sync::Arc;
+
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Encoding;
 use parquet::column::reader::ColumnReaderImpl;
@@ -49,6 +51,16 @@ fn number<T: Copy + Default>(column: &[Option<T>], i: usize) -> T {
 }
 
 impl FieldRows {
+    /// Returns what it takes in memory, about.
+    fn size_bytes(&self) -> usize {
+        let texts = [&self.severity_text, &self.attributes, &self.resource, &self.scope, &self.event_name];
+        let text = |text: &Option<ByteArray>| size_of::<Option<ByteArray>>() + text.as_ref().map_or(0, ByteArray::len);
+        let ids = self.trace_id.len() + self.span_id.len();
+        texts.into_iter().flatten().map(text).sum::<usize>()
+            + ids * (size_of::<Option<FixedLenByteArray>>() + 16)
+            + self.timestamp.len() * 48
+    }
+
     /// Returns a row by its place among those that were asked for, without its line; `None` when a text is no UTF-8.
     pub(crate) fn row(&self, i: usize) -> Option<RowView<'_>> {
         Some(RowView {
@@ -87,6 +99,19 @@ impl Block {
         let mut ids = ids.iter();
         rows.retain(|_| ids.next().and_then(Option::as_ref).is_some_and(is_wanted));
         Ok(true)
+    }
+
+    /// Decodes all but the lines of a page, for streams that share it; `None` when only the Arrow reader can.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn shared_fields(&self, page: usize) -> Result<Arc<Option<FieldRows>>> {
+        self.cache().pages.get_or_load(self.page_key(page, What::Fields), || {
+            let rows: Vec<u32> = (0..u32::try_from(self.page_rows(page)).unwrap_or(0)).collect();
+            let fields = self.fields(page, &rows)?;
+            let size_bytes = fields.as_ref().map_or(0, FieldRows::size_bytes);
+            Ok((fields, size_bytes))
+        })
     }
 
     /// Decodes all but the lines of some rows of a page, given by their ascending numbers in it; `None` when only the Arrow

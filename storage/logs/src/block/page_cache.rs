@@ -22,6 +22,8 @@ pub(super) enum What {
     Columns(Detail),
     /// The lines.
     Lines,
+    /// All columns beside them.
+    Fields,
     /// Timestamps.
     Times,
     /// Severity numbers.

@@ -235,3 +235,49 @@ fn a_filter_is_put_to_a_page_once() {
     assert!(bytes[0] > 50_000 && bytes[1] == 0, "{bytes:?}");
     assert!(metric(&telemetry, r#"daybook_logs_page_cache_requests_total{outcome="hit"}"#) > 5.0);
 }
+
+#[test]
+fn streams_that_share_a_page_have_their_own_metadata() {
+    let telemetry = Telemetry::new();
+    let fixture = Fixture::new();
+    let store = fixture.open_with(&telemetry);
+    // Streams of one row to more than are taken for small ones, in one page and over its border.
+    let lengths = [1, 3, 128, 129, 1, 500, 2, 127, 400, 1];
+    let mut expected = Vec::new();
+    for (app, length) in ('a'..).zip(lengths) {
+        let one = |i: i64| {
+            let mut one = record(i, &format!("{app} {i}"));
+            one.attributes = vec![("user".to_owned(), Value::from(format!("{app}-{i}").as_str()))];
+            one.trace_id = [u8::try_from(i % 200 + 1).unwrap(); 16];
+            one
+        };
+        store.append(batch(&app.to_string(), (0..length).map(one).collect())).unwrap();
+        expected.extend((0..length).map(|i| (format!("{app} {i}"), format!("{app}-{i}"))));
+    }
+    store.flush().unwrap();
+    let context = QueryContext::default();
+    let select = LogSelect {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        needles: Vec::new(),
+        with_metadata: true,
+        without_lines: false,
+    };
+    let filter = Holds::new("1", true);
+    for filter in [None, Some(&filter as &dyn LineFilter)] {
+        let mut found = Vec::new();
+        for part in store.select(&select, &context).unwrap() {
+            let rows = part.read_rows(&RowSelect { filter, ..RowSelect::ALL }, &context).unwrap();
+            for i in 0..rows.len() {
+                let user = rows.metadata.get(i).iter().find(|(name, _)| &**name == "user").unwrap().1.to_string();
+                found.push((rows.lines.get(i).to_owned(), user));
+            }
+        }
+        found.sort_unstable();
+        let mut expected = expected.clone();
+        expected.retain(|(line, _)| filter.is_none() || line.contains('1'));
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+    assert!(metric(&telemetry, r#"daybook_logs_page_cache_requests_total{outcome="hit"}"#) > 5.0);
+}
