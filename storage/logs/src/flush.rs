@@ -9,7 +9,7 @@ use runtime::Signal;
 use storage_api::Result;
 
 use crate::LogStore;
-use crate::block::{Block, BlockWriter, Sequence, WriterOptions, remove_dir, rename, sync_dir};
+use crate::block::{Block, BlockWriter, Sequence, WriterOptions, remove_block, remove_dir, rename, sync_dir};
 use crate::codec::encode_checkpoint;
 use crate::compaction::FINAL_ROWS;
 use crate::head::Head;
@@ -140,7 +140,7 @@ impl LogStore {
         rename(temporary, &path)?;
         let opened = sync_dir(&self.dir).and_then(|()| Block::open(&path, &self.cache));
         if opened.is_err()
-            && let Err(error) = remove_dir(&path)
+            && let Err(error) = remove_block(&path)
         {
             tracing::warn!(%error, "a block that cannot be read back could not be removed");
         }

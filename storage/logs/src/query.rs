@@ -1,5 +1,7 @@
 //! Reads: finds the parts that may hold wanted rows, and decodes them.
 
+use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -7,8 +9,8 @@ use model::{Labels, Matcher, TimeRange, Timestamp};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use storage_api::{
-    LogCount, LogPart, LogPlan, LogQuerier, LogSelect, LogTallies, LogTallySelect, QueryContext, Result, TailBatch,
-    step_of,
+    Error, LogCount, LogPart, LogPlan, LogQuerier, LogSelect, LogTallies, LogTallySelect, QueryContext, Result,
+    TailBatch, step_of,
 };
 use tokio::sync::broadcast;
 
@@ -19,6 +21,8 @@ use crate::part::BlockPart;
 use crate::store::State;
 use crate::telemetry::Damage;
 
+/// Memory of one count of an answer, about; labels are shared.
+const COUNT_BYTES: u64 = 96;
 /// Most pages in a part.
 const PART_PAGES_MAX: usize = 4;
 
@@ -150,8 +154,19 @@ impl LogQuerier for LogStore {
         let step_at = |minute: i64| step_of(minute.saturating_mul(MINUTE_NS), asked, step_ns);
         let state = self.snapshot(context);
         let mut counts: BTreeMap<(Labels, Timestamp, u8), (u64, u64)> = BTreeMap::new();
+        let fault: RefCell<Option<Error>> = RefCell::new(None);
+        let is_fine = || fault.borrow_mut().take().map_or(Ok(()), Err);
         let mut add = |labels: &Labels, minute: i64, severity: u8, records: u64, bytes: u64| {
-            let count = counts.entry((labels.clone(), step_at(minute), severity)).or_default();
+            let count = match counts.entry((labels.clone(), step_at(minute), severity)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => match context.charge_memory(COUNT_BYTES) {
+                    Ok(()) => entry.insert((0, 0)),
+                    Err(error) => {
+                        fault.replace(Some(error));
+                        return;
+                    }
+                },
+            };
             count.0 += records;
             count.1 += bytes;
         };
@@ -176,6 +191,7 @@ impl LogQuerier for LogStore {
                                 add(&stream.labels, minute, severity.severity_number, records, bytes);
                             });
                         }
+                        is_fine()?;
                     }
                 }
                 Err(error) => {
@@ -194,6 +210,7 @@ impl LogQuerier for LogStore {
                 },
             );
         }
+        is_fine()?;
         let count = |((stream, step, severity_number), (records, bytes))| LogCount {
             stream,
             severity_number,

@@ -14,7 +14,7 @@ use storage_wal::{SegmentId, Wal};
 use tokio::sync::broadcast;
 
 use crate::Options;
-use crate::block::{Block, Cache, Sequence, list, sync_dir};
+use crate::block::{Block, Cache, Sequence, list, remove_block, sync_dir};
 use crate::codec::{Entry, Packers, read_entry};
 use crate::deletes::Deletes;
 use crate::head::Head;
@@ -323,20 +323,28 @@ fn open_blocks(dir: &Path, cache: &Arc<Cache>, metrics: &Metrics) -> Result<Foun
     let last = |name: &String| Sequence::parse(name.strip_prefix(DAMAGED_PREFIX)?).map(|sequence| sequence.last);
     next_sequence = damaged.iter().filter_map(last).chain([next_sequence - 1]).max().unwrap_or(0) + 1;
     let mut blocks: Vec<Arc<Block>> = Vec::new();
+    let mut faulty = Vec::new();
     for sequence in &sequences {
         next_sequence = next_sequence.max(sequence.last + 1);
         let path = dir.join(sequence.to_string());
         match Block::open(&path, cache) {
             Ok(block) => blocks.push(Arc::new(block)),
-            Err(error @ (Error::Corrupt { .. } | Error::Io { .. })) => {
-                metrics.corrupt_blocks.count(Damage::Files);
-                tracing::error!(%error, block = %path.display(), "a block is damaged and is set aside");
-                damaged.push(set_aside(dir, *sequence)?);
-            }
+            Err(error @ (Error::Corrupt { .. } | Error::Io { .. })) => faulty.push((*sequence, error)),
             Err(error) => return Err(error),
         }
     }
     let covers: Vec<Sequence> = blocks.iter().map(|block| block.meta().sequence).collect();
+    for (sequence, error) in faulty {
+        let path = dir.join(sequence.to_string());
+        if covers.iter().any(|other| *other != sequence && other.covers(sequence)) {
+            // What a crash left while it was removed, most likely. Its rows are in the other one.
+            remove_block(&path)?;
+            continue;
+        }
+        metrics.corrupt_blocks.count(Damage::Files);
+        tracing::error!(%error, block = %path.display(), "a block is damaged and is set aside");
+        damaged.push(set_aside(dir, sequence)?);
+    }
     blocks.retain(|block| {
         let mine = block.meta().sequence;
         let is_covered = covers.iter().any(|other| *other != mine && other.covers(mine));

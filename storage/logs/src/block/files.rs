@@ -56,6 +56,18 @@ pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes the folder of a block. It gets another name first: what a crash leaves of it is no block, and not a damaged one either.
+pub(crate) fn remove_block(path: &Path) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let going = path.with_file_name(format!("tmp-removed-{name}"));
+    remove_dir(&going)?;
+    match fs::rename(path, &going) {
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::io("removing", path, source)),
+        Ok(()) => remove_dir(&going),
+    }
+}
+
 /// Reads a file whose size and checksum are known.
 pub(crate) fn read_checked(path: &Path, size_bytes: u64, crc: u32) -> Result<Vec<u8>> {
     let size = fs::metadata(path).map_err(|source| Error::io("reading", path, source))?.len();

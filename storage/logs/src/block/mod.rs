@@ -28,7 +28,7 @@ mod writer;
 pub(crate) use cache::Cache;
 pub(crate) use catalog::{Catalog, StreamInfo};
 pub(crate) use counts::{Counts, MINUTE_NS, SeverityCounts};
-pub(crate) use files::{corrupt, read_checked, remove_dir, rename, seal, sync_dir, unseal, write_file};
+pub(crate) use files::{corrupt, read_checked, remove_block, remove_dir, rename, seal, sync_dir, unseal, write_file};
 #[cfg(test)]
 pub(crate) use meta::FileMeta;
 pub(crate) use meta::{BlockMeta, META_FILE, Sequence};

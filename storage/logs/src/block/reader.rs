@@ -20,7 +20,7 @@ use super::cache::{Cache, Kind};
 use super::catalog::{CATALOG_FILE, Catalog};
 use super::checked_file::{CHECKSUMS_MAGIC, CheckedFile};
 use super::counts::{COUNTS_FILE, Counts};
-use super::files::{corrupt, read_checked, remove_dir, unseal};
+use super::files::{corrupt, read_checked, remove_block, remove_dir, unseal};
 use super::meta::BlockMeta;
 use super::page_cache::What;
 use super::rows::{Columns, LINE_COLUMNS, SCHEMA, SEVERITY_COLUMNS, STREAM_COLUMNS, TIMESTAMP_COLUMN};
@@ -330,7 +330,7 @@ impl Drop for Block {
         self.cache.pages.forget(self.number);
         if self.is_doomed.load(Ordering::Acquire) {
             // What cannot be removed now is seen at the next open: its rows are in another block, or too old.
-            if let Err(error) = remove_dir(&self.dir) {
+            if let Err(error) = remove_block(&self.dir) {
                 tracing::warn!(%error, "a block that is no longer needed could not be removed");
             }
         }

@@ -637,3 +637,20 @@ fn an_index_that_a_query_does_not_need_may_be_damaged() {
     assert_eq!(read(&store, TimeRange::ALL, vec![], " 0123456789abcdef.").len(), 1, "without the index");
     assert_eq!(corrupt(), 1.0);
 }
+
+#[test]
+fn counts_over_many_steps_are_within_the_memory_of_a_query() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let minute = 60_000_000_000;
+    store.append(batch("a", (1..2000).map(|i| record(i * minute, "x")).collect())).unwrap();
+    for _ in 0..2 {
+        let limits = storage_api::Limits { memory_bytes_max: 100_000, ..storage_api::Limits::default() };
+        let context = QueryContext::new(limits);
+        let counts = |step: i64| store.counts(&[], TimeRange::ALL, Some(step), &context);
+        assert!(matches!(counts(minute), Err(Error::Limit { what: "bytes of memory", .. })));
+        let context = QueryContext::default();
+        assert_eq!(store.counts(&[], TimeRange::ALL, Some(minute), &context).unwrap().len(), 1999);
+        store.flush().unwrap();
+    }
+}
