@@ -15,6 +15,7 @@ mod logs_api;
 mod logs_delete;
 mod logs_hostile;
 mod logs_limits;
+mod logs_model;
 mod native_histograms;
 mod parquet;
 mod query_api;
