@@ -76,6 +76,73 @@ async fn a_full_disk_is_refused_with_503_and_loses_nothing() {
     assert_eq!(server.samples("after[2h]", now_ms()).await.len(), 1);
 }
 
+#[tokio::test]
+async fn a_full_disk_fails_flushes_and_deletes_of_logs_and_loses_no_line() {
+    let Some(disk) = SmallDisk::mount(64) else { return skip("mounting a small disk needs root") };
+    let mut server = Builder::new().dir(&disk.path().join("data")).start().await;
+    let at = (now_ms() - 3_600_000) * 1_000_000;
+    let mut random = super::harness::Random::new(7);
+    let mut acknowledged = 0_i64;
+    let mut push = async |server: &super::harness::Server, acknowledged: &mut i64| {
+        // Lines without pattern, so that nothing shrinks.
+        let line = |i: i64| (at + *acknowledged + i, (0..60).map(|_| format!("{:016x}", random.next())).collect());
+        let lines: Vec<(i64, String)> = (0..500).map(line).collect();
+        let answer = server.loki_push(&serde_json::json!({"app": "a"}), &lines).await;
+        *acknowledged += if answer.status / 100 == 2 { 500 } else { 0 };
+        answer
+    };
+    for _ in 0..16 {
+        push(&server, &mut acknowledged).await.ok();
+    }
+    server.flush().await;
+    for _ in 0..16 {
+        push(&server, &mut acknowledged).await.ok();
+    }
+    fill(disk.path());
+    let count = async |server: &super::harness::Server| {
+        let params = [("query", "sum(count_over_time({app=\"a\"}[2h]))")];
+        let data = server.data("/loki/api/v1/query", &params).await;
+        data["result"][0]["value"][1].as_str().and_then(|count| count.parse::<i64>().ok()).unwrap_or(0)
+    };
+    let delete = async |server: &super::harness::Server| {
+        // The first thousand lines.
+        let params = [("query", "{app=\"a\"}".to_owned()), ("start", at.to_string()), ("end", (at + 999).to_string())];
+        let answer = server.client().post(server.url("/loki/api/v1/delete")).query(&params).send().await;
+        let answer = answer.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a text"))
+    };
+    for _ in 0..2 {
+        let flushed = server.post(&server.url("/api/v1/admin/flush"), &[], Vec::new()).await;
+        assert!((500..600).contains(&flushed.status), "{} {}", flushed.status, flushed.text());
+        let (status, text) = delete(&server).await;
+        assert!(status == 503 && text.contains("no space left"), "{status} {text}");
+        assert!(server.is_alive());
+        assert_eq!(count(&server).await, acknowledged, "nothing is lost, nothing is deleted");
+    }
+    let mut refused = None;
+    for _ in 0..8 {
+        let answer = push(&server, &mut acknowledged).await;
+        if answer.status / 100 != 2 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a full disk refuses at some point");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(count(&server).await, acknowledged);
+    server.kill();
+    std::fs::remove_file(disk.path().join("filler")).expect("the filler can be removed");
+    server.restart().await;
+    assert_eq!(count(&server).await, acknowledged, "what failed left nothing behind");
+    assert_eq!(delete(&server).await, (204, String::new()));
+    push(&server, &mut acknowledged).await.ok();
+    server.flush().await;
+    assert_eq!(count(&server).await, acknowledged - 1000);
+    server.kill();
+    server.restart().await;
+    assert_eq!(count(&server).await, acknowledged - 1000);
+}
+
 /// Fills the disk, but for less than a megabyte.
 fn fill(disk: &Path) {
     let path: PathBuf = disk.join("filler");

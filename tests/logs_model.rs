@@ -21,11 +21,14 @@ struct Row {
     line: String,
 }
 
+/// A filter, and whether a line passes it.
+type Filter = (&'static str, fn(&str) -> bool);
+
 /// Some streams and lines of them.
 #[derive(Debug, Clone, Copy)]
 struct Query {
     selector: (&'static str, &'static [&'static str]),
-    filter: (&'static str, fn(&str) -> bool),
+    filter: Filter,
 }
 
 impl Query {
@@ -36,7 +39,7 @@ impl Query {
             (r#"{job="m", app=~"a1|a2"}"#, &["a1", "a2"]),
             (r#"{job="m", app!="a1"}"#, &["a0", "a2"]),
         ];
-        const FILTERS: [(&str, fn(&str) -> bool); 7] = [
+        const FILTERS: [Filter; 7] = [
             ("", |_| true),
             ("", |_| true),
             (r#" |= "beta""#, |line| line.contains("beta")),

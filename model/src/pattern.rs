@@ -12,6 +12,15 @@ const PATTERN_BYTES_MAX: usize = 64 << 10;
 /// Most memory that one compiled pattern may take, in bytes.
 const COMPILED_BYTES_MAX: usize = 4 << 20;
 
+/// Most patterns of one query.
+const PATTERNS_MAX: usize = 1_000;
+
+/// How many of them may take [`COMPILED_BYTES_MAX`]; the others take [`SMALL_BYTES_MAX`] at most.
+const LARGE_PATTERNS_MAX: usize = 64;
+
+/// Most memory of one of the others, in bytes.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+
 /// Why a pattern could not be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -44,6 +53,45 @@ pub enum PatternError {
         /// The most that it may take.
         limit_bytes: usize,
     },
+    /// There are too many in one query.
+    #[error("more than {limit} regular expressions in one query")]
+    TooMany {
+        /// The most that there may be.
+        limit: usize,
+    },
+    /// There are many in one query, and it is not small.
+    #[error(
+        "more than {limit} regular expressions in one query, and one of the others needs more than {limit_bytes} bytes"
+    )]
+    TooManyLarge {
+        /// The most that may be large.
+        limit: usize,
+        /// The most memory of the others.
+        limit_bytes: usize,
+    },
+}
+
+/// Keeps the patterns of one query within limits of memory together.
+#[derive(Debug, Clone, Default)]
+pub struct Budget {
+    count: usize,
+}
+
+impl Budget {
+    /// Counts a pattern that is about to be compiled.
+    ///
+    /// # Errors
+    /// [`PatternError::TooMany`], [`PatternError::TooManyLarge`].
+    pub fn take(&mut self, pattern: &str) -> Result<(), PatternError> {
+        self.count += 1;
+        if self.count > PATTERNS_MAX {
+            return Err(PatternError::TooMany { limit: PATTERNS_MAX });
+        }
+        if self.count > LARGE_PATTERNS_MAX && !fits(pattern, SMALL_BYTES_MAX) {
+            return Err(PatternError::TooManyLarge { limit: LARGE_PATTERNS_MAX, limit_bytes: SMALL_BYTES_MAX });
+        }
+        Ok(())
+    }
 }
 
 /// Compiles a pattern that may match anywhere.
@@ -80,8 +128,7 @@ fn anchored_with(pattern: &str, flags: &str) -> Result<Regex, PatternError> {
 }
 
 /// Says whether a compiled pattern takes at most so much memory; of one that does not compile at all, it does.
-#[must_use]
-pub fn fits(pattern: &str, bytes_max: usize) -> bool {
+fn fits(pattern: &str, bytes_max: usize) -> bool {
     let Ok(translated) = translate(pattern) else { return true };
     let built = RegexBuilder::new(&translated).size_limit(bytes_max.min(COMPILED_BYTES_MAX)).octal(true).build();
     !matches!(built, Err(regex::Error::CompiledTooBig(_)))
@@ -335,6 +382,18 @@ mod tests {
         assert!(matches(r"\<", "<") && matches(r"[\w\-\.]+", "a-b.c"));
         assert!(anchored("a|b").unwrap().is_match("b") && !anchored("a|b").unwrap().is_match("ab"));
         assert!(anchored_over_lines("a.b").unwrap().is_match("a\nb") && !anchored("a.b").unwrap().is_match("a\nb"));
+    }
+
+    #[test]
+    fn patterns_of_one_query_are_bounded_together() {
+        let mut budget = Budget::default();
+        (0..1_000).for_each(|_| budget.take("a.*b").unwrap());
+        assert_eq!(budget.take("a").unwrap_err(), PatternError::TooMany { limit: 1_000 });
+        let mut budget = Budget::default();
+        (0..64).for_each(|_| budget.take(r"\pL{60}").unwrap());
+        budget.take("(").unwrap();
+        let error = budget.take(r"\pL{60}").unwrap_err();
+        assert_eq!(error, PatternError::TooManyLarge { limit: 64, limit_bytes: 64 << 10 });
     }
 
     #[test]

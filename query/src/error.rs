@@ -71,7 +71,7 @@ impl From<storage_api::Error> for Error {
             Storage::Cancelled => Self::Cancelled(text),
             Storage::Timeout { .. } => Self::Timeout(text),
             Storage::Invalid(_) => Self::BadData(text),
-            Storage::Overloaded { .. } | Storage::Closed => Self::Unavailable(text),
+            Storage::Overloaded { .. } | Storage::Closed | Storage::DiskFull { .. } => Self::Unavailable(text),
             Storage::Io { source, .. } => Self::Internal(format!("{text}: {source}")),
             _ => Self::Internal(text),
         }

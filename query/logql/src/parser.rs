@@ -18,15 +18,6 @@ const DEPTH_MAX: usize = 100;
 /// Most binary operators and label filters in a query, for the same reason: chains of them make deep trees.
 const CHAIN_MAX: usize = 500;
 
-/// Most regular expressions in a query: each takes memory of its own.
-const PATTERNS_MAX: usize = 1_000;
-
-/// How many of them may take as much as one may take alone; the others at most [`SMALL_PATTERN_BYTES`].
-const LARGE_PATTERNS_MAX: usize = 64;
-
-/// Most memory of the others.
-const SMALL_PATTERN_BYTES: usize = 64 << 10;
-
 type Parsed<T> = Result<T, ParseError>;
 
 /// What Loki says of a selector that touches every stream.
@@ -77,24 +68,13 @@ pub fn parse_selector(text: &str) -> Parsed<Vec<Matcher>> {
 
 /// Checks that a query's regular expressions do not take too much memory together.
 fn check_patterns(tokens: &[Token]) -> Parsed<()> {
-    let (mut count, mut follows) = (0, false);
+    let (mut budget, mut follows) = (model::pattern::Budget::default(), false);
     for Token { kind, at } in tokens {
         match kind {
             Kind::Word("=~" | "!~" | "|~" | "regexp") => follows = true,
             Kind::Word("or") if follows => {}
             Kind::Str(text) if follows => {
-                count += 1;
-                if count > PATTERNS_MAX {
-                    let message = format!("the query has more than {PATTERNS_MAX} regular expressions");
-                    return Err(ParseError::new(*at, message));
-                }
-                if count > LARGE_PATTERNS_MAX && !model::pattern::fits(text, SMALL_PATTERN_BYTES) {
-                    let message = format!(
-                        "the query has more than {LARGE_PATTERNS_MAX} regular expressions, and this one takes more than \
-                         {SMALL_PATTERN_BYTES} bytes"
-                    );
-                    return Err(ParseError::new(*at, message));
-                }
+                budget.take(text).map_err(|error| ParseError::new(*at, error.to_string()))?;
             }
             _ => follows = false,
         }

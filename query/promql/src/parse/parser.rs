@@ -22,13 +22,15 @@ pub(super) struct Parser<'a> {
     error: Option<ParseError>,
     /// What the error about an unexpected token in a duration says of where it is and what was expected.
     pub(super) duration_context: (&'static str, &'static str),
+    pub(super) patterns: model::pattern::Budget,
 }
 
 pub(super) type Parsed<T> = Result<T, ParseError>;
 
 impl<'a> Parser<'a> {
     pub(super) fn new(tokens: Vec<Token<'a>>, error: Option<ParseError>) -> Self {
-        Self { tokens, at: 0, nesting: 0, aggregations: 0, error, duration_context: ("", "") }
+        let patterns = model::pattern::Budget::default();
+        Self { tokens, at: 0, nesting: 0, aggregations: 0, error, duration_context: ("", ""), patterns }
     }
 
     /// Says why the tokens end here, if they do and that is not the end of the text.

@@ -80,6 +80,10 @@ impl Parser<'_> {
             return Err(self.unexpected(value, MATCHING, "string"));
         }
         let text = self.text(value)?;
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            let taken = self.patterns.take(&text);
+            taken.map_err(|error| ParseError::new(token.span.to(value.span), error.to_string()))?;
+        }
         Matcher::new(label, op, text).map_err(|error| ParseError::new(token.span.to(value.span), error.to_string()))
     }
 

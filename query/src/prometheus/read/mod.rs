@@ -14,6 +14,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
+use model::pattern::Budget;
 use model::{MatchOp, Matcher, Sample};
 use prost::Message;
 use runtime::Reservation;
@@ -69,7 +70,8 @@ fn decode(body: &[u8]) -> Result<(Vec<Query>, Form)> {
     let request = proto::ReadRequest::decode(plain.as_slice())
         .map_err(|error| Error::BadData(format!("the request is no ReadRequest: {error}")))?;
     let form = negotiate(&request.accepted_response_types)?;
-    Ok((request.queries.iter().map(query).collect::<Result<_>>()?, form))
+    let mut patterns = Budget::default();
+    Ok((request.queries.iter().map(|one| query(one, &mut patterns)).collect::<Result<_>>()?, form))
 }
 
 /// Picks the first form that is known; a client that names none wants samples.
@@ -88,8 +90,8 @@ fn negotiate(accepted: &[i32]) -> Result<Form> {
     })
 }
 
-fn query(query: &proto::Query) -> Result<Query> {
-    let matcher = |one: &proto::LabelMatcher| {
+fn query(query: &proto::Query, patterns: &mut Budget) -> Result<Query> {
+    let mut matcher = |one: &proto::LabelMatcher| {
         let op = match one.kind {
             0 => MatchOp::Equal,
             1 => MatchOp::NotEqual,
@@ -97,9 +99,12 @@ fn query(query: &proto::Query) -> Result<Query> {
             3 => MatchOp::NotRegex,
             other => return Err(Error::BadData(format!("invalid matcher type: {other}"))),
         };
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            patterns.take(&one.value).map_err(|error| Error::BadData(error.to_string()))?;
+        }
         Matcher::new(&one.name, op, &one.value).map_err(|error| Error::BadData(error.to_string()))
     };
-    let matchers = query.matchers.iter().map(matcher).collect::<Result<_>>()?;
+    let matchers = query.matchers.iter().map(&mut matcher).collect::<Result<_>>()?;
     Ok(Query { matchers, range: MillisRange { min_ms: query.start_timestamp_ms, max_ms: query.end_timestamp_ms } })
 }
 

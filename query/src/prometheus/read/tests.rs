@@ -417,6 +417,10 @@ async fn what_cannot_be_read_is_refused_in_words() {
     );
     check(ask(vec![select(0, 1, &[(4, "a", "b")])], &[]).await, "invalid matcher type: 4");
     check(ask(vec![select(0, 1, &[(2, "a", "(")])], &[]).await, "error parsing regexp: missing closing ): `(`");
+    let many: Vec<(i32, &str, &str)> = vec![(2, "a", "x"); 1_001];
+    check(ask(vec![select(0, 1, &many)], &[]).await, "more than 1000 regular expressions");
+    let large: Vec<(i32, &str, &str)> = vec![(2, "a", "\\pL{60}"); 65];
+    check(ask(vec![select(0, 1, &large)], &[]).await, "more than 64 regular expressions");
     let request =
         ReadRequest { queries: vec![select(0, 299_000, &[(0, "__name__", "up")])], accepted_response_types: vec![] };
     let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
