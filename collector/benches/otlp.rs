@@ -16,11 +16,11 @@ use collector_otlp::proto::metrics::exponential_histogram_data_point::Buckets;
 use collector_otlp::proto::metrics::{ExponentialHistogram, ExponentialHistogramDataPoint, Metric, metric::Data};
 use collector_otlp::proto::{ExportLogsServiceRequest, ExportMetricsServiceRequest};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use model::{LogRecord, Resource, Scope, Timestamp, Value};
+use model::{Labels, LogRecord, Resource, Scope, Timestamp, Value};
 use prost::Message as _;
 use runtime::{Clock, Ledger, Telemetry};
 use storage_api::fake::{FakeLogs, FakeMetrics};
-use storage_api::{AppendReport, LogAppender, LogBatch, MetricAppender, MetricBatch};
+use storage_api::{AppendReport, LogAppender, LogBatch, LogSource, MetricAppender, MetricBatch};
 use tower::ServiceExt as _;
 
 const HOSTS: usize = 10;
@@ -156,6 +156,26 @@ impl LogAppender for LogSink {
         let records = black_box(&batch).groups.iter().map(|group| group.records.len() as u64).sum();
         Ok(AppendReport { accepted: records, ..AppendReport::default() })
     }
+
+    fn append_from(&self, source: &mut dyn LogSource) -> storage_api::Result<AppendReport> {
+        let mut counter = Counter(AppendReport::default());
+        source.send(&mut counter)?;
+        Ok(counter.0)
+    }
+}
+
+/// Counts lines as they come.
+struct Counter(AppendReport);
+
+impl storage_api::LogSink for Counter {
+    fn group(&mut self, stream: &Labels, _: &Arc<Resource>, _: &Arc<Scope>) {
+        black_box(stream);
+    }
+
+    fn record(&mut self, record: &LogRecord) {
+        black_box(record);
+        self.0.accepted += 1;
+    }
 }
 
 /// A request of 20 pods with 50 lines each.
@@ -198,16 +218,57 @@ fn decode_logs(criterion: &mut Criterion) {
         Collector::new(Config::default(), metrics, stored, Arc::new(LogSink), Clock::system(), &telemetry, ledger);
     let router = collector.otlp_http_router();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let body: bytes::Bytes = lines().encode_to_vec().into();
-    group.bench_function("1000_lines", |bencher| {
-        bencher.iter(|| {
-            let request = Request::post("/v1/logs").header("content-type", "application/x-protobuf");
-            let request = request.body(Body::from(body.clone())).unwrap();
-            let answer = runtime.block_on(router.clone().oneshot(request)).unwrap();
-            assert_eq!(answer.status(), StatusCode::OK);
+    let router = router.merge(collector.http_router());
+    let cases: [(&str, &str, &str, Vec<u8>); 4] = [
+        ("1000_lines", "/v1/logs", "application/x-protobuf", lines().encode_to_vec()),
+        ("json_1000_lines", "/v1/logs", "application/json", lines_json()),
+        ("loki_json_1000_lines", "/loki/api/v1/push", "application/json", push_json(1000, 1)),
+        ("loki_json_1000_lines_of_100_fields", "/loki/api/v1/push", "application/json", push_json(1000, 100)),
+    ];
+    for (name, path, content_type, body) in cases {
+        let body = bytes::Bytes::from(body);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let request = Request::post(path).header("content-type", content_type);
+                let request = request.body(Body::from(body.clone())).unwrap();
+                let answer = runtime.block_on(router.clone().oneshot(request)).unwrap();
+                assert!(answer.status().is_success());
+            });
         });
-    });
+    }
     group.finish();
+}
+
+/// A text like those of [`lines`].
+fn text(row: usize) -> String {
+    format!("ts=2026-11-21T10:00:00.{row:09}Z caller=http.go:194 level=debug traceID={:016x} orgID=5798", row * 7919)
+}
+
+/// A request of 20 pods with 50 lines each, in OTLP's JSON form.
+fn lines_json() -> Vec<u8> {
+    let pair = |key: &str, value: &str| serde_json::json!({"key": key, "value": {"stringValue": value}});
+    let group = |pod: usize| {
+        let record = |row: usize| {
+            serde_json::json!({"timeUnixNano": (NOW.0 + row as i64).to_string(), "severityNumber": 9, "severityText": "INFO",
+                "body": {"stringValue": text(pod * 50 + row)}, "attributes": [pair("log.iostream", "stdout")], "flags": 1})
+        };
+        let records: Vec<_> = (0..50).map(record).collect();
+        serde_json::json!({"resource": {"attributes": [pair("service.name", &format!("pod-{pod}"))]},
+            "scopeLogs": [{"scope": {"name": "filelog"}, "logRecords": records}]})
+    };
+    let groups: Vec<_> = (0..20).map(group).collect();
+    serde_json::json!({"resourceLogs": groups}).to_string().into_bytes()
+}
+
+/// A push of one stream, each line with so many fields.
+fn push_json(lines: usize, fields: usize) -> Vec<u8> {
+    let entry = |row: usize| {
+        let field = |i: usize| (format!("field_{i}"), serde_json::Value::from((row * i % 1000).to_string()));
+        let fields: serde_json::Map<_, _> = (0..fields).map(field).collect();
+        serde_json::json!([(NOW.0 + row as i64).to_string(), text(row), fields])
+    };
+    let values: Vec<_> = (0..lines).map(entry).collect();
+    serde_json::json!({"streams": [{"stream": {"service_name": "app"}, "values": values}]}).to_string().into_bytes()
 }
 
 criterion_group!(benches, decode, decode_logs);
