@@ -17,6 +17,6 @@ pub(crate) use pack::{BATCH_BYTES_MAX, Packers, Unpacker};
 pub(crate) use primitive::{Input, Malformed, put_bytes, put_i64, put_text, put_u32, put_varint, put_zigzag, unzigzag};
 #[cfg(test)]
 pub(crate) use record::encode_record;
-pub(crate) use record::{BodyRef, RecordRef, RecordView, peek_severity};
+pub(crate) use record::{BodyRef, RecordView, peek_severity};
 pub(crate) use section::Sections;
 pub(crate) use value::{DEPTH_MAX, depth_within};

@@ -14,22 +14,6 @@ const HAS_EVENT: u8 = 32;
 const HAS_DROPPED: u8 = 64;
 const HAS_ATTRIBUTES: u8 = 128;
 
-/// A record whose texts are borrowed from the encoded bytes.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct RecordRef<'a> {
-    pub(crate) timestamp: i64,
-    pub(crate) observed_timestamp: i64,
-    pub(crate) severity_number: u8,
-    pub(crate) severity_text: &'a str,
-    pub(crate) body: BodyRef<'a>,
-    pub(crate) attributes: Vec<(String, Value)>,
-    pub(crate) dropped_attributes_count: u32,
-    pub(crate) flags: u32,
-    pub(crate) trace_id: [u8; 16],
-    pub(crate) span_id: [u8; 8],
-    pub(crate) event_name: &'a str,
-}
-
 /// A body, or the value of an attribute; text, nearly always, is borrowed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BodyRef<'a> {
@@ -194,32 +178,5 @@ impl<'a> RecordView<'a> {
             return Ok(Vec::new());
         }
         decode_pairs(&mut Input::new(self.attributes), DEPTH_MAX)
-    }
-}
-
-impl<'a> RecordRef<'a> {
-    /// Decodes a record; `bytes` is all of it, without its length.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        RecordView::decode(bytes)?.try_into()
-    }
-}
-
-impl<'a> TryFrom<RecordView<'a>> for RecordRef<'a> {
-    type Error = Malformed;
-
-    fn try_from(view: RecordView<'a>) -> Result<Self, Malformed> {
-        Ok(Self {
-            timestamp: view.timestamp,
-            observed_timestamp: view.observed_timestamp,
-            severity_number: view.severity_number,
-            severity_text: view.severity_text,
-            attributes: view.attributes()?,
-            body: view.body,
-            dropped_attributes_count: view.dropped_attributes_count,
-            flags: view.flags,
-            trace_id: view.trace_id,
-            span_id: view.span_id,
-            event_name: view.event_name,
-        })
     }
 }

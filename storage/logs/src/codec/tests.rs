@@ -87,7 +87,7 @@ fn plain_batch(groups: [(&str, i64); 3]) -> Bytes {
     bytes.into()
 }
 
-fn same(decoded: &RecordRef<'_>, record: &LogRecord) {
+fn same(decoded: &RecordView<'_>, record: &LogRecord) {
     let body = match &decoded.body {
         BodyRef::Str(text) => Value::from(*text),
         BodyRef::Other(value) => value.clone(),
@@ -98,7 +98,7 @@ fn same(decoded: &RecordRef<'_>, record: &LogRecord) {
         severity_number: decoded.severity_number,
         severity_text: decoded.severity_text.to_owned(),
         body,
-        attributes: decoded.attributes.clone(),
+        attributes: decoded.attributes().unwrap(),
         dropped_attributes_count: decoded.dropped_attributes_count,
         flags: decoded.flags,
         trace_id: decoded.trace_id,
@@ -125,7 +125,7 @@ fn check_whole(bytes: &Bytes) {
                 let mut content = Vec::new();
                 batch.sections.unpack(section, &mut unpacker, &mut content).unwrap();
                 let bytes = batch.sections.record(section, row.offset, Some(&content)).unwrap();
-                same(&RecordRef::decode(bytes).unwrap(), &record(i));
+                same(&RecordView::decode(bytes).unwrap(), &record(i));
                 let at = [i, i % 2, 77].into_iter().find(|at| *at != 0).unwrap();
                 assert_eq!(row.timestamp, at);
                 i += 1;
@@ -258,8 +258,8 @@ fn nesting_is_limited() {
         encode_record(&mut bytes, &LogRecord { body, ..LogRecord::default() });
         bytes
     };
-    assert!(RecordRef::decode(&record(deep.clone())[4..]).is_ok());
+    assert!(RecordView::decode(&record(deep.clone())[4..]).is_ok());
     let deeper = Value::Array(vec![deep]);
     assert!(!depth_within(&deeper, DEPTH_MAX));
-    assert_eq!(RecordRef::decode(&record(deeper)[4..]), Err(Malformed("less nesting")));
+    assert_eq!(RecordView::decode(&record(deeper)[4..]), Err(Malformed("less nesting")));
 }
