@@ -164,14 +164,14 @@ fn parse_hex_float(text: &str) -> Option<f64> {
     Some(value * f64::powi(2.0, exponent))
 }
 
-/// Writes a float as Go's `%v` does: shortest digits, exponent below 1e-4 and from 1e21.
+/// Writes a float as Go's `%v` does: shortest digits, exponent below 1e-4 and from 1e6.
 pub(crate) fn float_v(value: f64) -> String {
     let magnitude = value.abs();
     if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {
         if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
-    } else if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+    } else if magnitude != 0.0 && !(1e-4..1e6).contains(&magnitude) {
         let text = format!("{value:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         match exponent.strip_prefix('-') {
@@ -467,7 +467,8 @@ mod tests {
 
     #[test]
     fn floats_are_written_as_go_does() {
-        assert_eq!(float_v(1e21), "1e+21");
+        assert_eq!((float_v(1e6), float_v(100_050.0)), ("1e+06".to_owned(), "100050".to_owned()));
+        assert_eq!(float_v(123_456_789.5), "1.234567895e+08");
         assert_eq!(float_v(0.000_01), "1e-05");
         assert_eq!(float_v(0.090_909_090_909_090_91), "0.09090909090909091");
         assert_eq!(parse_float("0x1.8p3"), Some(12.0));

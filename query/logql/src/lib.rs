@@ -42,7 +42,7 @@ pub use follow::Follower;
 pub use go::{is_size, parse_any_duration as parse_duration};
 pub use mine::{LinePattern, mine_patterns};
 pub use pages::{Pager, Place};
-pub use parser::{parse, parse_log, parse_selector};
+pub use parser::{parse, parse_log};
 pub use print::selector_text;
 pub use row::CategorizedLabels;
 pub use written::{LineWriter, PassedLine, SortedPairs, WrittenLine};

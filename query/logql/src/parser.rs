@@ -55,17 +55,6 @@ pub fn parse_log(text: &str) -> Parsed<LogExpr> {
     }
 }
 
-/// Parses a stream selector and nothing else, for `series`, `labels` and their like.
-///
-/// # Errors
-/// As [`parse`], and for pipelines.
-pub fn parse_selector(text: &str) -> Parsed<Vec<Matcher>> {
-    match parse_log(text)? {
-        LogExpr { matchers, stages, .. } if stages.is_empty() => Ok(matchers),
-        _ => Err(ParseError::whole("only label matchers are supported")),
-    }
-}
-
 /// Checks that a query's regular expressions do not take too much memory together.
 fn check_patterns(tokens: &[Token]) -> Parsed<()> {
     let (mut budget, mut follows) = (model::pattern::Budget::default(), false);

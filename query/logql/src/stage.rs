@@ -82,6 +82,9 @@ enum RowValue {
 }
 
 fn stage_error(stage: &Stage, error: &str) -> ParseError {
+    if error.starts_with(label::UNREAD_NUMBER) {
+        return ParseError::whole(error);
+    }
     ParseError::whole(format!("stage '{stage}' : {error}"))
 }
 
@@ -91,9 +94,13 @@ impl Pipeline {
     /// # Errors
     /// Patterns and templates that do not compile.
     pub(crate) fn new(log: &LogExpr) -> Result<Self, ParseError> {
+        Self::of(log.stages.iter().collect())
+    }
+
+    fn of(stages: Vec<&Stage>) -> Result<Self, ParseError> {
         let mut leading = LeadingLines::default();
         let mut steps = Vec::new();
-        for stage in ordered(&log.stages) {
+        for stage in ordered(stages) {
             match (step(stage).map_err(|error| stage_error(stage, &error))?, stage) {
                 (Step::Line(compiled), Stage::LineFilter(filter)) if steps.is_empty() => leading.push(compiled, filter),
                 (step, _) => steps.push(step),
@@ -144,8 +151,30 @@ impl Pipeline {
     }
 }
 
+/// Leaves out each `line_format` whose line nothing looks at any more: where lines are counted, it has no effect but the
+/// errors of its template, and Loki does not run it either.
+fn without_idle_formats(stages: &[Stage]) -> Vec<&Stage> {
+    let reads_line = |stage: &Stage| match stage {
+        Stage::LineFilter(_)
+        | Stage::Json(_)
+        | Stage::Logfmt { .. }
+        | Stage::Regexp(_)
+        | Stage::Pattern(_)
+        | Stage::Unpack => true,
+        Stage::LabelFilter(_)
+        | Stage::LineFormat(_)
+        | Stage::LabelFormat(_)
+        | Stage::Decolorize
+        | Stage::Drop(_)
+        | Stage::Keep(_) => false,
+    };
+    let read_until = stages.iter().rposition(reads_line).unwrap_or(0);
+    let kept = |(i, stage): (usize, &&Stage)| i < read_until || !matches!(stage, Stage::LineFormat(_));
+    stages.iter().enumerate().filter(|(i, stage)| kept((*i, stage))).map(|(_, stage)| stage).collect()
+}
+
 /// Moves line filters before what does not change the line, as Loki does: they cost least.
-fn ordered(stages: &[Stage]) -> Vec<&Stage> {
+fn ordered(stages: Vec<&Stage>) -> Vec<&Stage> {
     let mut out = Vec::with_capacity(stages.len());
     let (mut filters, mut others) = (Vec::new(), Vec::new());
     for stage in stages {
@@ -372,7 +401,8 @@ impl Extractor {
         bytes: bool,
         mut series: SeriesLabels,
     ) -> Result<Self, ParseError> {
-        let mut pipeline = Pipeline::new(log)?;
+        let mut pipeline =
+            Pipeline::of(if bytes { log.stages.iter().collect() } else { without_idle_formats(&log.stages) })?;
         let mut names = pipeline.names();
         let value = match unwrap {
             None if bytes => RowValue::Bytes,

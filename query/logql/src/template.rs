@@ -1,5 +1,6 @@
 //! Templates of `line_format` and `label_format`: Go's `text/template` with Loki's functions.
 
+mod decimal;
 mod encode;
 mod functions;
 mod parse;
@@ -264,6 +265,9 @@ impl Run<'_, '_> {
         }
         if !rest.is_empty() || piped.is_some() {
             return Err("can't give argument to non-function".to_owned());
+        }
+        if *first == Arg::Constant(Value::Nil) {
+            return Err("nil is not a command".to_owned());
         }
         self.arg(first, dot)
     }

@@ -1,4 +1,5 @@
 //! What is told of queries that are no LogQL: what is met first, where, and which of several faults.
+#![cfg(test)]
 
 use expect_test::{Expect, expect};
 

@@ -12,29 +12,26 @@ use super::error::LokiError;
 use super::params::{Params, SINCE_QUERY_NS};
 use super::{Answer, State, encode, json_answer, json_bytes};
 
+const MILLI_NS: i64 = 1_000_000;
+
 /// Most buckets of a volume over a range.
 const BUCKETS_MAX: usize = 11_000;
 
 /// Tells how many streams, chunks, entries and bytes a selector finds.
 pub(super) async fn stats(extract::State(state): extract::State<State>, params: Params) -> Answer {
-    let log = query_logql::parse_log(params.get("query"))?;
+    let matchers = super::labels::required_selector(params.get("query"))?;
     let range = params.range(state.services.clock.now_nanos(), SINCE_QUERY_NS)?;
     let logs = Arc::clone(&state.services.logs);
     let work = move |context: &QueryContext| {
-        let counts = logs.counts(&log.matchers, range, None, context)?;
+        let counts = logs.counts(&matchers, range, None, context)?;
         let streams: BTreeSet<&Labels> = counts.iter().map(|count| &count.stream).collect();
         let stats = IndexStats {
             streams: streams.len() as u64,
             entries: counts.iter().map(|count| count.records).sum(),
             bytes: counts.iter().map(|count| count.bytes).sum(),
             chunks: {
-                let select = LogSelect {
-                    matchers: log.matchers,
-                    range,
-                    needles: Vec::new(),
-                    with_metadata: false,
-                    without_lines: false,
-                };
+                let select =
+                    LogSelect { matchers, range, needles: Vec::new(), with_metadata: false, without_lines: false };
                 logs.select(&select, context)?.len() as u64
             },
         };
@@ -87,7 +84,7 @@ impl By {
         let label_names = match params.get("aggregateBy") {
             "" | "series" => false,
             "labels" => true,
-            other => return Err(LokiError::bad(format!("invalid aggregation option: {other:?}"))),
+            _ => return Err(LokiError::bad("invalid aggregation option")),
         };
         Ok(Self { matchers, targets, label_names })
     }
@@ -109,15 +106,22 @@ impl By {
     }
 }
 
+/// Returns the time that a step's volume is told at: its last millisecond, or the end of the range.
+fn stamp(step_start: i64, step: i64, end: i64) -> i64 {
+    let step_end = step_start.saturating_add(step);
+    if step_end >= end { end } else { step_end.saturating_sub(MILLI_NS).max(step_start) }
+}
+
 async fn answer(state: State, params: &Params, step: Option<i64>) -> Answer {
     let by = By::new(params)?;
-    let limit = params.limit()?;
+    // None of them is as many as usual.
+    let limit = if params.get("limit") == "0" { Params::default().limit()? } else { params.limit()? };
     let (start, end) = params.bounds(state.services.clock.now_nanos(), SINCE_QUERY_NS)?;
     let range = TimeRange::new(Timestamp(start), Timestamp(end.saturating_add(1)));
     let logs = Arc::clone(&state.services.logs);
     let work = move |context: &QueryContext| {
         let counts = logs.counts(&by.matchers, range, step, context)?;
-        let bucket = |count: &LogCount| if step.is_some() { count.step.0 } else { end };
+        let bucket = |count: &LogCount| step.map_or(end, |step| stamp(count.step.0, step, end));
         let mut volumes: BTreeMap<Labels, BTreeMap<i64, u64>> = BTreeMap::new();
         for count in &counts {
             for labels in by.groups(&count.stream) {
@@ -146,4 +150,18 @@ async fn answer(state: State, params: &Params, step: Option<i64>) -> Answer {
         json_bytes(&Response::success(encode::data(result, false, context)).with_warnings(context.take_warnings()))
     };
     state.services.run(state.services.context(), work).await?.map(json_answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steps_volume_is_told_at_its_end() {
+        let second = 1_000_000_000;
+        assert_eq!(stamp(0, 600 * second, 1_200 * second), 600 * second - MILLI_NS);
+        assert_eq!(stamp(600 * second, 600 * second, 1_200 * second), 1_200 * second);
+        assert_eq!(stamp(600 * second, 600 * second, 700 * second), 700 * second);
+        assert_eq!(stamp(5, 1, 100), 5);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{self, FromRequestParts, Path, Request};
 use model::{Matcher, TimeRange};
+use query_logql::Expr;
 use query_wire::loki::{LabelsResponse, Response};
 use storage_api::QueryContext;
 
@@ -14,7 +15,15 @@ use super::{Answer, State, encode, json_answer, json_bytes};
 
 /// Reads a stream selector; none, or `{}`, selects every stream.
 pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, LokiError> {
-    if text.trim().is_empty() { Ok(Vec::new()) } else { Ok(query_logql::parse_selector(text)?) }
+    if text.trim().is_empty() { Ok(Vec::new()) } else { required_selector(text) }
+}
+
+/// Reads a stream selector that must be there.
+pub(super) fn required_selector(text: &str) -> Result<Vec<Matcher>, LokiError> {
+    match query_logql::parse(text)? {
+        Expr::Log(log) if log.stages.is_empty() => Ok(log.matchers),
+        Expr::Log(_) | Expr::Metric(_) => Err(LokiError::bad("only label matchers are supported")),
+    }
 }
 
 fn range(state: &State, params: &Params) -> Result<TimeRange, LokiError> {

@@ -132,7 +132,7 @@ impl Params {
         if text.is_empty() {
             return Ok(default);
         }
-        let n: i64 = text.parse().map_err(|_| LokiError::bad(format!("{name}: {text:?} is no whole number")))?;
+        let n: i64 = text.parse().map_err(|_| LokiError::bad(no_whole_number("Atoi", text)))?;
         match usize::try_from(n) {
             Ok(n) if n > 0 => Ok(n),
             _ => Err(LokiError::bad(format!("{name} must be a positive value"))),
@@ -152,8 +152,15 @@ impl Params {
     pub(super) fn time(&self, name: &str, default_ns: i64) -> Result<i64, LokiError> {
         match self.get(name) {
             "" => Ok(default_ns),
-            text => timestamp(text)
-                .ok_or_else(|| LokiError::bad(format!("could not parse '{name}' parameter: invalid time {text:?}"))),
+            text => timestamp(text).ok_or_else(|| {
+                let fault = no_whole_number("ParseInt", text);
+                // The time of an instant query is told as it is.
+                LokiError::bad(if name == "time" {
+                    fault
+                } else {
+                    format!("could not parse '{name}' parameter: {fault}")
+                })
+            }),
         }
     }
 
@@ -213,6 +220,14 @@ fn timestamp(text: &str) -> Option<i64> {
     DateTime::parse_from_rfc3339(text).ok()?.timestamp_nanos_opt()
 }
 
+/// Says that a text is no whole number, as Go's functions of these names do.
+fn no_whole_number(function: &str, text: &str) -> String {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit());
+    let fault = if is_number { "value out of range" } else { "invalid syntax" };
+    format!("strconv.{function}: parsing {text:?}: {fault}")
+}
+
 fn duration(text: &str) -> Option<i64> {
     query_logql::parse_duration(text)
 }
@@ -251,6 +266,26 @@ mod tests {
         assert_eq!(params.get("query"), "{a=\"b c\"}");
         assert_eq!(params.all(&["match[]"]).collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(params.get("bad"), "%zz%");
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_as_loki_tells_it() {
+        let told = |query: &str| {
+            let params = Params::from_query(query, HeaderMap::new());
+            let times = params.bounds(0, 0).map(drop).and_then(|()| params.time("time", 0).map(drop));
+            times.and_then(|()| params.limit().map(drop)).unwrap_err().to_string()
+        };
+        assert_eq!(
+            told("start=x"),
+            r#"could not parse 'start' parameter: strconv.ParseInt: parsing "x": invalid syntax"#
+        );
+        let large = "99999999999999999999";
+        assert_eq!(
+            told(&format!("end={large}")),
+            format!(r#"could not parse 'end' parameter: strconv.ParseInt: parsing "{large}": value out of range"#)
+        );
+        assert_eq!(told("time=1e9"), r#"strconv.ParseInt: parsing "1e9": invalid syntax"#);
+        assert_eq!(told("limit=1.5"), r#"strconv.Atoi: parsing "1.5": invalid syntax"#);
     }
 
     #[test]

@@ -19,15 +19,16 @@ pub(super) async fn query_range(extract::State(state): extract::State<State>, pa
     if end_ns < start_ns {
         return Err(LokiError::bad("end timestamp must not be before or equal to start time"));
     }
+    // Lines have no steps; one that is malformed is refused all the same.
+    let step_ns = params.step(start_ns, end_ns)?;
+    if step_ns <= 0 {
+        return Err(LokiError::bad(
+            "zero or negative query resolution step widths are not accepted. Try a positive integer",
+        ));
+    }
     match expr {
         Expr::Log(log) => lines(state, params, log, start_ns, end_ns).await,
         Expr::Metric(metric) => {
-            let step_ns = params.step(start_ns, end_ns)?;
-            if step_ns <= 0 {
-                return Err(LokiError::bad(
-                    "zero or negative query resolution step widths are not accepted. Try a positive integer",
-                ));
-            }
             let steps = Steps { start_ns, end_ns, step_ns };
             if steps.count() > STEPS_MAX {
                 return Err(LokiError::bad(
@@ -44,6 +45,9 @@ pub(super) async fn query_range(extract::State(state): extract::State<State>, pa
 pub(super) async fn query(extract::State(state): extract::State<State>, params: Params) -> Answer {
     let expr = query_logql::parse(params.get("query"))?;
     let at_ns = params.time("time", state.services.clock.now_nanos())?;
+    // What a query of numbers has no use for must be well-formed all the same.
+    params.limit()?;
+    params.direction()?;
     match expr {
         Expr::Metric(metric) => numbers(state, &params, metric, Steps::instant(at_ns)).await,
         Expr::Log(_) => Err(LokiError::bad(

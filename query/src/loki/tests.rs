@@ -243,7 +243,7 @@ fn the_index_is_summed_up() {
     server.check(
         "index/volume_range",
         &[("query", r#"{env="prod"}"#), ("start", "1699999900"), ("end", "1700000000"), ("step", "50s")],
-        expect![[r#"{"result":[{"metric":{"env":"prod"},"values":[[1699999950,"362"]]}],"resultType":"matrix"}"#]],
+        expect![[r#"{"result":[{"metric":{"env":"prod"},"values":[[1700000000,"362"]]}],"resultType":"matrix"}"#]],
     );
 }
 
@@ -400,7 +400,7 @@ fn bad_requests_say_what_is_wrong() {
     server.check(
         "query_range",
         &[("query", "{}"), ("start", "x")],
-        expect![[r#"400 could not parse 'start' parameter: invalid time "x""#]],
+        expect![[r#"400 could not parse 'start' parameter: strconv.ParseInt: parsing "x": invalid syntax"#]],
     );
     server.check(
         "query_range",
@@ -412,17 +412,20 @@ fn bad_requests_say_what_is_wrong() {
         &[("query", "rate({}[1m])"), ("step", "0")],
         expect!["400 zero or negative query resolution step widths are not accepted. Try a positive integer"],
     );
+    server.check(
+        "query_range",
+        &[("query", "{}"), ("step", "-1")],
+        expect!["400 zero or negative query resolution step widths are not accepted. Try a positive integer"],
+    );
+    server.check(
+        "query",
+        &[("query", "rate({}[1m])"), ("limit", "x")],
+        expect![[r#"400 strconv.Atoi: parsing "x": invalid syntax"#]],
+    );
+    server.check("index/stats", &[("query", r#"{app="x"} |= "y""#)], expect!["400 only label matchers are supported"]);
     server.check("query_range", &[("query", "rate({}[1m])"), ("since", "10y"), ("step", "1s")], expect!["400 exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter"]);
-    server.check(
-        "series",
-        &[("match[]", r#"{app="x"} |= "y""#)],
-        expect!["400 parse error : only label matchers are supported"],
-    );
-    server.check(
-        "index/volume",
-        &[("query", "{}"), ("aggregateBy", "x")],
-        expect![[r#"400 invalid aggregation option: "x""#]],
-    );
+    server.check("series", &[("match[]", r#"{app="x"} |= "y""#)], expect!["400 only label matchers are supported"]);
+    server.check("index/volume", &[("query", "{}"), ("aggregateBy", "x")], expect!["400 invalid aggregation option"]);
     server.check("tail", &[("query", "rate({}[1m])")], expect!["400 parse error : only log selector is supported"]);
     server.check("tail", &[("query", "{}"), ("delay_for", "9")], expect!["400 delay_for can't be greater than 5"]);
 }

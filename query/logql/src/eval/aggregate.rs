@@ -62,7 +62,8 @@ fn group_labels(labels: &Labels, grouping: Option<&Grouping>) -> Labels {
         }
         Some(Grouping { without: true, labels: names }) => {
             let dropped = |name: &str| name == METRIC_NAME || names.iter().any(|have| have == name);
-            row::set(labels.iter().filter(|(name, _)| !dropped(name)))
+            // Labels without a value are none where all but some are kept, as in Loki.
+            row::set(labels.iter().filter(|(name, value)| !dropped(name) && !value.is_empty()))
         }
     }
 }

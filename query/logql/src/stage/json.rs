@@ -435,7 +435,9 @@ impl JsonPaths {
             return;
         }
         if !line.starts_with(['"', '{', '[']) {
-            fail(row, "", hints);
+            // An earlier stage's details stay.
+            let details = std::mem::take(&mut row.error_details);
+            fail(row, &details, hints);
             return;
         }
         let mut missing = false;

@@ -10,6 +10,9 @@ use crate::row::RowLabels;
 /// What `__error__` says when a label's value is not of the kind that a filter compares.
 pub(crate) const LABEL_FILTER_ERROR: &str = "LabelFilterErr";
 
+/// What is told of a query with a number that cannot be read, whatever stage it is in.
+pub(super) const UNREAD_NUMBER: &str = "unable to parse literal as a float";
+
 /// A label filter, ready to run.
 #[derive(Debug)]
 pub(crate) enum CompiledLabel {
@@ -47,7 +50,7 @@ impl CompiledLabel {
         Ok(match filter {
             LabelFilter::Text(matcher) => Self::Text(matcher.clone()),
             LabelFilter::Number { unread: Some(text), .. } => {
-                return Err(format!("unable to parse literal as a float: {}", go::float_error(text)));
+                return Err(format!("{UNREAD_NUMBER}: {}", go::float_error(text)));
             }
             LabelFilter::Number { name, compare, value, .. } => Self::Number(name.clone(), *compare, *value),
             LabelFilter::Duration { name, compare, nanos } => Self::Duration(name.clone(), *compare, *nanos),

@@ -89,10 +89,19 @@ impl Logfmt {
     ) {
         let key = sanitize(key);
         let value = if value.contains('\u{fffd}') { Cow::Borrowed("") } else { value };
+        let is_named = self.extractions.iter().any(|(name, _)| *name == key);
+        // What an earlier stage took out of the line under the key's own name is not taken again.
+        if !is_named && row.is_extracted(&key) {
+            return;
+        }
+        let is_wanted = self.extractions.iter().any(|(_, want)| *want == key);
         for (name, want) in &self.extractions {
-            if *want == key || *name == key && !self.extractions.iter().any(|(_, want)| *want == key) {
-                let name = row.parsed_name(name);
-                row.set_parsed(name, keep(value.clone()));
+            if *want == key || *name == key && !is_wanted {
+                let parsed = row.parsed_name(name);
+                // Of several values the last one counts, but under a name that had to be changed the first one.
+                if parsed == *name || !row.is_extracted(&parsed) {
+                    row.set_parsed(parsed, keep(value.clone()));
+                }
             }
         }
     }

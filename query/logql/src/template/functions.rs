@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value as Json;
 
+use super::decimal::{self, Operator};
 use super::encode::{base64_decode, base64_encode, escape_html, escape_js, url_decode, url_encode};
 use super::printf;
 use super::time;
@@ -161,6 +162,13 @@ impl Args<'_> {
         let folded = rest.reduce(step);
         folded.map(Value::Float).ok_or_else(|| format!("wrong number of args for {}: want at least 1 got 0", self.name))
     }
+
+    fn fold_decimal(&self, operator: Operator) -> Result<Value, String> {
+        let first = self.value(0)?.to_float();
+        let rest = self.values.iter().skip(1).map(Value::to_float);
+        let folded = rest.into_iter().try_fold(first, |sum, value| decimal::compute(operator, sum, value));
+        folded.map(Value::Float)
+    }
 }
 
 fn text(text: impl Into<String>) -> Result<Value, String> {
@@ -207,10 +215,15 @@ impl Run<'_, '_> {
     }
 
     fn builtin(&self, args: &Args<'_>) -> Result<Value, String> {
+        // What is no value is `<nil>` to Go's printing, and `<no value>` to the template itself.
+        let text_of = |value: &Value| match value {
+            Value::Nil => "<nil>".to_owned(),
+            value => self.text(value),
+        };
         let printed = |values: &[Value]| -> Result<Vec<String>, String> {
             let mut size = 0;
             let print = |value: &Value| {
-                let text = self.text(value);
+                let text = text_of(value);
                 size += text.len();
                 repeated(size, 1).map(|()| text)
             };
@@ -226,7 +239,7 @@ impl Run<'_, '_> {
                     if before.is_some_and(|before| !is_text(before) && !is_text(value)) {
                         out.push(' ');
                     }
-                    out.push_str(&self.text(value));
+                    out.push_str(&text_of(value));
                     repeated(out.len(), 1)?;
                 }
                 text(out)
@@ -429,7 +442,7 @@ fn strings(args: &Args<'_>) -> Result<Value, String> {
             text(if args.name == "indent" { body } else { format!("\n{body}") })
         }
         "trunc" => text(trunc(args.int(0)?, args.text(1)?)),
-        "substr" => text(substr(args.int(0)?, args.int(1)?, args.text(2)?)),
+        "substr" => substr(args.int(0)?, args.int(1)?, args.text(2)?).and_then(text),
         "alignLeft" | "alignRight" => align(args),
         name => Err(format!("function {} not defined", go::quote(name))),
     }
@@ -460,16 +473,21 @@ fn trunc(count: i64, subject: &str) -> String {
     }
 }
 
-fn substr(start: i64, end: i64, subject: &str) -> String {
-    let length = subject.chars().count();
-    let cut = |n: i64| usize::try_from(n).ok().map(|n| n.min(length));
-    let (from, to) = match (cut(start), cut(end)) {
-        (None, None) => return String::new(),
-        (None, Some(end)) => (0, end),
-        (Some(start), None) => (start, length),
-        (Some(start), Some(end)) => (start, end),
+/// Cuts a text from `start` to `end`; a negative one, or an end behind the text, means the text's own.
+fn substr(start: i64, end: i64, subject: &str) -> Result<String, String> {
+    let length = i64::try_from(subject.chars().count()).unwrap_or(i64::MAX);
+    let out_of_range = |from: String, to: i64| Err(format!("runtime error: slice bounds out of range [{from}:{to}]"));
+    let (from, to) = match (start, end) {
+        (..0, ..0) => return out_of_range(String::new(), end),
+        (..0, end) => (0, end.min(length)),
+        (start, end) if end < 0 || end > length => (start, length),
+        bounds => bounds,
     };
-    subject.chars().skip(from).take(to.saturating_sub(from)).collect()
+    if from > to {
+        return out_of_range(from.to_string(), to);
+    }
+    let chars = |n: i64| usize::try_from(n).unwrap_or(0);
+    Ok(subject.chars().skip(chars(from)).take(chars(to - from)).collect())
 }
 
 fn align(args: &Args<'_>) -> Result<Value, String> {
@@ -506,10 +524,11 @@ fn whole_numbers(args: &Args<'_>) -> Result<Value, String> {
 fn floats(args: &Args<'_>) -> Result<Value, String> {
     match args.name {
         "float64" => Ok(Value::Float(args.value(0)?.to_float())),
-        "addf" => args.fold_float(|a, b| a + b),
-        "subf" => args.fold_float(|a, b| a - b),
-        "mulf" => args.fold_float(|a, b| a * b),
-        "divf" => args.fold_float(|a, b| a / b),
+        "addf" if args.values.is_empty() => Ok(Value::Float(0.0)),
+        "addf" => args.fold_decimal(Operator::Add),
+        "subf" => args.fold_decimal(Operator::Sub),
+        "mulf" => args.fold_decimal(Operator::Mul),
+        "divf" => args.fold_decimal(Operator::Div),
         "maxf" => args.fold_float(f64::max),
         "minf" => args.fold_float(f64::min),
         "ceil" => Ok(Value::Float(args.value(0)?.to_float().ceil())),

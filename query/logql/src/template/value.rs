@@ -123,10 +123,7 @@ impl Value {
             #[expect(clippy::cast_possible_truncation, reason = "a cast of a double saturates")]
             Self::Float(value) => *value as i64,
             Self::Bool(value) => i64::from(*value),
-            Self::Text(text) => {
-                let text = text.trim();
-                text.parse().ok().unwrap_or(0)
-            }
+            Self::Text(text) => whole_number(text).unwrap_or(0),
             Self::Nil | Self::Time(_) | Self::Json(_) | Self::Labels => 0,
         }
     }
@@ -156,6 +153,31 @@ fn json_bytes(json: &Json) -> usize {
         }
 }
 
+/// Reads a whole number as Go's literals are written: `0x1f`, `0b11`, `017` and `1_000` are some; a fraction is cut off.
+fn whole_number(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    let (sign, digits) = match whole.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", whole.strip_prefix('+').unwrap_or(whole)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let is_plain = lower.starts_with(|c: char| c.is_ascii_digit())
+        && lower.ends_with(|c: char| c.is_ascii_hexdigit())
+        && !lower.contains("__");
+    let (radix, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, lower.trim_start_matches("0x")),
+        [b'0', b'o', ..] => (8, lower.trim_start_matches("0o")),
+        [b'0', b'b', ..] => (2, lower.trim_start_matches("0b")),
+        [b'0', _, ..] => (8, lower.as_str()),
+        _ => (10, lower.as_str()),
+    };
+    let digits: String = digits.chars().filter(|c| *c != '_').collect();
+    i64::from_str_radix(&format!("{sign}{digits}"), radix).ok().filter(|_| is_plain)
+}
+
 fn print_json(json: &Json) -> String {
     match json {
         Json::Null => "<nil>".to_owned(),
@@ -164,9 +186,10 @@ fn print_json(json: &Json) -> String {
             format!("[{}]", items.join(" "))
         }
         Json::Object(pairs) => {
-            let mut pairs: Vec<String> =
-                pairs.iter().map(|(key, item)| format!("{key}:{}", print_json(item))).collect();
-            pairs.sort_unstable();
+            let mut pairs: Vec<(&String, &Json)> = pairs.iter().collect();
+            pairs.sort_unstable_by_key(|(key, _)| *key);
+            let pairs: Vec<String> =
+                pairs.into_iter().map(|(key, item)| format!("{key}:{}", print_json(item))).collect();
             format!("map[{}]", pairs.join(" "))
         }
         scalar => Value::from_json(scalar.clone()).print(),
