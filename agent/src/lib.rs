@@ -255,8 +255,8 @@ async fn wait(mut tasks: Tasks, shutdown: &Shutdown) -> Option<String> {
     failed
 }
 
-/// Allows as many open files as the system lets us have.
-fn raise_open_files_limit() {
+/// Allows this process as many open files as the system lets it have.
+pub fn raise_open_files_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

@@ -27,6 +27,8 @@ pub(crate) fn run(loaded: Loaded, parts: Parts) -> anyhow::Result<ExitCode> {
     let ground = Ground::new();
     let (copy, events) = EventCopy::new(ground.clock.clone(), &ground.telemetry, own_logs::QUIET);
     start_logs(&loaded, Some(copy))?;
+    // Each block has a file open: at 1,024, which is common, ten days of blocks would be too many.
+    agent::raise_open_files_limit();
     tokio_runtime()?.block_on(server::run(loaded, ground, events, parts.agent, stop_signal()))?;
     Ok(ExitCode::SUCCESS)
 }
