@@ -17,6 +17,8 @@ pub(super) const COUNTS_FILE: &str = "counts.idx";
 pub(crate) const MINUTE_NS: i64 = 60_000_000_000;
 /// The bit beside a severity that says that the records lie at the minute's first nanosecond.
 const AT_START: u8 = 0x80;
+/// Counts that rows are added to without a search: as many as a minute has severities, mostly.
+const RECENT_MAX: usize = 6;
 /// Most fields that are listed for a stream; one with more is taken to have any.
 const FIELDS_MAX: usize = 256;
 
@@ -171,12 +173,17 @@ impl Texts {
     }
 }
 
+/// Minute, whether at its start, severity and number of its text.
+type Key = (i64, bool, u8, u32);
+
 /// Counts the rows of a block, stream by stream.
 #[derive(Debug, Default)]
 pub(super) struct CountsBuilder {
     streams: Vec<Vec<Count>>,
     /// By minute, whether they lie at its start, severity and text: records and bytes.
-    open: BTreeMap<(i64, bool, u8, u32), (u64, u64)>,
+    open: BTreeMap<Key, (u64, u64)>,
+    /// Those that rows came for lately, not yet among the open ones.
+    recent: Vec<(Key, (u64, u64))>,
     texts: Texts,
     names: Texts,
     fields: Vec<Option<Vec<u32>>>,
@@ -191,9 +198,24 @@ impl CountsBuilder {
         }
         let (minute, at_start) = (timestamp.div_euclid(MINUTE_NS), timestamp.rem_euclid(MINUTE_NS) == 0);
         let key = (minute, at_start, severity_number, self.texts.number(severity_text));
-        let count = self.open.entry(key).or_default();
-        count.0 += 1;
-        count.1 += line_bytes as u64;
+        if let Some((_, count)) = self.recent.iter_mut().find(|(recent, _)| *recent == key) {
+            count.0 += 1;
+            count.1 += line_bytes as u64;
+            return;
+        }
+        if self.recent.len() == RECENT_MAX {
+            self.put_recent();
+        }
+        self.recent.push((key, (1, line_bytes as u64)));
+    }
+
+    /// Adds what came lately to what is open.
+    fn put_recent(&mut self) {
+        for (key, (records, bytes)) in self.recent.drain(..) {
+            let count = self.open.entry(key).or_default();
+            count.0 += records;
+            count.1 += bytes;
+        }
     }
 
     /// Notes that a record of the open stream has this field.
@@ -209,6 +231,7 @@ impl CountsBuilder {
     }
 
     pub(super) fn finish_stream(&mut self) {
+        self.put_recent();
         let count = |((minute, at_start, severity_number, text), (records, bytes))| Count {
             minute,
             at_start,

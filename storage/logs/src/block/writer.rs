@@ -75,6 +75,8 @@ pub(crate) struct BlockWriter {
     origin: (String, String),
     /// Attributes of the last rows with any of this page and stream; what they hold is noted and indexed.
     attributes: Recent,
+    /// Severity texts and event names of the last rows of this page; they are indexed.
+    texts: Recent,
     /// Names of attributes of the open stream that are noted, by their place in the last row that had one there.
     shape: Vec<String>,
     origins: HashMap<(String, String), OriginFields>,
@@ -139,6 +141,7 @@ impl BlockWriter {
             stream: None,
             origin: Default::default(),
             attributes: Recent::default(),
+            texts: Recent::default(),
             shape: Vec::new(),
             origins: HashMap::new(),
             names: Names::default(),
@@ -227,7 +230,7 @@ impl BlockWriter {
             }
         }
         for text in [row.severity_text, row.event_name] {
-            if !text.is_empty() {
+            if !text.is_empty() && self.texts.is_new(text) {
                 self.index.push_field(text);
             }
         }
@@ -287,6 +290,7 @@ impl BlockWriter {
         self.rows.push_page(std::mem::replace(&mut self.page, empty)).map_err(|error| write_error(&path, error))?;
         self.index.finish_page().map_err(|error| write_error(&self.dir, error))?;
         self.origin = Default::default();
+        self.texts.clear();
         self.attributes.clear();
         self.group_pages += 1;
         if is_short || self.group_pages == GROUP_PAGES || self.group_text_bytes >= GROUP_TEXT_BYTES_MAX {
