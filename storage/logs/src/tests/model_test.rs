@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use model::{Matcher, TimeRange, Timestamp};
 use proptest::prelude::*;
-use storage_api::{LogAdmin, LogAppender, LogQuerier, QueryContext};
+use storage_api::{LogAdmin, LogAppender, LogQuerier, QueryContext, Undelete};
 
 use super::*;
+use crate::fault::Faults;
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -20,6 +21,10 @@ enum Action {
     /// Times, a word or all, and whether of one stream.
     Delete(i64, i64, Option<u8>, bool),
     Clean,
+    /// Takes the last delete back, if it can be.
+    Undelete,
+    /// The next one of these meets a disk that fails after so many steps, for good or once: flush, merge, clean, delete.
+    Failing(u8, u8, bool),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -34,6 +39,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (-60_i64..210, 0_i64..100, proptest::option::of(any::<u8>()), any::<bool>())
             .prop_map(|(start, length, word, one)| Action::Delete(start, length, word, one)),
         1 => Just(Action::Clean),
+        1 => Just(Action::Undelete),
+        2 => (0_u8..4, 0_u8..45, any::<bool>()).prop_map(|(which, left, stays)| Action::Failing(which, left, stays)),
     ]
 }
 
@@ -89,6 +96,8 @@ proptest! {
         let fixture = Fixture::new();
         let mut store = fixture.open();
         let mut model: Rows = Vec::new();
+        // What the last delete took, as long as nothing was merged since.
+        let mut taken: Option<(String, Rows)> = None;
         for (number, action) in actions.into_iter().enumerate() {
             match action {
                 Action::Push(app, rows, twice) => {
@@ -120,13 +129,49 @@ proptest! {
                     let range = TimeRange::new(Timestamp(start), Timestamp(start + length));
                     let matchers = if one { vec![Matcher::equal("service_name", "app1")] } else { Vec::new() };
                     let text = which.map_or("", word);
-                    let before = model.len();
-                    model.retain(|row| {
+                    let is_meant = |row: &(String, i64, String)| {
                         let of_stream = !one || row.0 == stream("app1").to_string();
-                        !(of_stream && range.contains(Timestamp(row.1)) && row.2.contains(text))
-                    });
+                        of_stream && range.contains(Timestamp(row.1)) && row.2.contains(text)
+                    };
+                    let gone: Rows = model.iter().filter(|row| is_meant(row)).cloned().collect();
+                    model.retain(|row| !is_meant(row));
                     let request = super::deletes::delete(&store, range, matchers, text);
-                    prop_assert_eq!(request.records, (before - model.len()) as u64);
+                    prop_assert_eq!(request.records, gone.len() as u64);
+                    check_counts(&store, &model);
+                    taken = Some((request.id, gone));
+                }
+                Action::Undelete => if let Some((id, gone)) = taken.take() {
+                    match store.undelete(&id, false).unwrap() {
+                        Undelete::Done(restored) => {
+                            prop_assert_eq!(restored, gone.len() as u64);
+                            // Rows of one time are where they were: the list is put together anew from what is found.
+                            model.extend(gone);
+                            let found = read(&store, TimeRange::ALL, Vec::new(), "");
+                            let (mut sorted, mut expected) = (found.clone(), model.clone());
+                            sorted.sort();
+                            expected.sort();
+                            prop_assert_eq!(sorted, expected);
+                            model = found;
+                        }
+                        Undelete::Processed | Undelete::PartlyProcessed => {}
+                        Undelete::NotFound => prop_assert!(false, "{} is not known", id),
+                    }
+                    check_counts(&store, &model);
+                },
+                Action::Failing(which, left, stays) => {
+                    Faults::fail_after(u64::from(left), stays && which != 3);
+                    let result = match which {
+                        0 => store.flush(),
+                        1 => store.compact_once().map(drop),
+                        2 => store.clean_deletes(),
+                        // Of a time that no line has: whether it holds makes no difference, but to what it writes.
+                        _ => super::deletes::try_delete(
+                            &store, TimeRange::new(Timestamp(1000), Timestamp(2000)), Vec::new(), ""
+                        ).map(drop),
+                    };
+                    let failed = Faults::heal();
+                    prop_assert!(result.is_ok() || !failed.is_empty(), "{:?}", result);
+                    check(&store, &model, TimeRange::ALL, Vec::new(), "");
                     check_counts(&store, &model);
                 }
                 Action::Clean => store.clean_deletes().unwrap(),
