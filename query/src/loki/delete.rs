@@ -56,13 +56,16 @@ pub(super) async fn create(extract::State(state): extract::State<State>, params:
         select.without_lines = takes_all;
         let test: Option<Arc<dyn RowTest>> = if takes_all { None } else { Some(Arc::new(follower)) };
         admin.delete(&LogDelete { query, select, test }, &context)?;
-        for warning in context.take_warnings() {
+        let warnings = context.take_warnings();
+        for warning in &warnings {
             tracing::warn!(warning, "a delete may be incomplete");
         }
-        Ok(())
+        Ok(warnings)
     };
-    run(&state, work).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let warnings = run(&state, work).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    super::export::add_warnings(&mut response, &warnings);
+    Ok(response)
 }
 
 /// Returns the first and the last nanosecond that are meant.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::{Body, Bytes};
 use axum::extract;
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use model::{TimeRange, Timestamp};
 use query_logql::{Pager, Place, WrittenLine};
@@ -80,13 +80,18 @@ pub(super) async fn export(extract::State(state): extract::State<State>, params:
         Ok::<_, LokiError>(piece.map(|piece| (piece, export)))
     }));
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response();
+    add_warnings(&mut response, &warnings);
+    Ok(response)
+}
+
+/// Tells in the header of an answer why it may be incomplete.
+pub(super) fn add_warnings(response: &mut Response, warnings: &[String]) {
     for warning in warnings {
         let text: String = warning.chars().map(|c| if c == '"' || c.is_control() { '\'' } else { c }).collect();
         if let Ok(value) = HeaderValue::from_str(&format!("199 daybook \"{text}\"")) {
             response.headers_mut().append(WARNING, value);
         }
     }
-    Ok(response)
 }
 
 fn form(params: &Params) -> Result<Form, LokiError> {

@@ -46,7 +46,8 @@ impl LogAdmin for LogStore {
         let last = self.state.read().blocks.iter().map(|block| block.meta().sequence.last).max().unwrap_or(0);
         let mut found = Found::default();
         loop {
-            let state = self.state.read().clone();
+            // It tells of blocks that are set aside: what is in them is not deleted.
+            let state = self.snapshot(context);
             self.look(delete, &state, last, &mut found, context)?;
             let _work = self.work.lock();
             let state = self.state.read().clone();

@@ -74,7 +74,7 @@ fn damaged_files_are_seen(fixture: Fixture) {
     for path in files(&block) {
         let bytes = fs::read(&path).unwrap();
         // Every byte of what is small.
-        let step = if bytes.len() <= 512 { 1 } else { (bytes.len() / 24).max(1) };
+        let step = if bytes.len() <= 128 { 1 } else { bytes.len() / 28 };
         for at in (0..bytes.len()).step_by(step) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x55;
@@ -201,6 +201,17 @@ fn deletes_of_a_block_that_is_set_aside_hold_when_it_is_mended() {
     fs::write(block.join("meta.json"), b"{}").unwrap();
     let store = fixture.open();
     assert_eq!(store.stats().damaged_blocks, 1);
+    let context = QueryContext::default();
+    let all = LogSelect {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        needles: vec![Needle::Line("nowhere".to_owned())],
+        with_metadata: false,
+        without_lines: false,
+    };
+    let nothing = storage_api::LogDelete { query: "{}".to_owned(), select: all, test: None };
+    storage_api::LogAdmin::delete(&store, &nothing, &context).unwrap();
+    assert!(context.take_warnings().iter().any(|warning| warning.contains("damaged-000000000001")));
     storage_api::LogAdmin::clean_deletes(&store).unwrap();
     super::deletes::delete(&store, TimeRange::ALL, Vec::new(), " 4");
     storage_api::LogAdmin::clean_deletes(&store).unwrap();
