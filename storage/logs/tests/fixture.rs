@@ -108,6 +108,12 @@ fn files_of_the_second_version_are_read_and_written_on() {
     read_and_write_on("v2");
 }
 
+/// Version 3, which is written: trigrams have lists, and indexes can be read in parts.
+#[test]
+fn files_of_the_third_version_are_read_and_written_on() {
+    read_and_write_on("v3");
+}
+
 fn read_and_write_on(version: &str) {
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(version);
     let dir = tempfile::tempdir().unwrap();
