@@ -27,11 +27,13 @@ pub(crate) const LEVEL_FIELDS: [&str; 14] = [
 /// OTLP's number, from 1 (trace) to 24 (fatal).
 pub(crate) const SEVERITY_NUMBER: &str = "severity_number";
 
-/// Returns the level of a row, or `None` when nothing tells it.
-pub(crate) fn detect<'a>(stream: &'a Labels, metadata: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'a str> {
-    if let Some(level) = LEVEL_FIELDS.iter().find_map(|name| stream.get(name)) {
-        return Some(plain(level));
-    }
+/// Returns the level that a stream's own labels tell; the metadata of its rows do not count then.
+pub(crate) fn of_stream(stream: &Labels) -> Option<&str> {
+    LEVEL_FIELDS.iter().find_map(|name| stream.get(name)).map(plain)
+}
+
+/// Returns the level that a row's metadata tell, or `None` when nothing does.
+pub(crate) fn of_metadata<'a>(metadata: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'a str> {
     let mut best: Option<(usize, &str)> = None;
     let mut number = None;
     for (name, value) in metadata {
@@ -95,7 +97,7 @@ mod tests {
     #[track_caller]
     fn check(stream: &[(&str, &str)], metadata: &[(&str, &str)], expected: Option<&str>) {
         let stream = Labels::from_pairs(stream.iter().copied());
-        assert_eq!(detect(&stream, metadata.iter().copied()), expected);
+        assert_eq!(of_stream(&stream).or_else(|| of_metadata(metadata.iter().copied())), expected);
     }
 
     #[test]

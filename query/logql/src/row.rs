@@ -8,7 +8,7 @@ use storage_api::LogRows;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ast::Grouping;
-use crate::level::{DETECTED_LEVEL, detect, plain};
+use crate::level::{DETECTED_LEVEL, of_metadata, of_stream, plain};
 
 /// The label that says what went wrong with a line.
 pub(crate) const ERROR: &str = "__error__";
@@ -34,6 +34,8 @@ pub(crate) struct RowLabels<'a> {
     stream: &'a Labels,
     /// The stream's labels, apart: they are looked through for each row.
     stream_pairs: Vec<(&'a str, &'a str)>,
+    /// The level that these tell, once it was asked for.
+    stream_level: Option<Option<&'a str>>,
     metadata: Vec<(Cow<'a, str>, &'a str)>,
     parsed: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     deleted: Vec<String>,
@@ -91,6 +93,7 @@ impl<'a> RowLabels<'a> {
         Self {
             stream,
             stream_pairs: stream.iter().collect(),
+            stream_level: None,
             metadata: Vec::new(),
             parsed: Vec::new(),
             deleted: Vec::new(),
@@ -137,7 +140,11 @@ impl<'a> RowLabels<'a> {
         }
         if let Some((_, level)) = self.metadata.iter_mut().find(|(name, _)| name == DETECTED_LEVEL) {
             *level = plain(level);
-        } else if let Some(level) = detect(self.stream, metadata) {
+            return;
+        }
+        let stream = self.stream;
+        let of_stream = *self.stream_level.get_or_insert_with(|| of_stream(stream));
+        if let Some(level) = of_stream.or_else(|| of_metadata(metadata)) {
             self.metadata.push((Cow::Borrowed(DETECTED_LEVEL), level));
         }
     }

@@ -1,6 +1,7 @@
 //! Structured metadata: names and values as Loki shows what came over OTLP.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use model::{Labels, Value};
@@ -52,6 +53,8 @@ pub(crate) struct Names {
     known: HashMap<Box<str>, Arc<str>>,
     /// Those that are in the program: a few, each asked for with every row.
     plain: Vec<(&'static str, Arc<str>)>,
+    /// Memory for the next row.
+    row: Vec<Pair>,
 }
 
 impl Names {
@@ -156,29 +159,42 @@ pub(crate) struct RowFields<'a> {
 
 /// Appends a row's metadata; of repeated names the record's own attributes win.
 pub(crate) fn push_row(column: &mut MetadataColumn, names: &mut Names, origin: &[Pair], row: RowFields<'_>) {
-    let mut pairs: Vec<Pair> = Vec::with_capacity(origin.len() + 6 + row.attributes.len());
+    let mut pairs = std::mem::take(&mut names.row);
     pairs.extend(origin.iter().cloned());
-    let number = |number: i64| (number != 0).then(|| number.to_string());
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let fixed = [
-        ("observed_timestamp", number(row.observed_timestamp)),
-        ("severity_number", number(i64::from(row.severity_number))),
-        ("severity_text", text(row.severity_text)),
-        ("trace_id", hex(&row.trace_id)),
-        ("span_id", hex(&row.span_id)),
-        ("flags", number(i64::from(row.flags))),
-        ("event_name", text(row.event_name)),
-        ("dropped_attributes_count", number(i64::from(row.dropped_attributes_count))),
+    let numbers = [
+        ("observed_timestamp", row.observed_timestamp),
+        ("severity_number", i64::from(row.severity_number)),
+        ("flags", i64::from(row.flags)),
+        ("dropped_attributes_count", i64::from(row.dropped_attributes_count)),
     ];
-    for (name, value) in fixed {
-        if let Some(value) = value {
-            pairs.push((names.plain(name), value.into()));
-        }
+    for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+        pairs.push((names.plain(name), number_text(number)));
+    }
+    let (mut trace_id, mut span_id) = ([0; HEX_BYTES_MAX], [0; HEX_BYTES_MAX]);
+    let texts = [
+        ("severity_text", row.severity_text),
+        ("trace_id", hex_in(&row.trace_id, &mut trace_id).unwrap_or_default()),
+        ("span_id", hex_in(&row.span_id, &mut span_id).unwrap_or_default()),
+        ("event_name", row.event_name),
+    ];
+    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        pairs.push((names.plain(name), text.into()));
     }
     for (name, value) in row.attributes {
         names.flatten(&mut pairs, "", name, value);
     }
-    column.push(pairs);
+    column.push(pairs.drain(..));
+    names.row = pairs;
+}
+
+/// Returns a number as text, in memory of its size.
+fn number_text(number: i64) -> Box<str> {
+    let mut room = [0_u8; 20];
+    let mut rest: &mut [u8] = &mut room;
+    // The longest number has a sign and 19 digits.
+    let _written = write!(rest, "{number}");
+    let length = 20 - rest.len();
+    room.get(..length).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default().into()
 }
 
 /// Returns an id in hexadecimal; `None` when it is all zero.
@@ -205,6 +221,13 @@ pub(crate) fn hex_in<'a>(id: &[u8], room: &'a mut [u8; HEX_BYTES_MAX]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_become_text() {
+        for number in [0, 7, -1, i64::MAX, i64::MIN] {
+            assert_eq!(&*number_text(number), number.to_string());
+        }
+    }
 
     #[test]
     fn names_are_made_as_loki_makes_them() {

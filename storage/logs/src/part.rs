@@ -292,6 +292,33 @@ impl BlockPart {
     }
 }
 
+/// The fields that resources and scopes of a page give, each read once.
+#[derive(Default)]
+struct Origins<'r> {
+    places: HashMap<(&'r str, &'r str), usize>,
+    fields: Vec<Vec<Pair>>,
+    /// That of the row before, which mostly is the next one's, too.
+    last: Option<((&'r str, &'r str), usize)>,
+}
+
+impl<'r> Origins<'r> {
+    fn of(&mut self, part: &BlockPart, key: (&'r str, &'r str), names: &mut Names) -> Result<&[Pair]> {
+        let place = match self.last.filter(|(last, _)| *last == key) {
+            Some((_, place)) => place,
+            None => match self.places.entry(key) {
+                Entry::Occupied(place) => *place.get(),
+                Entry::Vacant(place) => {
+                    let fields = OriginFields::parse(key.0, key.1, names);
+                    self.fields.push(fields.map_err(|error| part.malformed(error.0))?.beside(&part.stream));
+                    *place.insert(self.fields.len() - 1)
+                }
+            },
+        };
+        self.last = Some((key, place));
+        Ok(self.fields.get(place).map_or(&[], Vec::as_slice))
+    }
+}
+
 /// The metadata of wanted rows.
 struct Metadata {
     detail: Detail,
@@ -315,7 +342,7 @@ impl Metadata {
                     continue;
                 }
             }
-            let mut origins: HashMap<(&str, &str), Vec<Pair>> = HashMap::new();
+            let mut origins = Origins::default();
             let mut wanted = Vec::with_capacity(page.picks.len());
             // Where many streams share a page, it is decoded once for all of them.
             let is_shared = part.is_shared(page.page) && part.rows_in(page.page).len() <= SHARED_ROWS_MAX;
@@ -358,14 +385,9 @@ impl Metadata {
         row: &RowView<'r>,
         field: Option<(&str, &str)>,
         names: &mut Names,
-        origins: &mut HashMap<(&'r str, &'r str), Vec<Pair>>,
+        origins: &mut Origins<'r>,
     ) -> Result<bool> {
-        let key = (row.resource, row.scope);
-        if let Entry::Vacant(place) = origins.entry(key) {
-            let fields = OriginFields::parse(row.resource, row.scope, names);
-            place.insert(fields.map_err(|error| part.malformed(error.0))?.beside(&part.stream));
-        }
-        let origin = origins.get(&key).map_or(&[][..], Vec::as_slice);
+        let origin = origins.of(part, (row.resource, row.scope), names)?;
         let attributes = json::parse_pairs(row.attributes).map_err(|error| part.malformed(error.0))?;
         let fields = RowFields {
             observed_timestamp: row.observed_timestamp,

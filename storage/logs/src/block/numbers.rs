@@ -116,8 +116,20 @@ pub(super) fn values_of<T: Copy>(page: &[u8], count: usize, values: &[T]) -> Res
             if packed.len() < (here * width).div_ceil(8) {
                 return Err(Malformed("more bytes"));
             }
-            for i in 0..here {
-                out.push(value(packed_number(packed, i * width, width))?);
+            if (1..=8).contains(&width) {
+                // Eight places lie in as many bytes as one has bits.
+                let last = out.len() + here;
+                for eight in packed.chunks(width) {
+                    let mut places = u64::from_le_bytes(first_bytes(eight));
+                    for _ in 0..8.min(last - out.len()) {
+                        out.push(value(places & ((1 << width) - 1))?);
+                        places >>= width;
+                    }
+                }
+            } else {
+                for i in 0..here {
+                    out.push(value(packed_number(packed, i * width, width))?);
+                }
             }
         }
     }
