@@ -254,9 +254,11 @@ impl<'a> RowLabels<'a> {
     }
 
     fn errors(&self) -> impl Iterator<Item = (&str, &str)> {
+        // Details are told beside an error only: whoever drops the error drops them, too.
+        let has_error = !self.error.is_empty();
         [(ERROR, self.error), (ERROR_DETAILS, self.error_details.as_str())]
             .into_iter()
-            .filter(|(_, value)| !value.is_empty())
+            .filter(move |(_, value)| has_error && !value.is_empty())
     }
 
     /// Iterates over all labels, errors included, in no particular order.

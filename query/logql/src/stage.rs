@@ -216,9 +216,9 @@ fn step(stage: &Stage) -> Result<Step, String> {
         Stage::Pattern(text) => Step::Pattern(Pattern::new(text)?),
         Stage::Unpack => Step::Unpack,
         Stage::Decolorize => Step::Decolorize,
-        Stage::LineFormat(template) => {
-            Step::LineFormat(Template::new(template).map_err(|error| format!("invalid line template: {error}"))?)
-        }
+        Stage::LineFormat(template) => Step::LineFormat(
+            Template::new("line", template).map_err(|error| format!("invalid line template: {error}"))?,
+        ),
         Stage::LabelFormat(formats) => Step::LabelFormat(label_formats(formats)?),
         Stage::Drop(names) => Step::Drop(names.clone()),
         Stage::Keep(names) => Step::Keep(names.clone()),
@@ -238,7 +238,7 @@ fn label_formats(formats: &[LabelFormat]) -> Result<Vec<(String, Format)>, Strin
             Format::Rename(value.clone())
         } else {
             let template =
-                Template::new(value).map_err(|error| format!("invalid template for label '{name}': {error}"));
+                Template::new("label", value).map_err(|error| format!("invalid template for label '{name}': {error}"));
             Format::Template(template?)
         };
         out.push((name.clone(), format));

@@ -51,9 +51,9 @@ enum Flow {
 type Lookup<'l, 'v> = &'l dyn Fn(&str) -> Option<&'v str>;
 
 impl Template {
-    /// Reads a template.
-    pub(crate) fn new(text: &str) -> Result<Self, String> {
-        let nodes = parse::parse(text).map_err(|error| format!("template: :{error}"))?;
+    /// Reads a template; `name` is told in errors.
+    pub(crate) fn new(name: &str, text: &str) -> Result<Self, String> {
+        let nodes = parse::parse(text).map_err(|error| format!("template: {name}:{error}"))?;
         let simple = match nodes.as_slice() {
             [Node::Action(Pipe { variables, commands, .. })] if variables.is_empty() => match commands.as_slice() {
                 [Command(args)] => match args.as_slice() {

@@ -134,3 +134,27 @@ fn a_line_that_nothing_looks_at_is_not_formatted_for_a_count() {
     assert!(!count("| line_format `{{ div 1 0 }}` | logfmt", "rate"));
     assert!(!count("| line_format `{{ div 1 0 }}`", "bytes_rate"), "the bytes are those of the line");
 }
+
+#[test]
+fn details_go_with_their_error() {
+    check("x", "| json | drop __error__", expect![[r#"{a="b"} x"#]]);
+    check("x", "| json | drop __error_details__", expect![[r#"{__error__="JSONParserErr", a="b"} x"#]]);
+}
+
+#[test]
+fn a_template_that_is_none_is_told_with_its_name() {
+    check(
+        "x",
+        "| line_format \"{{.a\"",
+        expect![[
+            r#"parse error : stage '| line_format "{{.a"' : invalid line template: template: line:1: unclosed action"#
+        ]],
+    );
+    check(
+        "x",
+        "| label_format c=\"{{f}}\"",
+        expect![[
+            r#"parse error : stage '| label_format c="{{f}}"' : invalid template for label 'c': template: label:1: function "f" not defined"#
+        ]],
+    );
+}

@@ -17,7 +17,7 @@ fn check(text: &str, expected: Expect) {
     ]);
     let row = RowLabels::new(&stream);
     let at = Timestamp(1_700_000_000_123_456_789);
-    let shown = match Template::new(text).and_then(|template| template.render(at, "the line", &row)) {
+    let shown = match Template::new("line", text).and_then(|template| template.render(at, "the line", &row)) {
         Ok(text) => text,
         Err(error) => format!("error: {error}"),
     };
@@ -92,17 +92,17 @@ fn times_follow_gos_layouts() {
 
 #[test]
 fn bad_templates_are_refused_when_read() {
-    check("{{ nosuch }}", expect![[r#"error: template: :1: function "nosuch" not defined"#]]);
-    check("x\n{{", expect!["error: template: :2: unclosed action"]);
-    check("{{ if .app }}x", expect!["error: template: :1: unexpected EOF"]);
-    check("{{ end }}", expect!["error: template: :1: unexpected {{end}}"]);
-    check("{{ }}", expect!["error: template: :1: missing value for command"]);
-    check("{{ (.app }}", expect!["error: template: :1: unclosed left paren"]);
-    check("{{ $x }}", expect![[r#"error: template: :1: undefined variable "$x""#]]);
-    check("{{ .app | \"x\" }}", expect!["error: template: :1: non executable command in pipeline"]);
-    check("{{ break }}", expect!["error: template: :1: {{break}} outside {{range}}"]);
-    check("{{ \"a }}", expect!["error: template: :1: unterminated quoted string"]);
-    check(&"{{ if 1 }}".repeat(100), expect!["error: template: :1: blocks are nested more than 50 levels deep"]);
+    check("{{ nosuch }}", expect![[r#"error: template: line:1: function "nosuch" not defined"#]]);
+    check("x\n{{", expect!["error: template: line:2: unclosed action"]);
+    check("{{ if .app }}x", expect!["error: template: line:1: unexpected EOF"]);
+    check("{{ end }}", expect!["error: template: line:1: unexpected {{end}}"]);
+    check("{{ }}", expect!["error: template: line:1: missing value for command"]);
+    check("{{ (.app }}", expect!["error: template: line:1: unclosed left paren"]);
+    check("{{ $x }}", expect![[r#"error: template: line:1: undefined variable "$x""#]]);
+    check("{{ .app | \"x\" }}", expect!["error: template: line:1: non executable command in pipeline"]);
+    check("{{ break }}", expect!["error: template: line:1: {{break}} outside {{range}}"]);
+    check("{{ \"a }}", expect!["error: template: line:1: unterminated quoted string"]);
+    check(&"{{ if 1 }}".repeat(100), expect!["error: template: line:1: blocks are nested more than 50 levels deep"]);
 }
 
 #[test]
@@ -126,7 +126,8 @@ fn no_template_takes_gigabytes_or_hours() {
     let fails = |text: &str| {
         let stream = Labels::from_pairs([("app", "web")]);
         let row = RowLabels::new(&stream);
-        let error = Template::new(text).and_then(|template| template.render(Timestamp(0), "line", &row)).unwrap_err();
+        let error =
+            Template::new("line", text).and_then(|template| template.render(Timestamp(0), "line", &row)).unwrap_err();
         assert!(error.contains("limit of"), "{error}");
     };
     let (xs, ys) = ("x".repeat(10_000), "y".repeat(10_000));
