@@ -3,7 +3,7 @@
 
 use expect_test::{Expect, expect};
 use model::{Labels, TimeRange, Timestamp};
-use query_logql::{Direction, LogQuery, parse_log, select_logs};
+use query_logql::{Direction, Expr, LogQuery, MetricResult, Steps, evaluate, parse, parse_log, select_logs};
 use storage_api::QueryContext;
 use storage_api::fake::FakeLogs;
 
@@ -157,4 +157,18 @@ fn a_template_that_is_none_is_told_with_its_name() {
             r#"parse error : stage '| label_format c="{{f}}"' : invalid template for label 'c': template: label:1: function "f" not defined"#
         ]],
     );
+}
+
+#[test]
+fn lines_without_bytes_are_a_sum_of_none() {
+    let logs = FakeLogs::default();
+    logs.push(&Labels::from_pairs([("a", "b")]), Timestamp(5_000_000_000), "", &[]);
+    for (query, expected) in
+        [("bytes_over_time({a=\"b\"}[10s])", Some(0.0)), ("bytes_over_time({a=\"b\"}[10s] offset 6s)", None)]
+    {
+        let Ok(Expr::Metric(metric)) = parse(query) else { panic!("{query} is a metric query") };
+        let found = evaluate(&metric, Steps::instant(10_000_000_000), &logs, &QueryContext::default()).unwrap();
+        let MetricResult::Series(series) = found else { panic!("{query} gives series") };
+        assert_eq!(series.first().and_then(|one| one.values.first().copied().flatten()), expected, "{query}");
+    }
 }

@@ -19,10 +19,13 @@ use crate::index::PageSet;
 use crate::metadata::OWN_FIELDS;
 use crate::part::BlockPart;
 use crate::query::{page_times, passes, stream_parts};
+use crate::store::State;
 use crate::telemetry::Damage;
 
 /// Streams of a block that are planned at a time: the largest block should keep all threads busy.
 const PLAN_STREAMS: usize = 64;
+/// Blocks whose counts are in memory at a time.
+const BATCH_BLOCKS: usize = 16;
 /// Most pages that are decoded at a time: they are read together, and a page of times is small.
 const RUN_PAGES_MAX: usize = 32;
 /// Bytes of a row's timestamp and severity, for the query's account.
@@ -144,35 +147,14 @@ impl LogStore {
         let blocks: Vec<&Arc<Block>> = state.blocks_in(range).collect();
         let mut streams: HashSet<Labels> = HashSet::new();
         let borders = Borders::new(&select.cuts, range);
-        self.cpu.install(|| -> Result<()> {
-            // Opened once: with many streams they may be too large to be kept.
-            let counted: Vec<Counted<'_>> =
-                blocks.par_iter().map(|block| Counted::open(block, &select.needles)).collect();
-            let pieces = counted.iter().flat_map(|counted| {
-                let streams = counted.block.catalog().streams.len();
-                (0..streams)
-                    .step_by(PLAN_STREAMS)
-                    .map(move |start| (counted, start..(start + PLAN_STREAMS).min(streams)))
-            });
-            let pieces: Vec<(&Counted<'_>, Range<usize>)> = pieces.collect();
-            let plan_of = |(counted, streams): &(&Counted<'_>, Range<usize>)| {
-                context.check()?;
-                Ok(plan_streams(counted, select, &borders, state.deleted_of(counted.block), streams.clone()))
-            };
-            let plans: Vec<Plan> = pieces.par_iter().map(plan_of).collect::<Result<_>>()?;
-            let mut runs = Vec::new();
-            for plan in plans {
-                context.count_rows(plan.records);
-                streams.extend(plan.streams);
-                out.tallies.extend(plan.tallies);
-                runs.extend(plan.runs);
-                out.parts.extend(plan.parts.into_iter().map(|part| Box::new(part) as Box<dyn LogPart>));
-            }
-            let found: Vec<Vec<LogTally>> =
-                runs.par_iter().map(|run| run.tally(select, range, context)).collect::<Result<_>>()?;
-            out.tallies.extend(found.into_iter().flatten());
-            Ok(())
-        })?;
+        for blocks in blocks.chunks(BATCH_BLOCKS) {
+            let mut plan = self.cpu.install(|| tally_blocks(blocks, select, &borders, &state, context))?;
+            context.count_rows(plan.records);
+            context.charge_memory(plan.tallies.iter().map(|tally| size_bytes(tally) as u64).sum())?;
+            streams.extend(plan.streams);
+            out.tallies.append(&mut plan.tallies);
+            out.parts.extend(plan.parts.into_iter().map(|part| Box::new(part) as Box<dyn LogPart>));
+        }
         for head in state.heads() {
             let wanted = |labels: &Labels| passes(labels, &select.matchers);
             let parts = head.parts(range, wanted, &[], Detail::Metadata);
@@ -200,6 +182,45 @@ impl LogStore {
         context.charge_series(streams.len() as u64)?;
         Ok(out)
     }
+}
+
+fn size_bytes(tally: &LogTally) -> usize {
+    size_of::<LogTally>() + size_of_val(tally.records.as_slice())
+}
+
+/// Counts rows of some blocks, and gives the parts whose rows have to be looked at.
+fn tally_blocks(
+    blocks: &[&Arc<Block>],
+    select: &LogTallySelect,
+    borders: &Borders<'_>,
+    state: &State,
+    context: &QueryContext,
+) -> Result<Plan> {
+    // Opened once: with many streams they may be too large to be kept.
+    let counted: Vec<Counted<'_>> = blocks.par_iter().map(|block| Counted::open(block, &select.needles)).collect();
+    let pieces = counted.iter().flat_map(|counted| {
+        let streams = counted.block.catalog().streams.len();
+        (0..streams).step_by(PLAN_STREAMS).map(move |start| (counted, start..(start + PLAN_STREAMS).min(streams)))
+    });
+    let pieces: Vec<(&Counted<'_>, Range<usize>)> = pieces.collect();
+    let plan_of = |(counted, streams): &(&Counted<'_>, Range<usize>)| {
+        context.check()?;
+        Ok(plan_streams(counted, select, borders, state.deleted_of(counted.block), streams.clone()))
+    };
+    let plans: Vec<Plan> = pieces.par_iter().map(plan_of).collect::<Result<_>>()?;
+    let mut all = Plan::default();
+    let mut runs = Vec::new();
+    for plan in plans {
+        all.records += plan.records;
+        all.streams.extend(plan.streams);
+        all.tallies.extend(plan.tallies);
+        all.parts.extend(plan.parts);
+        runs.extend(plan.runs);
+    }
+    let found: Vec<Vec<LogTally>> =
+        runs.par_iter().map(|run| run.tally(select, borders.range, context)).collect::<Result<_>>()?;
+    all.tallies.extend(found.into_iter().flatten());
+    Ok(all)
 }
 
 pub(crate) fn plan(

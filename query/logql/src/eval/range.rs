@@ -31,8 +31,9 @@ const SAMPLE_BYTES: u64 = 16;
 /// What a series gathers.
 #[derive(Debug)]
 enum Gathered {
-    /// Counts or bytes, as changes from each step to the next: exact, and one row costs the same in any window.
-    Sums(Vec<i64>),
+    /// Counts or bytes, and how many numbers these are the sum of (bytes may be none), as changes from each step to the
+    /// next: exact, and one row costs the same in any window.
+    Sums(Vec<(i64, i64)>),
     /// The samples themselves: (nanoseconds, value).
     Samples(Vec<(i64, f64)>),
 }
@@ -340,7 +341,7 @@ impl Evaluator<'_> {
                     let size = entry.key().size_bytes() as u64 + steps as u64 * SAMPLE_BYTES;
                     self.context.charge_memory(size)?;
                     entry.insert(match &piece {
-                        Piece::Sums(_) => Gathered::Sums(vec![0; steps + 1]),
+                        Piece::Sums(_) => Gathered::Sums(vec![(0, 0); steps + 1]),
                         Piece::Samples(_) => Gathered::Samples(Vec::new()),
                     })
                 }
@@ -348,11 +349,13 @@ impl Evaluator<'_> {
             match (gathered, piece) {
                 (Gathered::Sums(changes), Piece::Sums(more)) => {
                     for (from, to, value) in more {
-                        if let Some(change) = changes.get_mut(from) {
-                            *change += value;
+                        if let Some((sum, numbers)) = changes.get_mut(from) {
+                            *sum += value;
+                            *numbers += 1;
                         }
-                        if let Some(change) = changes.get_mut(to) {
-                            *change -= value;
+                        if let Some((sum, numbers)) = changes.get_mut(to) {
+                            *sum -= value;
+                            *numbers -= 1;
                         }
                     }
                 }
@@ -467,7 +470,7 @@ fn values(expr: &RangeExpr, windows: Windows, gathered: Gathered) -> Vec<Option<
     let seconds = expr.range_ns as f64 / 1e9;
     match gathered {
         Gathered::Sums(changes) => {
-            let mut sum = 0i64;
+            let (mut sum, mut numbers) = (0_i64, 0_i64);
             let per = |sum: i64| {
                 #[expect(clippy::cast_precision_loss, reason = "counts and bytes below 2^53")]
                 let sum = sum as f64;
@@ -477,9 +480,10 @@ fn values(expr: &RangeExpr, windows: Windows, gathered: Gathered) -> Vec<Option<
                     _ => sum,
                 }
             };
-            let step = |change: &i64| {
-                sum += change;
-                (sum != 0).then(|| per(sum))
+            let step = |(more, more_numbers): &(i64, i64)| {
+                sum += more;
+                numbers += more_numbers;
+                (numbers != 0).then(|| per(sum))
             };
             changes.iter().take(windows.count).map(step).collect()
         }
