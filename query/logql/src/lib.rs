@@ -43,6 +43,6 @@ pub use go::{is_size, parse_any_duration as parse_duration};
 pub use mine::{LinePattern, mine_patterns};
 pub use pages::{Pager, Place};
 pub use parser::{parse, parse_log};
-pub use print::selector_text;
+pub use print::{layout, selector_text};
 pub use row::CategorizedLabels;
 pub use written::{LineWriter, PassedLine, SortedPairs, WrittenLine};

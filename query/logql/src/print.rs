@@ -1,5 +1,7 @@
 //! A query's canonical text, as Loki prints it.
 
+mod layout;
+
 use std::fmt;
 
 use model::{MatchOp, Matcher};
@@ -9,6 +11,8 @@ use crate::ast::{
     LabelReplaceExpr, LineFilter, LineNeedle, LogExpr, MetricExpr, NamedMatcher, RangeExpr, Stage, Unwrap,
 };
 use crate::{go, simplify};
+
+pub use layout::layout;
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -175,15 +179,22 @@ impl fmt::Display for Grouping {
     }
 }
 
-impl fmt::Display for Unwrap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Unwrap {
+    /// Writes what is unwrapped, without the filters behind it.
+    fn conversion_text(&self) -> String {
         let name = &self.name;
         match self.conversion {
-            Conversion::Number => write!(f, " | unwrap {name}"),
-            Conversion::Bytes => write!(f, " | unwrap bytes({name})"),
-            Conversion::Duration => write!(f, " | unwrap duration({name})"),
-            Conversion::DurationSeconds => write!(f, " | unwrap duration_seconds({name})"),
-        }?;
+            Conversion::Number => format!("| unwrap {name}"),
+            Conversion::Bytes => format!("| unwrap bytes({name})"),
+            Conversion::Duration => format!("| unwrap duration({name})"),
+            Conversion::DurationSeconds => format!("| unwrap duration_seconds({name})"),
+        }
+    }
+}
+
+impl fmt::Display for Unwrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " {}", self.conversion_text())?;
         self.filters.iter().try_for_each(|filter| write!(f, " | {filter}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What clients ask about the server, and the query's canonical text.
+//! What clients ask about the server, and the query's text for readers.
 
 use std::sync::Arc;
 
@@ -54,10 +54,10 @@ pub(super) async fn drilldown_limits(extract::State(state): extract::State<State
     Ok(json_answer(json_bytes(&body)?))
 }
 
-/// Gives a query's canonical text.
+/// Gives a query's text for readers.
 pub(super) async fn format_query(params: Params) -> Answer {
     match query_logql::parse(params.get("query")) {
-        Ok(expr) => Ok(json_answer(json_bytes(&Response::success(expr.to_string()))?)),
+        Ok(expr) => Ok(json_answer(json_bytes(&Response::success(query_logql::layout(&expr)))?)),
         Err(error) => {
             let body = json!({"status": "invalid-query", "error": error.to_string()});
             Ok((StatusCode::BAD_REQUEST, json_answer(json_bytes(&body)?)).into_response())
