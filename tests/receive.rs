@@ -373,9 +373,9 @@ async fn special_values_and_all_times_come_back_bit_exact() {
 async fn a_line_over_the_limit_is_refused_and_counted_and_its_neighbours_kept() {
     let mut server = Server::start().await;
     let at = now_ms() * 1_000_000;
-    let lines = [(at, "short".to_owned()), (at + 1, "x".repeat(5 << 20)), (at + 2, "after".to_owned())];
+    let lines = [(at, "short".to_owned()), (at + 1, "x".repeat(9 << 20)), (at + 2, "after".to_owned())];
     let answer = server.loki_push(&json!({"service_name": "long"}), &lines).await;
-    check_refused(&mut server, "a line of 5 MB", answer.status, &[204, 400]);
+    check_refused(&mut server, "a line of 9 MiB", answer.status, &[204, 400]);
     let response = server.otlp_logs(&logs::otlp_request("long-otlp", &lines)).await.ok();
     let partial =
         opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse::decode(response.body.as_slice());
