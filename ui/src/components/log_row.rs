@@ -11,6 +11,8 @@ use crate::state::time::{format_clock, format_date_time};
 const LINE_SHOWN_MAX: usize = 1_000;
 /// Characters that a row shows before a match which it would not show otherwise.
 const LEAD_SHOWN: usize = 40;
+/// Labels that name who wrote a line, the best one first: senders of Loki's push API have no `service_name`.
+const SOURCE_LABELS: [&str; 7] = ["service_name", "service", "app", "application", "container", "job", "filename"];
 
 /// The line with matches marked.
 pub(crate) fn marked(line: &str, needles: &[String]) -> AnyView {
@@ -27,7 +29,7 @@ pub(crate) fn cells(app: App, record: &Record, needles: &[String], with_date: bo
     let offset = app.utc_offset_ms(ms);
     let clock = if with_date { format_date_time(ms, offset) } else { format_clock(ms, offset) };
     let line = excerpt(&record.line, needles, LEAD_SHOWN, LINE_SHOWN_MAX);
-    let service = record.get("service_name").unwrap_or_default().to_owned();
+    let service = SOURCE_LABELS.iter().find_map(|name| record.get(name)).unwrap_or_default().to_owned();
     view! {
         <time>{clock}</time>
         <span class="severity">{record.severity.name()}</span>

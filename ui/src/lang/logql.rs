@@ -62,19 +62,21 @@ pub(crate) struct Builder {
     pub severities: Vec<Severity>,
 }
 
-/// Selects every stream.
-pub(crate) const ALL_STREAMS: &str = r#"{service_name=~".+"}"#;
+/// Selects every stream, also those without a name of a service; Loki itself takes no such selector.
+pub(crate) const ALL_STREAMS: &str = "{}";
 
 impl Builder {
     /// Returns the LogQL.
     pub(crate) fn query(&self) -> String {
-        // Loki refuses a selector whose every matcher could match nothing.
-        let is_enough = self.stream.iter().any(|f| matches!(f.op, "=" | "=~") && !f.value.is_empty());
-        let mut matchers: Vec<String> = self.stream.iter().map(Filter::text).collect();
-        if !is_enough {
-            matchers.insert(0, r#"service_name=~".+""#.to_owned());
-        }
-        let mut query = format!("{{{}}}", matchers.join(", "));
+        let tests: Vec<String> = self.stream.iter().map(Filter::text).collect();
+        // A selector whose every matcher could match nothing is refused.
+        let is_selector = self.stream.iter().any(|f| matches!(f.op, "=" | "=~") && !f.value.is_empty());
+        let mut query = if is_selector {
+            format!("{{{}}}", tests.join(", "))
+        } else {
+            let stages: String = tests.iter().map(|test| format!(" | {test}")).collect();
+            format!("{ALL_STREAMS}{stages}")
+        };
         if !self.text.is_empty() {
             query.push_str(&text_stage(&self.text));
         }
@@ -97,7 +99,8 @@ fn text_stage(text: &str) -> String {
     }
 }
 
-/// Returns the stage that keeps records of these severities, however they are spelt.
+/// Returns the stage that keeps records of these severities, however they are spelt and whatever tells them: the level that is
+/// made of all that may is the text that came, where it is not one of the common words.
 pub(crate) fn severity_stage(severities: &[Severity]) -> String {
     let mut spellings: Vec<&str> = severities.iter().flat_map(|severity| severity.spellings()).copied().collect();
     if severities.contains(&Severity::Unset) {
@@ -105,7 +108,7 @@ pub(crate) fn severity_stage(severities: &[Severity]) -> String {
     }
     // The digit is for OpenTelemetry's finer steps: `WARN3`.
     let pattern = format!("(?i)({})[0-9]?", spellings.join("|"));
-    format!(" | severity_text=~{}", quote(&pattern))
+    format!(" | detected_level=~{}", quote(&pattern))
 }
 
 /// Returns the query with a further stage for `filter`; a metric query is returned as it is.
@@ -243,14 +246,14 @@ mod tests {
         };
         assert_eq!(
             builder.query(),
-            r#"{service_name="a\"b", host_name!~"x.*"} |~ "(?i)time out \\(5s\\)" | severity_text=~"(?i)(error|err|severe|e)[0-9]?" | trace_id="1f""#
+            r#"{service_name="a\"b", host_name!~"x.*"} |~ "(?i)time out \\(5s\\)" | detected_level=~"(?i)(error|err|severe|e)[0-9]?" | trace_id="1f""#
         );
     }
 
     #[test]
-    fn a_selector_that_matches_nothing_in_particular_is_made_valid() {
+    fn a_selector_that_matches_nothing_in_particular_becomes_stages() {
         let builder = Builder { stream: vec![Filter::new("a", "!=", "b")], ..Builder::default() };
-        assert_eq!(builder.query(), r#"{service_name=~".+", a!="b"}"#);
+        assert_eq!(builder.query(), r#"{} | a!="b""#);
     }
 
     #[test]
