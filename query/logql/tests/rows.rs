@@ -101,8 +101,10 @@ fn numbers_of_templates_are_decimal() {
 
 #[test]
 fn what_a_template_cannot_do_is_told() {
-    let told = |what: &str| {
-        format!("{{__error__=\"TemplateFormatErr\", __error_details__=\"error calling {what}\", a=\"b\"}} x")
+    let told = |template: &str, what: &str| {
+        let call = template.trim_matches(['{', '}', ' ']);
+        let place = format!("template: line:1:3: executing \\\"line\\\" at <{call}>");
+        format!("{{__error__=\"TemplateFormatErr\", __error_details__=\"{place}: error calling {what}\", a=\"b\"}} x")
     };
     for (template, what) in [
         ("{{ substr 2 1 .a }}", "substr: runtime error: slice bounds out of range [2:1]"),
@@ -115,7 +117,7 @@ fn what_a_template_cannot_do_is_told() {
         let range = TimeRange::new(Timestamp(0), Timestamp(2));
         let query = LogQuery { log: &log, range, limit: 10, direction: Direction::Forward, interval_ns: 0 };
         let entries = select_logs(&query, &logs, &QueryContext::default()).unwrap();
-        assert_eq!(format!("{} {}", entries[0].labels.all(), entries[0].line), told(what));
+        assert_eq!(format!("{} {}", entries[0].labels.all(), entries[0].line), told(template, what));
     }
     check("x", "| line_format `{{ print nil }} {{ substr -1 1 .a }}`", expect![[r#"{a="b"} <nil> b"#]]);
 }

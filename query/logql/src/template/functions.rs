@@ -1,5 +1,6 @@
 //! The functions that templates may call: those of Go's templates, of sprig and of Loki that Loki allows.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use serde_json::Value as Json;
@@ -105,37 +106,87 @@ pub(super) fn exists(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
+/// Says what is wrong with this many arguments of a function.
+pub(super) fn count_fault(name: &str, count: usize) -> Option<String> {
+    let (least, most) = match name {
+        "__line__" | "__timestamp__" | "now" => (0, Some(0)),
+        "print" | "println" | "html" | "js" | "urlquery" | "add" | "addf" => (0, None),
+        "printf" | "index" | "slice" | "eq" | "and" | "or" | "default" | "mul" | "subf" | "mulf" | "divf" | "max"
+        | "min" | "maxf" | "minf" => (1, None),
+        "round" => (2, None),
+        "ne" | "lt" | "le" | "gt" | "ge" | "sub" | "div" | "mod" | "Trim" | "TrimLeft" | "TrimRight" | "TrimPrefix"
+        | "TrimSuffix" | "count" | "alignLeft" | "alignRight" | "trunc" | "contains" | "hasPrefix" | "hasSuffix"
+        | "indent" | "nindent" | "repeat" | "trimAll" | "trimPrefix" | "trimSuffix" | "date" | "toDate" => (2, Some(2)),
+        "regexReplaceAll" | "regexReplaceAllLiteral" | "toDateInZone" | "substr" | "replace" => (3, Some(3)),
+        "Replace" => (4, Some(4)),
+        _ => (1, Some(1)),
+    };
+    match most {
+        Some(wanted) if count != wanted => Some(format!("wrong number of args for {name}: want {wanted} got {count}")),
+        None if count < least => Some(format!("wrong number of args for {name}: want at least {least} got {count}")),
+        _ => None,
+    }
+}
+
+/// What an error of a call is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blamed {
+    /// The whole call.
+    Call,
+    /// How many arguments there are.
+    Count,
+    /// The type of one.
+    Arg(usize),
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) blamed: Blamed,
+    /// The type that the argument should have.
+    pub(super) wanted: Option<&'static str>,
+    pub(super) text: String,
+}
+
 /// The arguments of a call.
 struct Args<'a> {
     name: &'a str,
     values: &'a [Value],
+    /// What is wrong, where it is not the call, and the type that is wanted.
+    blamed: Cell<(Blamed, Option<&'static str>)>,
 }
 
 impl Args<'_> {
     fn value(&self, i: usize) -> Result<&Value, String> {
         self.values.get(i).ok_or_else(|| {
+            self.blamed.set((Blamed::Count, None));
             format!("wrong number of args for {}: want at least {} got {}", self.name, i + 1, self.values.len())
         })
+    }
+
+    fn wrong_type(&self, i: usize, wanted: &'static str, value: &Value) -> String {
+        self.blamed.set((Blamed::Arg(i), Some(wanted)));
+        format!("wrong type for value; expected {wanted}; got {}", value.kind())
     }
 
     fn text(&self, i: usize) -> Result<&str, String> {
         match self.value(i)? {
             Value::Text(text) => Ok(text),
-            other => Err(format!("wrong type for value; expected string; got {}", other.kind())),
+            other => Err(self.wrong_type(i, "string", other)),
         }
     }
 
     fn int(&self, i: usize) -> Result<i64, String> {
         match self.value(i)? {
             Value::Int(value) => Ok(*value),
-            other => Err(format!("wrong type for value; expected int; got {}", other.kind())),
+            other => Err(self.wrong_type(i, "int", other)),
         }
     }
 
     fn time(&self, i: usize) -> Result<i64, String> {
         match self.value(i)? {
             Value::Time(nanos) => Ok(*nanos),
-            other => Err(format!("wrong type for value; expected time.Time; got {}", other.kind())),
+            other => Err(self.wrong_type(i, "time.Time", other)),
         }
     }
 
@@ -143,16 +194,20 @@ impl Args<'_> {
         if self.values.len() == count {
             return Ok(());
         }
+        self.blamed.set((Blamed::Count, None));
         Err(format!("wrong number of args for {}: want {count} got {}", self.name, self.values.len()))
+    }
+
+    fn no_values(&self) -> String {
+        self.blamed.set((Blamed::Count, None));
+        format!("wrong number of args for {}: want at least 1 got 0", self.name)
     }
 
     fn fold_int(&self, start: Option<i64>, step: impl Fn(i64, i64) -> i64) -> Result<Value, String> {
         let mut rest = self.values.iter().map(Value::to_int);
         let start = match start {
             Some(start) => start,
-            None => {
-                rest.next().ok_or_else(|| format!("wrong number of args for {}: want at least 1 got 0", self.name))?
-            }
+            None => rest.next().ok_or_else(|| self.no_values())?,
         };
         Ok(Value::Int(rest.fold(start, step)))
     }
@@ -160,7 +215,7 @@ impl Args<'_> {
     fn fold_float(&self, step: impl Fn(f64, f64) -> f64) -> Result<Value, String> {
         let rest = self.values.iter().map(Value::to_float);
         let folded = rest.reduce(step);
-        folded.map(Value::Float).ok_or_else(|| format!("wrong number of args for {}: want at least 1 got 0", self.name))
+        folded.map(Value::Float).ok_or_else(|| self.no_values())
     }
 
     fn fold_decimal(&self, operator: Operator) -> Result<Value, String> {
@@ -177,8 +232,8 @@ fn text(text: impl Into<String>) -> Result<Value, String> {
 
 impl Run<'_, '_> {
     /// Calls a function.
-    pub(super) fn call(&self, name: &str, values: &[Value]) -> Result<Value, String> {
-        let args = Args { name, values };
+    pub(super) fn call(&self, name: &str, values: &[Value]) -> Result<Value, Fault> {
+        let args = Args { name, values, blamed: Cell::new((Blamed::Call, None)) };
         let result = match name {
             "__line__" => text(self.line),
             "__timestamp__" => Ok(Value::Time(self.at.0)),
@@ -202,7 +257,12 @@ impl Run<'_, '_> {
             },
             _ => strings(&args),
         };
-        result.map_err(|error| format!("error calling {name}: {error}"))
+        result.map_err(|error| match args.blamed.get() {
+            (Blamed::Call, wanted) => {
+                Fault { blamed: Blamed::Call, wanted, text: format!("error calling {name}: {error}") }
+            }
+            (blamed, wanted) => Fault { blamed, wanted, text: error },
+        })
     }
 
     fn regex(&self, args: &Args<'_>) -> Result<Value, String> {
@@ -229,29 +289,30 @@ impl Run<'_, '_> {
             };
             values.iter().map(print).collect()
         };
-        match args.name {
-            "print" => {
-                // Blanks go between two that are both no text.
-                let mut out = String::new();
-                for (i, value) in args.values.iter().enumerate() {
-                    let before = i.checked_sub(1).and_then(|i| args.values.get(i));
-                    let is_text = |value: &Value| matches!(value, Value::Text(_));
-                    if before.is_some_and(|before| !is_text(before) && !is_text(value)) {
-                        out.push(' ');
-                    }
-                    out.push_str(&text_of(value));
-                    repeated(out.len(), 1)?;
+        let run_together = |values: &[Value]| -> Result<String, String> {
+            // Blanks go between two that are both no text.
+            let mut out = String::new();
+            for (i, value) in values.iter().enumerate() {
+                let before = i.checked_sub(1).and_then(|i| values.get(i));
+                let is_text = |value: &Value| matches!(value, Value::Text(_));
+                if before.is_some_and(|before| !is_text(before) && !is_text(value)) {
+                    out.push(' ');
                 }
-                text(out)
+                out.push_str(&text_of(value));
+                repeated(out.len(), 1)?;
             }
+            Ok(out)
+        };
+        match args.name {
+            "print" => text(run_together(args.values)?),
             "println" => text(format!("{}\n", printed(args.values)?.join(" "))),
             "printf" => {
                 let rest = args.values.get(1..).unwrap_or_default();
                 printf::format(args.text(0)?, rest, &|value| self.text(value)).map(Value::Text)
             }
-            "html" => text(escape_html(&printed(args.values)?.concat())),
-            "js" => text(escape_js(&printed(args.values)?.concat())),
-            "urlquery" => text(url_encode(&printed(args.values)?.concat())),
+            "html" => text(escape_html(&run_together(args.values)?)),
+            "js" => text(escape_js(&run_together(args.values)?)),
+            "urlquery" => text(url_encode(&run_together(args.values)?)),
             "not" => Ok(Value::Bool(!self.is_true(args.value(0)?))),
             "len" => match args.value(0)? {
                 Value::Text(text) => Ok(Value::Int(i64::try_from(text.len()).unwrap_or(i64::MAX))),
@@ -285,26 +346,37 @@ impl Run<'_, '_> {
                 byte.map(|byte| Value::Int(i64::from(*byte))).ok_or_else(|| format!("index out of range: {i}"))
             }
             (Value::Nil, _) => Err("index of untyped nil".to_owned()),
+            (Value::Text(_) | Value::Json(Json::Array(_)), Value::Nil) => {
+                Err("cannot index slice/array with nil".to_owned())
+            }
+            (Value::Text(_) | Value::Json(Json::Array(_)), key) => {
+                Err(format!("cannot index slice/array with type {}", key.kind()))
+            }
+            (Value::Labels | Value::Json(_), key) => Err(format!("value has type {}; should be string", key.kind())),
             (value, key) => Err(format!("can't index item of type {} with {}", value.kind(), key.kind())),
         }
     }
 }
 
 fn slice(args: &Args<'_>) -> Result<Value, String> {
-    let bound = |i: usize, default: usize| match args.values.get(i) {
-        Some(Value::Int(n)) => usize::try_from(*n).map_err(|_| format!("index out of range: {n}")),
-        Some(other) => Err(format!("cannot index slice/array with type {}", other.kind())),
-        None => Ok(default),
+    let bounds = |len: usize| {
+        let bound = |i: usize, default: usize| match args.values.get(i) {
+            Some(Value::Int(n)) => {
+                usize::try_from(*n).ok().filter(|n| *n <= len).ok_or_else(|| format!("index out of range: {n}"))
+            }
+            Some(other) => Err(format!("cannot index slice/array with type {}", other.kind())),
+            None => Ok(default),
+        };
+        let (from, to) = (bound(1, 0)?, bound(2, len)?);
+        if from > to { Err(format!("invalid slice index: {from} > {to}")) } else { Ok(from..to) }
     };
     match args.value(0)? {
         Value::Text(subject) => {
-            let (from, to) = (bound(1, 0)?, bound(2, subject.len())?);
-            text(subject.get(from..to).ok_or_else(|| format!("index out of range: {from}:{to}"))?)
+            let range = bounds(subject.len())?;
+            text(subject.get(range.clone()).ok_or_else(|| format!("index inside a character: {range:?}"))?)
         }
         Value::Json(Json::Array(items)) => {
-            let (from, to) = (bound(1, 0)?, bound(2, items.len())?);
-            let items = items.get(from..to).ok_or_else(|| format!("index out of range: {from}:{to}"))?;
-            Ok(Value::Json(Json::Array(items.to_vec())))
+            Ok(Value::Json(Json::Array(items.get(bounds(items.len())?).unwrap_or_default().to_vec())))
         }
         other => Err(format!("can't slice item of type {}", other.kind())),
     }
@@ -318,11 +390,15 @@ fn order(a: &Value, b: &Value) -> Result<Option<Ordering>, String> {
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
         (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
         (Value::Nil, Value::Nil) => Some(Ordering::Equal),
-        _ => return Err("incompatible types for comparison".to_owned()),
+        (Value::Nil, _) | (_, Value::Nil) => return Err("invalid type for comparison".to_owned()),
+        (a, b) => return Err(format!("incompatible types for comparison: {} and {}", a.kind(), b.kind())),
     })
 }
 
 fn compare(args: &Args<'_>) -> Result<Value, String> {
+    if args.values.len() == 1 {
+        return Err("missing argument for comparison".to_owned());
+    }
     let (a, b) = (args.value(0)?, args.value(1)?);
     let is = |wanted: &[Ordering]| Ok(Value::Bool(order(a, b)?.is_some_and(|order| wanted.contains(&order))));
     match args.name {
@@ -516,7 +592,7 @@ fn whole_numbers(args: &Args<'_>) -> Result<Value, String> {
                 "div" => a.checked_div(b),
                 _ => a.checked_rem(b),
             };
-            divided.map(Value::Int).ok_or_else(|| "integer divide by zero".to_owned())
+            divided.map(Value::Int).ok_or_else(|| "runtime error: integer divide by zero".to_owned())
         }
     }
 }

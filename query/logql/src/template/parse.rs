@@ -1,91 +1,21 @@
 //! Reads templates.
 
+use std::collections::HashMap;
+
 use super::functions;
+use super::nodes::{Arg, Branch, Call, Command, Node, Pipe, is_blank};
 use super::value::Value;
 use crate::go;
 
 /// Deepest nesting of blocks and parentheses.
 const DEPTH_MAX: usize = 50;
 
-/// A piece of a template.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
-    Text(String),
-    Action(Pipe),
-    If(Branch),
-    With(Branch),
-    Range(Branch),
-    Break,
-    Continue,
-}
-
-/// `if`, `with` or `range`, up to its `end`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Branch {
-    pub(super) pipe: Pipe,
-    pub(super) then: Vec<Node>,
-    pub(super) otherwise: Vec<Node>,
-}
-
-/// Commands, each given the one before it as its last argument.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pipe {
-    /// Variables that are set.
-    pub(super) variables: Vec<String>,
-    /// Whether they are there already (`=`, not `:=`).
-    pub(super) assigns: bool,
-    pub(super) commands: Vec<Command>,
-}
-
-/// A function or value with its arguments.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Command(pub(super) Vec<Arg>);
-
-/// An argument.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Arg {
-    Dot,
-    Field(Vec<String>),
-    Variable(String, Vec<String>),
-    Constant(Value),
-    Function(String),
-    Pipe(Pipe, Vec<String>),
-}
-
-/// Adds the labels that nodes look at.
-pub(super) fn fields(nodes: &[Node], names: &mut Vec<String>) {
-    fn of_pipe(pipe: &Pipe, names: &mut Vec<String>) {
-        for arg in pipe.commands.iter().flat_map(|command| &command.0) {
-            match arg {
-                Arg::Field(path) => names.extend(path.iter().cloned()),
-                Arg::Variable(_, path) => names.extend(path.iter().cloned()),
-                Arg::Pipe(pipe, path) => {
-                    of_pipe(pipe, names);
-                    names.extend(path.iter().cloned());
-                }
-                Arg::Dot | Arg::Constant(_) | Arg::Function(_) => {}
-            }
-        }
-    }
-    for node in nodes {
-        match node {
-            Node::Action(pipe) => of_pipe(pipe, names),
-            Node::If(branch) | Node::With(branch) | Node::Range(branch) => {
-                of_pipe(&branch.pipe, names);
-                fields(&branch.then, names);
-                fields(&branch.otherwise, names);
-            }
-            Node::Text(_) | Node::Break | Node::Continue => {}
-        }
-    }
-}
-
 /// A piece between delimiters, or the text around them.
 #[derive(Debug, Clone, PartialEq)]
 enum Piece {
     Text(String),
-    /// The line it starts in, and its tokens.
-    Action(usize, Vec<Token>),
+    /// The line it starts in, its tokens, and where each is.
+    Action(usize, Vec<Token>, Vec<usize>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -95,7 +25,8 @@ enum Token {
     /// `.a.b`, or a lone dot when empty.
     Field(Vec<String>),
     Variable(String, Vec<String>),
-    Constant(Value),
+    /// With its text.
+    Constant(Value, String),
     Open,
     /// `)` with the fields behind it.
     Close(Vec<String>),
@@ -105,18 +36,24 @@ enum Token {
     Comma,
 }
 
-/// Reads a template.
+/// Templates by name.
+pub(super) type Named = HashMap<String, Vec<Node>>;
+
+/// Reads a template of this name; returns it with those that it defines.
 ///
 /// # Errors
 /// `line: what is wrong`.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
+pub(super) fn parse(name: &str, text: &str) -> Result<(Vec<Node>, Named), String> {
     let pieces = split(text)?;
-    let mut parser = Parser { pieces, i: 0, variables: Vec::new(), loops: 0 };
+    let mut parser =
+        Parser { pieces, i: 0, variables: Vec::new(), loops: 0, places: Vec::new(), named: HashMap::new() };
     let (nodes, end) = parser.block(0)?;
-    match end {
-        None => Ok(nodes),
-        Some((line, word)) => Err(format!("{line}: unexpected {{{{{word}}}}}")),
+    if let Some((line, word)) = end {
+        return Err(format!("{line}: unexpected {{{{{word}}}}}"));
     }
+    parser.define(1 + text.matches('\n').count(), name, nodes)?;
+    let nodes = parser.named.remove(name).unwrap_or_default();
+    Ok((nodes, parser.named))
 }
 
 fn split(text: &str) -> Result<Vec<Piece>, String> {
@@ -159,31 +96,36 @@ fn split(text: &str) -> Result<Vec<Piece>, String> {
             rest = after;
             continue;
         }
-        let (tokens, tail, closes_trimmed) = tokens(after).map_err(|error| format!("{line}: {error}"))?;
+        let (tokens, tail, closes_trimmed, places) =
+            tokens(after, text.len()).map_err(|error| format!("{line}: {error}"))?;
         line += after.split_at(after.len() - tail.len()).0.matches('\n').count();
-        pieces.push(Piece::Action(start, tokens));
+        pieces.push(Piece::Action(start, tokens, places));
         trims = closes_trimmed;
         rest = tail;
     }
 }
 
-/// Cuts an action into tokens; returns what follows it, and whether blanks there are dropped.
-fn tokens(text: &str) -> Result<(Vec<Token>, &str, bool), String> {
+/// Tokens, what follows them, whether blanks there are dropped, and where each token is.
+type Action<'t> = (Vec<Token>, &'t str, bool, Vec<usize>);
+
+/// Cuts an action into tokens; the whole template has `total` bytes.
+fn tokens(text: &str, total: usize) -> Result<Action<'_>, String> {
     let mut out = Vec::new();
+    let mut places = Vec::new();
     let mut rest = text;
     loop {
         let trimmed = rest.trim_start();
         let blank = trimmed.len() < rest.len();
         rest = trimmed;
         if let Some(tail) = rest.strip_prefix("}}") {
-            return Ok((out, tail, false));
+            return Ok((out, tail, false, places));
         }
         if blank && let Some(tail) = rest.strip_prefix("-}}") {
-            return Ok((out, tail, true));
+            return Ok((out, tail, true, places));
         }
         let Some(c) = rest.chars().next() else { return Err("unclosed action".to_owned()) };
         let one = |rest: &'_ str| rest.split_at(c.len_utf8()).1.len();
-        let (token, left) = match c {
+        let (mut token, left) = match c {
             '"' | '`' | '\'' => quoted(rest, c)?,
             '.' if !rest.split_at(1).1.starts_with(|c: char| c.is_ascii_digit()) => {
                 let (path, tail) = path(rest);
@@ -209,15 +151,28 @@ fn tokens(text: &str) -> Result<(Vec<Token>, &str, bool), String> {
                 let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
                 let (word, tail) = rest.split_at(end);
                 let token = match word {
-                    "true" => Token::Constant(Value::Bool(true)),
-                    "false" => Token::Constant(Value::Bool(false)),
-                    "nil" => Token::Constant(Value::Nil),
+                    "true" => Token::Constant(Value::Bool(true), String::new()),
+                    "false" => Token::Constant(Value::Bool(false), String::new()),
+                    "nil" => Token::Constant(Value::Nil, String::new()),
                     word => Token::Word(word.to_owned()),
                 };
                 (token, tail.len())
             }
             c => return Err(format!("unexpected {c:?} in command")),
         };
+        // A chain of names is where its second link is.
+        places.push(
+            total - rest.len()
+                + match &mut token {
+                    Token::Field(path) if path.len() > 1 => 1 + path.first().map_or(0, String::len),
+                    Token::Variable(name, path) if !path.is_empty() => name.len(),
+                    Token::Constant(_, written) => {
+                        rest.split_at(rest.len() - left).0.clone_into(written);
+                        0
+                    }
+                    _ => 0,
+                },
+        );
         out.push(token);
         rest = rest.split_at(rest.len() - left).1;
     }
@@ -261,7 +216,7 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
                     }
                     _ => Value::Text(value),
                 };
-                return Ok((Token::Constant(value), tail.len()));
+                return Ok((Token::Constant(value, String::new()), tail.len()));
             }
             _ => {}
         }
@@ -301,7 +256,7 @@ fn number(text: &str) -> Result<(Token, usize), String> {
             Value::Float(go::parse_float(&plain).ok_or_else(|| format!("bad number syntax: {}", go::quote(number)))?)
         }
     };
-    Ok((Token::Constant(value), tail.len()))
+    Ok((Token::Constant(value, String::new()), tail.len()))
 }
 
 struct Parser {
@@ -309,6 +264,9 @@ struct Parser {
     i: usize,
     variables: Vec<String>,
     loops: usize,
+    /// Where the tokens of the action at hand are.
+    places: Vec<usize>,
+    named: Named,
 }
 
 /// The keyword that closed a block: its line and name.
@@ -319,15 +277,16 @@ impl Parser {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.get(self.i).cloned() {
             self.i += 1;
-            let (line, tokens) = match piece {
+            let (line, tokens, places) = match piece {
                 Piece::Text(text) => {
                     if !text.is_empty() {
                         nodes.push(Node::Text(text));
                     }
                     continue;
                 }
-                Piece::Action(line, tokens) => (line, tokens),
+                Piece::Action(line, tokens, places) => (line, tokens, places),
             };
+            self.places = places;
             if depth > DEPTH_MAX {
                 return Err(format!("{line}: blocks are nested more than {DEPTH_MAX} levels deep"));
             }
@@ -354,7 +313,7 @@ impl Parser {
                     if !rest.is_empty() {
                         self.i -= 1;
                         if let Some(piece) = self.pieces.get_mut(self.i) {
-                            *piece = Piece::Action(line, rest.to_vec());
+                            *piece = Piece::Action(line, rest.to_vec(), self.places.split_off(1));
                         }
                         return Ok((nodes, Some((line, "else if".to_owned()))));
                     }
@@ -366,8 +325,12 @@ impl Parser {
                     }
                     nodes.push(if word == "break" { Node::Break } else { Node::Continue });
                 }
-                Token::Word(word) if matches!(word.as_str(), "define" | "template" | "block") => {
-                    return Err(fail(format!("{{{{{word}}}}} is not supported")));
+                Token::Word(word) if word == "define" && depth == 0 => self.defines(rest, line)?,
+                Token::Word(word) if word == "define" => {
+                    return Err(fail("unexpected <define> in command".to_owned()));
+                }
+                Token::Word(word) if matches!(word.as_str(), "template" | "block") => {
+                    nodes.push(Node::Call(self.calls(word, rest, line, depth)?));
                 }
                 _ => nodes.push(Node::Action(self.whole_pipe(&tokens).map_err(fail)?)),
             }
@@ -395,9 +358,10 @@ impl Parser {
 
     /// Reads the `if` behind an `else`; its end is that of the whole.
     fn chained(&mut self, depth: usize) -> Result<(Vec<Node>, End), String> {
-        let Some(Piece::Action(line, tokens)) = self.pieces.get(self.i).cloned() else {
+        let Some(Piece::Action(line, tokens, places)) = self.pieces.get(self.i).cloned() else {
             return Err("1: unexpected EOF".to_owned());
         };
+        self.places = places;
         self.i += 1;
         match tokens.split_first() {
             Some((Token::Word(word), rest)) if matches!(word.as_str(), "if" | "with") && depth < DEPTH_MAX => {
@@ -407,6 +371,60 @@ impl Parser {
             }
             _ => Err(format!("{line}: unexpected command in else")),
         }
+    }
+
+    /// Reads a template up to its end and takes it in; it knows no variables and loops from outside.
+    fn body(&mut self, word: &str, name: &str, line: usize, depth: usize) -> Result<(), String> {
+        let (variables, loops) = (std::mem::take(&mut self.variables), std::mem::take(&mut self.loops));
+        let (nodes, end) = self.block(depth + 1)?;
+        (self.variables, self.loops) = (variables, loops);
+        match end {
+            Some((_, end)) if end == "end" => self.define(line, name, nodes),
+            Some((line, end)) => Err(format!("{line}: unexpected {{{{{end}}}}} in {word} clause")),
+            None => Err(format!("{line}: unexpected EOF")),
+        }
+    }
+
+    /// Takes a template in. One that writes nothing gives way to another of its name.
+    fn define(&mut self, line: usize, name: &str, nodes: Vec<Node>) -> Result<(), String> {
+        match self.named.get(name) {
+            Some(have) if !is_blank(have) && is_blank(&nodes) => Ok(()),
+            Some(have) if !is_blank(have) => {
+                Err(format!("{line}: template: multiple definition of template {}", go::quote(name)))
+            }
+            _ => {
+                self.named.insert(name.to_owned(), nodes);
+                Ok(())
+            }
+        }
+    }
+
+    fn defines(&mut self, tokens: &[Token], line: usize) -> Result<(), String> {
+        let (name, rest) = name(tokens, "define").map_err(|error| format!("{line}: {error}"))?;
+        match rest.first() {
+            None => self.body("define", &name, line, 0),
+            Some(token) => Err(format!("{line}: unexpected {} in define clause", shown(token))),
+        }
+    }
+
+    fn calls(&mut self, word: &str, tokens: &[Token], line: usize, depth: usize) -> Result<Call, String> {
+        let fail = |error: String| format!("{line}: {error}");
+        let place = self.place(tokens);
+        let (name, rest) = name(tokens, word).map_err(fail)?;
+        if rest.is_empty() && word == "block" {
+            return Err(fail("missing value for block clause".to_owned()));
+        }
+        let pipe = if rest.is_empty() { None } else { Some(self.whole_pipe(rest).map_err(fail)?) };
+        if word == "block" {
+            self.body(word, &name, line, depth)?;
+        }
+        Ok(Call { name, pipe, place })
+    }
+
+    /// Returns where the first of the last tokens of the action at hand is.
+    fn place(&self, tokens: &[Token]) -> usize {
+        let i = self.places.len().saturating_sub(tokens.len());
+        self.places.get(i).copied().unwrap_or_default()
     }
 
     fn whole_pipe(&mut self, tokens: &[Token]) -> Result<Pipe, String> {
@@ -423,9 +441,13 @@ impl Parser {
         let mut commands = Vec::new();
         loop {
             let mut args = Vec::new();
+            let mut places = Vec::new();
             while let Some((token, tail)) = rest.split_first() {
+                if matches!(token, Token::Pipe | Token::Close(_)) {
+                    break;
+                }
+                places.push(self.place(rest));
                 match token {
-                    Token::Pipe | Token::Close(_) => break,
                     Token::Word(name) => {
                         if !functions::exists(name) {
                             return Err(format!("function {} not defined", go::quote(name)));
@@ -440,7 +462,7 @@ impl Parser {
                         }
                         args.push(Arg::Variable(name.clone(), path.clone()));
                     }
-                    Token::Constant(value) => args.push(Arg::Constant(value.clone())),
+                    Token::Constant(value, text) => args.push(Arg::Constant(value.clone(), text.clone())),
                     Token::Open => {
                         let (inner, after) = self.pipe(tail, depth + 1)?;
                         let Some((Token::Close(path), after)) = after.split_first() else {
@@ -450,7 +472,7 @@ impl Parser {
                         rest = after;
                         continue;
                     }
-                    Token::Declare | Token::Assign | Token::Comma => {
+                    Token::Declare | Token::Assign | Token::Comma | Token::Pipe | Token::Close(_) => {
                         return Err("unexpected operand in command".to_owned());
                     }
                 }
@@ -463,7 +485,7 @@ impl Parser {
             if !commands.is_empty() && !matches!(args.first(), Some(Arg::Function(_))) {
                 return Err("non executable command in pipeline".to_owned());
             }
-            commands.push(Command(args));
+            commands.push(Command { args, places });
             match rest.split_first() {
                 Some((Token::Pipe, tail)) => rest = tail,
                 _ => return Ok((Pipe { variables, assigns, commands }, rest)),
@@ -493,5 +515,31 @@ impl Parser {
             self.variables.push(name.clone());
         }
         Ok((names, assigns, rest))
+    }
+}
+
+/// Reads the name of a template.
+fn name<'t>(tokens: &'t [Token], word: &str) -> Result<(String, &'t [Token]), String> {
+    match tokens.split_first() {
+        Some((Token::Constant(Value::Text(name), _), rest)) => Ok((name.clone(), rest)),
+        Some((token, _)) => Err(format!("unexpected {} in {word} clause", shown(token))),
+        None => Err(format!("unexpected \"}}}}\" in {word} clause")),
+    }
+}
+
+/// Writes a token as errors tell it.
+fn shown(token: &Token) -> String {
+    match token {
+        Token::Word(word) => go::quote(word),
+        Token::Field(path) if path.is_empty() => "<.>".to_owned(),
+        Token::Field(path) => go::quote(&format!(".{}", path.join("."))),
+        Token::Variable(name, _) => go::quote(name),
+        Token::Constant(_, text) => go::quote(text),
+        Token::Open => "\"(\"".to_owned(),
+        Token::Close(_) => "\")\"".to_owned(),
+        Token::Pipe => "\"|\"".to_owned(),
+        Token::Declare => "\":=\"".to_owned(),
+        Token::Assign => "\"=\"".to_owned(),
+        Token::Comma => "\",\"".to_owned(),
     }
 }

@@ -59,7 +59,12 @@ fn numbers_are_computed() {
         expect![[r#"003.1|7|ff|"a"|1.5|true"#]],
     );
     check(r#"{{ duration "1m30s" }} {{ bytes "2KB" }} {{ int "12" }}"#, expect!["90 2000 12"]);
-    check("{{ div 1 0 }}", expect!["error: error calling div: integer divide by zero"]);
+    check(
+        "{{ div 1 0 }}",
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <div 1 0>: error calling div: runtime error: integer divide by zero"#
+        ]],
+    );
 }
 
 #[test]
@@ -107,17 +112,34 @@ fn bad_templates_are_refused_when_read() {
 
 #[test]
 fn failing_and_hostile_templates_end_with_an_error() {
-    check("{{ upper 1 }}", expect!["error: error calling upper: wrong type for value; expected string; got int"]);
+    check(
+        "{{ upper 1 }}",
+        expect![[r#"error: template: line:1:9: executing "line" at <1>: expected string; found 1"#]],
+    );
     check(
         r#"{{ repeat 1000000000 "x" }}"#,
-        expect!["error: error calling repeat: the text is over the limit of 16777216 bytes"],
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <repeat 1000000000 "x">: error calling repeat: the text is over the limit of 16777216 bytes"#
+        ]],
     );
-    check(r#"{{ lt 1 "x" }}"#, expect!["error: error calling lt: incompatible types for comparison"]);
+    check(
+        r#"{{ lt 1 "x" }}"#,
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <lt 1 "x">: error calling lt: incompatible types for comparison: int and string"#
+        ]],
+    );
     check(
         r#"{{ regexReplaceAll "(" .app "" }}"#,
-        expect!["error: error calling regexReplaceAll: error parsing regexp: missing closing ): `(`"],
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <regexReplaceAll "(" .app "">: error calling regexReplaceAll: error parsing regexp: missing closing ): `(`"#
+        ]],
     );
-    check(r#"{{ index "abc" 9 }}"#, expect!["error: error calling index: index out of range: 9"]);
+    check(
+        r#"{{ index "abc" 9 }}"#,
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <index "abc" 9>: error calling index: index out of range: 9"#
+        ]],
+    );
     check(r#"{{ printf "%d %s" "x" }}"#, expect!["%!d(string=x) %!s(MISSING)"]);
 }
 
@@ -146,4 +168,160 @@ fn no_template_takes_gigabytes_or_hours() {
     let list = format!("{{{{ $l := fromJson \"[1{}]\" }}}}", ",1".repeat(99));
     fails(&format!("{list}{}{}", "{{ range $l }}".repeat(20), "{{ end }}".repeat(20)));
     fails(&format!("{list}{}x{}", "{{ range $l }}".repeat(20), "{{ end }}".repeat(20)));
+}
+
+#[test]
+fn faults_tell_their_place() {
+    check(
+        "{{ .app.x }}",
+        expect![[r#"error: template: line:1:7: executing "line" at <.app.x>: can't evaluate field x in type string"#]],
+    );
+    check(
+        "one\n  {{ $x := .app }}{{ $x.y.z }}",
+        expect![[r#"error: template: line:2:23: executing "line" at <$x.y.z>: can't evaluate field y in type string"#]],
+    );
+    check(
+        "{{ .app | substr 9 1 }}",
+        expect![[
+            r#"error: template: line:1:10: executing "line" at <substr 9 1>: error calling substr: runtime error: slice bounds out of range [9:1]"#
+        ]],
+    );
+    check(
+        r#"{{ if index (fromJson .json).a.b 9 }}x{{ end }}"#,
+        expect![[
+            r#"error: template: line:1:6: executing "line" at <index (fromJson .json).a.b 9>: error calling index: index out of range: 9"#
+        ]],
+    );
+    check(
+        "{{ upper `a` 2 }}",
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <upper>: wrong number of args for upper: want 1 got 2"#
+        ]],
+    );
+    check(
+        "{{ 0x10 | upper }}",
+        expect![[
+            r#"error: template: line:1:10: executing "line" at <upper>: wrong type for value; expected string; got int"#
+        ]],
+    );
+    check(
+        "{{ trunc .n .app }}",
+        expect![[
+            r#"error: template: line:1:9: executing "line" at <.n>: wrong type for value; expected int; got string"#
+        ]],
+    );
+    check(
+        r#"{{ trunc "x" .app }}"#,
+        expect![[r#"error: template: line:1:9: executing "line" at <"x">: expected integer; found "x""#]],
+    );
+    check(
+        "{{ lower nil }}",
+        expect![[r#"error: template: line:1:9: executing "line" at <nil>: cannot assign nil to string"#]],
+    );
+    check(
+        "{{ (add 1 2) 3 }}",
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <(add 1 2) 3>: can't give argument to non-function add 1 2"#
+        ]],
+    );
+    check(
+        "{{ range $i, $x := .app }}{{ end }}",
+        expect![[r#"error: template: line:1:19: executing "line" at <.app>: range can't iterate over web"#]],
+    );
+    check(
+        "{{ range $i, $x := 3 }}{{ end }}",
+        expect![[
+            r#"error: template: line:1:19: executing "line" at <3>: can't use 3 to iterate over more than one variable"#
+        ]],
+    );
+}
+
+#[test]
+fn templates_may_be_defined_and_used() {
+    check(r#"{{ define "pair" }}<{{ .app }}={{ $.n }}>{{ end }}{{ template "pair" . }}"#, expect!["<web=42>"]);
+    check(r#"{{ template "a" .app }}{{ define "a" }}[{{ . }}{{ $ }}]{{ end }}"#, expect!["[webweb]"]);
+    check(r#"{{ define "a" }}[{{ .app }}]{{ end }}{{ template "a" }}"#, expect!["[<no value>]"]);
+    check(
+        r#"{{ range 2 }}{{ block "a" . }}({{ . }}){{ end }}{{ end }}{{ template "a" upper .app }}"#,
+        expect!["(0)(1)(WEB)"],
+    );
+    // What is defined under the template's own name takes its place when it writes nothing itself.
+    check(r#"{{ define "line" }}other{{ end }}"#, expect!["other"]);
+    check(r#"{{ if .missing }}{{ template "nosuch" }}{{ end }}fine"#, expect!["fine"]);
+}
+
+#[test]
+fn wrong_uses_of_templates_are_told() {
+    check(
+        r#"{{ template "x" . }}"#,
+        expect![[r#"error: template: line:1:12: executing "line" at <{{template "x" .}}>: template "x" not defined"#]],
+    );
+    check(
+        "{{ define \"x\" }}\n {{ .app.y }}{{ end }}{{ template \"x\" . }}",
+        expect![[r#"error: template: line:2:8: executing "x" at <.app.y>: can't evaluate field y in type string"#]],
+    );
+    check(
+        r#"{{ define "x" }}a{{ end }}{{ define "x" }}b{{ end }}"#,
+        expect![[r#"error: template: line:1: template: multiple definition of template "x""#]],
+    );
+    check(
+        r#"{{ define "line" }}a{{ end }}b"#,
+        expect![[r#"error: template: line:1: template: multiple definition of template "line""#]],
+    );
+    check(
+        r#"{{ if 1 }}{{ define "x" }}a{{ end }}{{ end }}"#,
+        expect!["error: template: line:1: unexpected <define> in command"],
+    );
+    check(r#"{{ define x }}a{{ end }}"#, expect![[r#"error: template: line:1: unexpected "x" in define clause"#]]);
+    check(r#"{{ define "x" . }}a{{ end }}"#, expect!["error: template: line:1: unexpected <.> in define clause"]);
+    check(
+        r#"{{ define "x" }}a{{ else }}{{ end }}"#,
+        expect!["error: template: line:1: unexpected {{else}} in define clause"],
+    );
+    check(r#"{{ define "x" }}a"#, expect!["error: template: line:1: unexpected EOF"]);
+    check("{{ template }}", expect![[r#"error: template: line:1: unexpected "}}" in template clause"#]]);
+    check(r#"{{ block "x" }}a{{ end }}"#, expect!["error: template: line:1: missing value for block clause"]);
+    check(
+        r#"{{ $v := 1 }}{{ define "x" }}{{ $v }}{{ end }}"#,
+        expect![[r#"error: template: line:1: undefined variable "$v""#]],
+    );
+    check(
+        r#"{{ range 3 }}{{ block "x" . }}{{ break }}{{ end }}{{ end }}"#,
+        expect!["error: template: line:1: {{break}} outside {{range}}"],
+    );
+}
+
+#[test]
+fn templates_in_templates_end() {
+    check(
+        r#"{{ define "x" }}a{{ template "x" . }}{{ end }}{{ template "x" . }}"#,
+        expect![[
+            r#"error: template: line:1:29: executing "x" at <{{template "x" .}}>: exceeded maximum template depth (150)"#
+        ]],
+    );
+    check(
+        r#"{{ if true }}{{ template "line" . }}{{ end }}"#,
+        expect![[
+            r#"error: template: line:1:25: executing "line" at <{{template "line" .}}>: exceeded maximum template depth (150)"#
+        ]],
+    );
+    let nested = format!("{}{{{{ template \"x\" . }}}}{}", "{{ if true }}".repeat(45), "{{ end }}".repeat(45));
+    check(
+        &format!(r#"{{{{ define "x" }}}}{nested}{{{{ end }}}}{{{{ template "x" . }}}}"#),
+        expect![[r#"error: template: line:1:152: executing "x" at <true>: exceeded maximum template depth (150)"#]],
+    );
+    // Twice as many at each level.
+    let doubling: String = (0..40)
+        .map(|i| {
+            format!(
+                r#"{{{{ define "t{i}" }}}}{{{{ template "t{n}" }}}}{{{{ template "t{n}" }}}}{{{{ end }}}}"#,
+                n = i + 1
+            )
+        })
+        .collect();
+    let stream = Labels::from_pairs([("app", "web")]);
+    let template = format!(r#"{doubling}{{{{ define "t40" }}}}{{{{ end }}}}{{{{ template "t0" }}}}"#);
+    let template = Template::new("line", &template).unwrap();
+    let error = template.render(Timestamp(0), "line", &RowLabels::new(&stream)).unwrap_err();
+    assert!(error.contains("the template takes more than the limit of"), "{error}");
 }
