@@ -1,5 +1,6 @@
 //! Templates of `line_format` and `label_format`: Go's `text/template` with Loki's functions.
 
+mod args;
 mod decimal;
 mod encode;
 mod functions;
@@ -16,7 +17,7 @@ use model::Timestamp;
 
 use crate::go;
 use crate::row::RowLabels;
-use functions::Blamed;
+use args::Blamed;
 use nodes::{Arg, Branch, Call, Command, Node, Pipe};
 use value::Value;
 
@@ -354,7 +355,7 @@ impl<'r> Run<'r, '_> {
         let Some((first, place)) = args.next() else { return Err("missing value for command".to_owned()) };
         if let Arg::Function(name) = first {
             self.place = Some(Place::Arg(first, place));
-            if let Some(error) = functions::count_fault(name, command.args.len() - 1 + usize::from(piped.is_some())) {
+            if let Some(error) = args::count_fault(name, command.args.len() - 1 + usize::from(piped.is_some())) {
                 return Err(error);
             }
             // `and` and `or` look at no more arguments than they need.

@@ -56,9 +56,11 @@ pub(super) fn url_decode(subject: &str) -> Result<String, String> {
         match c {
             b'+' => bytes.push(b' '),
             b'%' => {
+                let behind = rest.clone().take(2);
                 let mut digit = || rest.next().and_then(|c| char::from(c).to_digit(16));
                 let (Some(high), Some(low)) = (digit(), digit()) else {
-                    return Err(format!("invalid URL escape in {}", go::quote(subject)));
+                    let escape: Vec<u8> = std::iter::once(b'%').chain(behind).collect();
+                    return Err(format!("invalid URL escape {}", go::quote(&String::from_utf8_lossy(&escape))));
                 };
                 bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
             }

@@ -332,14 +332,14 @@ impl Parser {
                 Token::Word(word) if matches!(word.as_str(), "template" | "block") => {
                     nodes.push(Node::Call(self.calls(word, rest, line, depth)?));
                 }
-                _ => nodes.push(Node::Action(self.whole_pipe(&tokens).map_err(fail)?)),
+                _ => nodes.push(Node::Action(self.whole_pipe(&tokens, false).map_err(fail)?)),
             }
         }
         Ok((nodes, None))
     }
 
     fn branch(&mut self, word: &str, tokens: &[Token], line: usize, depth: usize) -> Result<Branch, String> {
-        let pipe = self.whole_pipe(tokens).map_err(|error| format!("{line}: {error}"))?;
+        let pipe = self.whole_pipe(tokens, word == "range").map_err(|error| format!("{line}: {error}"))?;
         let loops = usize::from(word == "range");
         self.loops += loops;
         let (then, end) = self.block(depth + 1)?;
@@ -414,7 +414,7 @@ impl Parser {
         if rest.is_empty() && word == "block" {
             return Err(fail("missing value for block clause".to_owned()));
         }
-        let pipe = if rest.is_empty() { None } else { Some(self.whole_pipe(rest).map_err(fail)?) };
+        let pipe = if rest.is_empty() { None } else { Some(self.whole_pipe(rest, false).map_err(fail)?) };
         if word == "block" {
             self.body(word, &name, line, depth)?;
         }
@@ -427,8 +427,11 @@ impl Parser {
         self.places.get(i).copied().unwrap_or_default()
     }
 
-    fn whole_pipe(&mut self, tokens: &[Token]) -> Result<Pipe, String> {
+    fn whole_pipe(&mut self, tokens: &[Token], ranges: bool) -> Result<Pipe, String> {
         let (pipe, rest) = self.pipe(tokens, 0)?;
+        if pipe.variables.len() > 1 && !ranges {
+            return Err("too many declarations in command".to_owned());
+        }
         if rest.is_empty() { Ok(pipe) } else { Err("unexpected right paren".to_owned()) }
     }
 

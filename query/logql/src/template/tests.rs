@@ -105,6 +105,7 @@ fn bad_templates_are_refused_when_read() {
     check("{{ (.app }}", expect!["error: template: line:1: unclosed left paren"]);
     check("{{ $x }}", expect![[r#"error: template: line:1: undefined variable "$x""#]]);
     check("{{ .app | \"x\" }}", expect!["error: template: line:1: non executable command in pipeline"]);
+    check("{{ $x, $y := .app }}", expect!["error: template: line:1: too many declarations in command"]);
     check("{{ break }}", expect!["error: template: line:1: {{break}} outside {{range}}"]);
     check("{{ \"a }}", expect!["error: template: line:1: unterminated quoted string"]);
     check(&"{{ if 1 }}".repeat(100), expect!["error: template: line:1: blocks are nested more than 50 levels deep"]);
@@ -234,6 +235,59 @@ fn faults_tell_their_place() {
             r#"error: template: line:1:19: executing "line" at <3>: can't use 3 to iterate over more than one variable"#
         ]],
     );
+}
+
+#[test]
+fn faults_of_functions_are_gos() {
+    check(
+        r#"{{ urldecode "a%zz" }}"#,
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <urldecode "a%zz">: error calling urldecode: invalid URL escape "%zz""#
+        ]],
+    );
+    check(
+        r#"{{ urldecode "a%4" }}"#,
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <urldecode "a%4">: error calling urldecode: invalid URL escape "%4""#
+        ]],
+    );
+    check(
+        r#"{{ repeat -1 "x" }}"#,
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <repeat -1 "x">: error calling repeat: strings: negative Repeat count"#
+        ]],
+    );
+    check(
+        r#"{{ unixToTime "soon" }}"#,
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <unixToTime "soon">: error calling unixToTime: unable to parse time 'soon': strconv.ParseInt: parsing "soon": invalid syntax"#
+        ]],
+    );
+    check(
+        "{{ slice .app 2 1 }}",
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <slice .app 2 1>: error calling slice: invalid slice index: 2 > 1"#
+        ]],
+    );
+    check(
+        "{{ slice .app 4 }}",
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <slice .app 4>: error calling slice: index out of range: 4"#
+        ]],
+    );
+    check(
+        "{{ index .app .n }}",
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <index .app .n>: error calling index: cannot index slice/array with type string"#
+        ]],
+    );
+    check(
+        "{{ eq 1 }}",
+        expect![[
+            r#"error: template: line:1:3: executing "line" at <eq 1>: error calling eq: missing argument for comparison"#
+        ]],
+    );
+    check("{{ html 1 2 }}", expect!["1 2"]);
 }
 
 #[test]
