@@ -8,10 +8,11 @@
   log_scenarios.py korean    a word inside of words without spaces
   log_scenarios.py week      a week of 4 M lines
   log_scenarios.py values    a million values of one attribute, and 200,000 streams
+  log_scenarios.py busy      queries while the benchmark's lines come in
   log_scenarios.py bench     the benchmark's lines, sent before: first runs with the page cache dropped, export. Wants root
 
 Records come in by the Loki push API; each run ends with a flush, queries, kill -9 and a start. `bench` reads the directory
-that `measure.py logs` left.
+that `measure.py logs` left, `busy` sends the bodies that it made.
 """
 import json
 import os
@@ -176,6 +177,37 @@ def values():
         ("count of streams", 'sum(count by (invocation) (count_over_time({service_name="lambda"}[2d])))', 200_000)])
 
 
+def busy():
+    bodies, directory = os.path.join(WORK, "logs", "otlp"), os.path.join(WORK, "daybook-logs-busy")
+    lbench = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(WORK, "target")), "release", "lbench")
+    with open(os.path.join(bodies, "meta.json")) as meta:
+        end_ns = json.load(meta)["end_ns"]
+    shutil.rmtree(directory, ignore_errors=True)
+    server = measure.Server(directory)
+    peak = Peak(server.process.pid)
+    peak.start()
+    sender = subprocess.Popen([lbench, "send", "--dir", bodies, "--url", f"http://{server.otlp}/v1/logs"],
+                              stdout=subprocess.PIPE, text=True)
+    times = {'{service_name=~".+"} |= "zq7x1needle"': [], '{service_name="cart"}': [],
+             'sum(count_over_time({service_name=~".+"} |= "quokka" [25h]))': [],
+             'sum by (service_name) (count_over_time({service_name=~".+"}[25h]))': []}
+    while sender.poll() is None:
+        for query, found in times.items():
+            path = "query" if query.startswith("sum") else "query_range"
+            params = {"query": query, "start": end_ns - DAY_NS, "end": end_ns, "time": end_ns, "limit": 100}
+            url = f"http://{server.http}/loki/api/v1/{path}?{urllib.parse.urlencode(params)}"
+            begin = time.monotonic()
+            urllib.request.urlopen(url, timeout=120).read()
+            found.append((time.monotonic() - begin) * 1000)
+        time.sleep(0.2)
+    sent = json.loads(sender.stdout.read().strip().splitlines()[-1])
+    print(f"while {sent['lines_per_s']:,.0f} lines/s came in, peak {peak.rss:.0f} MB:")
+    for query, found in times.items():
+        print(f"  {query}: median {statistics.median(found):.0f}, longest {max(found):.0f} ms of {len(found)}")
+    peak.on = False
+    server.stop()
+
+
 def drop_page_cache():
     subprocess.check_call(["sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches"])
 
@@ -217,7 +249,7 @@ def bench():
 
 if __name__ == "__main__":
     known = {"streams": streams, "short": short, "long": long, "wide": wide, "korean": korean, "week": week,
-             "values": values, "bench": bench}
+             "values": values, "busy": busy, "bench": bench}
     if len(sys.argv) != 2 or sys.argv[1] not in known:
         sys.exit(__doc__)
     known[sys.argv[1]]()
