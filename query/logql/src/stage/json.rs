@@ -531,11 +531,11 @@ fn find_key<'a>(text: &'a str, want: &str) -> Option<(Kind, &'a str)> {
     // What is malformed behind the value does not matter, as long as the object ends.
     drop(walked);
     let found = found?;
-    if is_balanced {
-        reader.rest_of_block(b'{', b'}', 1)?;
-    } else {
-        Reader { text, at: 0 }.block(b'{', b'}')?;
+    if !is_balanced {
+        // The object may end within what was taken for its value.
+        return find_by_steps(text, &[Step::Key(want.to_owned())]);
     }
+    reader.rest_of_block(b'{', b'}', 1)?;
     Some(found)
 }
 
@@ -670,6 +670,12 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_ends_within_an_array_has_no_such_member() {
+        let path = [Step::Key(String::new())];
+        assert_eq!(find(r#"{"":[}]}"#, &path), None);
+    }
+
+    #[test]
     fn paths_reach_into_objects_and_arrays() {
         let line = r#"{"a":{"b":[{"c":"x"},2]},"s p":"y","o":{"k":[1,"z"]}}"#;
         let find = |text: &str| find(line, &path(text).unwrap()).map(|(_, raw)| raw);
@@ -684,7 +690,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// The short way to one key is as strict as the long one.
         #[test]
